@@ -1,0 +1,1 @@
+"""Running a model ourselves, one file an engine: start, health, adapters, stop. Knows no storage and no gateway."""

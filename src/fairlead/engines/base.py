@@ -1,0 +1,42 @@
+"""What an engine is: something started and stopped by us whose model is reached through an Upstream."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from fairlead.providers.base import Upstream
+
+State = Literal["stopped", "starting", "ready", "restarting", "failed"]
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is. ``detail`` is a sentence for people; ``pid`` is None for an in-process engine."""
+
+    state: State
+    detail: str = ""
+    pid: int | None = None
+    restarts: int = 0
+
+
+class Engine(Protocol):
+    """A model we run."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Start and return once it can answer. Raises WeightsMissing, WeightsDamaged or EngineFailed."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what runs (bounded), then stop. Idempotent; leaves no process behind."""
+        ...
+
+    def health(self) -> Health:
+        """The state right now; never blocks."""
+        ...
+
+    def upstream(self) -> Upstream:
+        """Where to send calls."""
+        ...

@@ -1,0 +1,181 @@
+"""What happened: immutable facts, each with the hash of the spec and of the release that produced it.
+
+Every record carries ``tenant`` (whose traffic) and ``subject`` (whose personal data, a pseudonym); times are
+microseconds since the Unix epoch in UTC, money is whole nano-dollars, ids are UUIDv7. Records know nothing of how
+they are stored.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+import uuid_utils
+
+Operation = Literal["chat", "completion", "embedding", "assistant"]
+Role = Literal["user", "assistant", "operator", "system", "tool"]
+ConversationState = Literal["open", "waiting", "with_person", "closed"]
+ReleaseState = Literal["proposed", "shadow", "canary", "live", "retired"]
+FeedbackKind = Literal["thumb", "comment", "csat", "demonstration"]
+Outcome = Literal["pass", "fail", "not_enough_data"]
+
+
+def new_id() -> str:
+    """A fresh UUIDv7 (RFC 9562): sorts by creation time, so an id also says when."""
+    return str(uuid_utils.uuid7())
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+def time_of(identifier: str) -> int:
+    """The creation time inside a UUIDv7, in microseconds (millisecond resolution). Raises ValueError for another id."""
+    digits = identifier.replace("-", "")
+    if len(digits) != 32 or digits[12] != "7":
+        raise ValueError(identifier)
+    return int(digits[:12], 16) * 1000
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """The columns every record has."""
+
+    id: str
+    time: int
+    tenant: str
+    subject: str
+    usecase: str
+    spec_hash: str
+    release: str
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A passage an answer rests on. ``title`` is shown, ``location`` is the path or URL with a fragment."""
+
+    id: str
+    title: str
+    location: str
+    text: str
+
+
+class Inference(Record, frozen=True, kw_only=True):
+    """One call of a model, or (operation ``assistant``) one answer of the assistant, parent of the calls it made.
+
+    ``steps`` are the timings of the request path, step name to microseconds, in order. ``input`` and ``output`` are
+    JSON texts, masked; empty when content is not stored. ``cost`` is None when the price is unknown, never 0.
+    """
+
+    conversation: str = ""
+    parent: str = ""
+    request: str = ""
+    key: str = ""
+    operation: Operation = "chat"
+    variant: str = ""
+    provider: str = ""
+    model: str = ""
+    stream: bool = False
+    status: int = 200
+    error: str = ""
+    finish: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cost: int | None = None
+    first_token_us: int | None = None
+    total_us: int = 0
+    steps: dict[str, int] = {}
+    input: str = ""
+    output: str = ""
+    tags: dict[str, str] = {}
+
+
+class Conversation(Record, frozen=True, kw_only=True):
+    """An episode. ``secret_hash`` proves that a returning browser is the one that opened it."""
+
+    channel: str = "chat"
+    language: str = ""
+    state: ConversationState = "open"
+    updated: int = 0
+    turns: int = 0
+    title: str = ""
+    secret_hash: str = ""
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """One utterance of a conversation, masked. ``inference`` leads to its trace."""
+
+    conversation: str
+    role: Role
+    text: str
+    sources: tuple[Source, ...] = ()
+    inference: str = ""
+    facts: dict[str, Any] = {}
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """What someone said about an answer or a conversation. Append-only: the newest of an author wins when read."""
+
+    target_kind: Literal["message", "inference", "conversation"]
+    target: str
+    kind: FeedbackKind
+    value: float | None = None
+    text: str = ""
+    author: str = ""
+
+
+class Handoff(Record, frozen=True, kw_only=True):
+    """A request for a person."""
+
+    conversation: str
+    reason: str = ""
+    summary: str = ""
+    state: Literal["waiting", "taken", "closed"] = "waiting"
+    operator: str = ""
+
+
+class Release(Record, frozen=True, kw_only=True):
+    """A frozen variant. ``id`` is the hash of ``content`` (canonical JSON) and equals ``release``."""
+
+    variant: str
+    content: str
+    state: ReleaseState = "proposed"
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """An objective's outcome, from a confidence bound."""
+
+    objective: str
+    step: str
+    outcome: Outcome
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    needed: int | None = None
+
+
+class AuditEntry(Record, frozen=True, kw_only=True):
+    """Who did what, when and why. ``previous`` is the hash of the entry before, so that a gap shows."""
+
+    actor: str
+    action: str
+    resource: str
+    reason: str = ""
+    detail: dict[str, Any] = {}
+    previous: str = ""
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key at rest: ``digest`` is the SHA-256 of the secret, which is shown once and never stored."""
+
+    id: str
+    name: str
+    prefix: str
+    digest: str
+    scopes: tuple[str, ...]
+    tenant: str
+    created: int
+    revoked: int | None = None
+    expires: int | None = None

@@ -1,0 +1,146 @@
+"""Settings of the process: one frozen table that feeds the code, the flags, the environment, the file and the docs.
+
+What *good* means for a use case is not here but in ``fairlead.yaml`` (see ``fairlead.spec``). A setting is taken from,
+first wins: a flag (``--port``), the environment (``FAIRLEAD_PORT``), ``settings.toml`` beside ``fairlead.yaml``, the
+default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import SettingInvalid, SettingUnknown
+
+ENV_PREFIX = "FAIRLEAD_"
+FILE_NAME = "settings.toml"
+OTHER_VARIABLES = frozenset({"FAIRLEAD_DATA", "FAIRLEAD_KEY"})
+"""FAIRLEAD_ variables that are not settings: public data for benchmarks, and the key a client command presents."""
+
+
+def _setting(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings, typed. Paths are resolved against ``project``; times are in the unit the name ends with."""
+
+    project: Path = _setting(Path(), "Folder that holds fairlead.yaml.")
+    data_dir: Path = _setting(Path(".fairlead"), "Folder for everything Fairlead stores, relative to the project.")
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _setting(8080, "Port to listen on; 0 takes a free one.", low=0, high=65535)
+    log_level: str = _setting("warning", "How much to log: debug, info, warning or error.")
+    require_key: bool = _setting(True, "Refuse API requests without a valid key.")
+    max_body_bytes: int = _setting(4_194_304, "Largest request body, in bytes.", low=1024)
+    max_depth: int = _setting(64, "Deepest nesting of a JSON request body.", low=8, high=512)
+    request_timeout_s: float = _setting(120.0, "Deadline of one request, in seconds.", low=0.1)
+    connect_timeout_s: float = _setting(5.0, "Deadline for reaching an upstream, in seconds.", low=0.1)
+    shutdown_grace_s: float = _setting(10.0, "How long open requests may finish at shutdown, in seconds.", low=0)
+    record_queue: int = _setting(10_000, "Records waiting to be written; beyond it they are counted and dropped.", low=1)
+    store_content: bool = _setting(True, "Store (masked) message texts in traces, not only their figures.")
+    journal_flush_ms: int = _setting(200, "Longest time a record waits before it is on disk, in milliseconds.", low=1)
+    segment_rows: int = _setting(100_000, "Rows in the journal before it is rolled to a Parquet segment.", low=1)
+    segment_s: float = _setting(600.0, "Age of the journal before it is rolled to a Parquet segment, in seconds.", low=1)
+    engine_threads: int = _setting(0, "Threads of an embedded engine; 0 means all cores but one.", low=0)
+    engine_context: int = _setting(2048, "Tokens of context an embedded engine keeps per slot.", low=64)
+    engine_slots: int = _setting(4, "Requests an embedded engine works on at once.", low=1, high=256)
+
+    @property
+    def spec_path(self) -> Path:
+        """Where fairlead.yaml is expected."""
+        return self.project / "fairlead.yaml"
+
+    @property
+    def data_path(self) -> Path:
+        """``data_dir``, absolute."""
+        return (self.project / self.data_dir).resolve()
+
+
+def table() -> list[tuple[str, str, Any, str]]:
+    """Rows of (name, type, default, help), in the order of the class; for flags, docs and ``doctor``."""
+    return [(f.name, _kind(f.name).__name__, f.default, f.metadata["help"]) for f in dataclasses.fields(Settings)]
+
+
+def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from flags (None values are skipped), environment, file and defaults, the first that has a value.
+
+    Raises SettingUnknown for a name nobody reads and SettingInvalid for a value out of type or range.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    from_environment = {
+        name.removeprefix(ENV_PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(ENV_PREFIX) and name not in OTHER_VARIABLES
+    }
+    project = Path(given.get("project") or from_environment.get("project") or Settings.project)
+    path = project / FILE_NAME
+    values: dict[str, Any] = {}
+    for source, part in (
+        (str(path), _read_file(path)),
+        ("the environment", from_environment),
+        ("a flag", given),
+    ):
+        for name, value in part.items():
+            values[name] = _convert(name, value, f"{source}: {ENV_PREFIX}{name.upper()}" if "env" in source else source)
+    return Settings(**values)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingInvalid(name=FILE_NAME, found=str(error), source=str(path), expected="a TOML file") from error
+
+
+def _kind(name: str) -> type:
+    kind = typing.get_type_hints(Settings)[name]
+    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    if name not in fields:
+        nearest = ", ".join(difflib.get_close_matches(name, fields, n=3, cutoff=0.4)) or "none"
+        raise SettingUnknown(name=name, source=source, nearest=nearest)
+    kind = _kind(name)
+    try:
+        result = _parse(kind, value)
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingInvalid(name=name, found=value, source=source, expected=_expected(kind)) from error
+    low, high = fields[name].metadata["low"], fields[name].metadata["high"]
+    if (low is not None and result < low) or (high is not None and result > high):
+        limits = " and ".join(
+            part for part in (f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else "")
+            if part
+        )
+        raise SettingInvalid(name=name, found=value, source=source, expected=f"{_expected(kind)}, {limits}")
+    return result
+
+
+def _parse(kind: type, value: Any) -> Any:
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[
+            str(value).strip().lower()
+        ]
+    if isinstance(value, bool):
+        raise TypeError
+    if kind is int and isinstance(value, float):
+        raise TypeError
+    return kind(value)
+
+
+def _expected(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "text"}[kind]
