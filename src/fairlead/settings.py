@@ -49,6 +49,10 @@ class Settings:
     journal_flush_ms: int = _setting(200, "Longest time a record waits before it is on disk, in milliseconds.", low=1)
     segment_rows: int = _setting(100_000, "Rows in the journal before it is rolled to a Parquet segment.", low=1)
     segment_s: float = _setting(600.0, "Age of the journal before it is rolled to a Parquet segment, in seconds.", low=1)
+    widget_origins: str = _setting("*", "Sites that may embed the chat: * or https://shop.example.")
+    chat_message_chars: int = _setting(4_000, "Longest chat message, in characters.", low=1, high=20_000)
+    chat_per_minute: int = _setting(30, "Chat messages one client address may send per minute.", low=1)
+    chat_streams: int = _setting(8, "Answers one client address may receive at the same time.", low=1)
     engine_threads: int = _setting(0, "Threads of an embedded engine; 0 means all cores but one.", low=0)
     engine_context: int = _setting(2048, "Tokens of context an embedded engine keeps per slot.", low=64)
     engine_slots: int = _setting(4, "Requests an embedded engine works on at once.", low=1, high=256)
@@ -66,7 +70,7 @@ class Settings:
 
 def table() -> list[tuple[str, str, Any, str]]:
     """Rows of (name, type, default, help), in the order of the class; for flags, docs and ``doctor``."""
-    return [(f.name, _kind(f.name).__name__, f.default, f.metadata["help"]) for f in dataclasses.fields(Settings)]
+    return [(f.name, kind_of(f.name).__name__, f.default, f.metadata["help"]) for f in dataclasses.fields(Settings)]
 
 
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -103,7 +107,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingInvalid(name=FILE_NAME, found=str(error), source=str(path), expected="a TOML file") from error
 
 
-def _kind(name: str) -> type:
+def kind_of(name: str) -> type:
+    """The type of a setting, without None."""
     kind = typing.get_type_hints(Settings)[name]
     return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
 
@@ -113,7 +118,7 @@ def _convert(name: str, value: Any, source: str) -> Any:
     if name not in fields:
         nearest = ", ".join(difflib.get_close_matches(name, fields, n=3, cutoff=0.4)) or "none"
         raise SettingUnknown(name=name, source=source, nearest=nearest)
-    kind = _kind(name)
+    kind = kind_of(name)
     try:
         result = _parse(kind, value)
     except (ValueError, TypeError, KeyError) as error:

@@ -1,0 +1,98 @@
+"""Regenerate what the docs and the README generate, so that no command, setting or transcript is typed by hand.
+
+``python docs/generate.py`` writes; ``python docs/generate.py --check`` exits 1 and names the files that are behind.
+Generated parts stand between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.main import get_command
+
+from fairlead import settings
+from fairlead.cli import COMMANDS, application
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOP = ROOT / "examples" / "shop"
+
+
+def settings_table() -> str:
+    """Every setting as a Markdown table."""
+    lines = ["| setting | environment | type | default | what it is |", "|---|---|---|---|---|"]
+    for name, kind, default, text in settings.table():
+        lines.append(f"| `{name}` | `{settings.ENV_PREFIX}{name.upper()}` | {kind} | `{default}` | {text} |")
+    return "\n".join(lines)
+
+
+def command_help() -> str:
+    """``--help`` of every command, as a terminal 100 columns wide shows it."""
+    parts = [_help()]
+    group = get_command(application())
+    for name in COMMANDS:
+        parts.append(_help(name))
+        command = group.commands[name]  # type: ignore[attr-defined]
+        parts += [_help(name, sub) for sub in getattr(command, "commands", {})]
+    return "\n\n".join(parts)
+
+
+def _help(*words: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FAIRLEAD_")} | {
+        "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb",
+    }  # fmt: skip
+    shown = subprocess.run(
+        [sys.executable, "-m", "fairlead", *words, "--help"], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    title = " ".join(["fairlead", *words])
+    body = "\n".join(line.rstrip() for line in shown.strip().splitlines())
+    return f"### {title}\n\n```text\n{body}\n```"
+
+
+def transcript() -> str:
+    """What ``fairlead ask --file`` prints for the example's first customer messages, on a fresh store."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["ask", "--file", "data/messages.txt", "--limit", "8"]
+        shown = subprocess.run(
+            [sys.executable, "-m", "fairlead", *command, "--data-dir", folder],
+            cwd=SHOP, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "110", "NO_COLOR": "1"},
+        )  # fmt: skip
+    return f"```text\n$ fairlead {' '.join(command)}\n{shown.stdout.strip()}\n```"
+
+
+PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "settings": (ROOT / "docs" / "settings.md", settings_table),
+    "commands": (ROOT / "docs" / "commands.md", command_help),
+    "transcript": (ROOT / "README.md", transcript),
+}
+
+
+def behind(*, write: bool) -> list[str]:
+    """Names of generated parts that differ from what stands in the files; with ``write`` they are brought up to date."""
+    late = []
+    for name, (path, make) in PARTS.items():
+        text = path.read_text(encoding="utf-8")
+        pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"{path.relative_to(ROOT)} has no place for the generated part {name!r}")
+        made = make()
+        fresh = pattern.sub(lambda match, made=made: f"{match[1]}{made}\n{match[2]}", text)  # type: ignore[misc]
+        if fresh != text:
+            late.append(f"{path.relative_to(ROOT)} ({name})")
+            if write:
+                path.write_text(fresh, encoding="utf-8")
+    return late
+
+
+if __name__ == "__main__":
+    checking = "--check" in sys.argv
+    stale = behind(write=not checking)
+    for entry in stale:
+        print(f"{'behind' if checking else 'written'}: {entry}")
+    if checking and stale:
+        raise SystemExit("Run: make docs")

@@ -1,0 +1,165 @@
+"""``fairlead demo``: the reference shop, answered offline on this machine, shown in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import orjson
+import typer
+
+import fairlead as package
+from fairlead import spec
+from fairlead.app import Fairlead
+from fairlead.cli.define import describe
+from fairlead.cli.output import err, out, with_settings
+from fairlead.cli.serve import running, until_stopped
+from fairlead.cli.times import money, moment, span
+from fairlead.errors import FairleadError, PortTaken, UsageError
+from fairlead.records import now_us
+from fairlead.settings import Settings
+
+MESSAGES = "data/messages.txt"
+KEY_NAME = "demo"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+@with_settings("project", "data_dir", "host", "port")
+def demo(
+    *,
+    settings: Settings,
+    questions: Annotated[int, typer.Option(min=1, help="How many customer messages to answer.")] = 8,
+    keep: Annotated[
+        bool | None, typer.Option("--keep/--exit", help="Keep serving afterwards, or leave. [default: keep in a terminal]")
+    ] = None,
+) -> None:
+    """Take the reference shop from its definition to answers you can look at. No key, no network, no GPU."""
+    stay = sys.stdout.isatty() if keep is None else keep
+    asyncio.run(_demo(prepare(settings), questions, stay=stay))
+
+
+def prepare(settings: Settings) -> Settings:
+    """Settings whose project is the shop: the one given, the checkout's, or a fresh copy of the template."""
+    if settings.spec_path.exists():
+        return settings
+    if settings.project != Path():
+        raise UsageError(detail=f"There is no {settings.spec_path}. Make a project there with: fairlead init shop-support {settings.project}")
+    checkout = Path(package.__file__).parents[2] / "examples" / "shop"
+    if (checkout / "fairlead.yaml").exists():
+        return _at(settings, checkout)
+    target = Path("fairlead-demo")
+    if not (target / "fairlead.yaml").exists():
+        spec.init("shop-support", target)
+        err.print(f"Made {target}/ from the template shop-support.", markup=False)
+    return _at(settings, target)
+
+
+def _at(settings: Settings, project: Path) -> Settings:
+    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+    return Settings(**{**values, "project": project})
+
+
+async def _demo(settings: Settings, questions: int, *, stay: bool) -> None:
+    begun = time.monotonic()
+    out.rule("1  Define: what good means", align="left")
+    describe(spec.check(settings.spec_path), brief=True)
+    out.rule("3  Deploy: a gateway, the embedded model, a chatbot", align="left")
+    try:
+        await _serve(settings, questions, begun, stay=stay)
+    except PortTaken as taken:
+        err.print(f"{taken} Taking a free one.", markup=False)
+        values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+        await _serve(Settings(**{**values, "port": 0}), questions, begun, stay=stay)
+
+
+async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool) -> None:
+    started = now_us()
+    async with running(settings) as (fairlead, url):
+        out.print(f"listening on {url} after {time.monotonic() - begun:.1f} s, live variant {fairlead.usecase.live.id}", markup=False)
+        secret = _fresh_key(fairlead)
+        messages = _messages(settings, questions)
+        await _converse(fairlead.usecase.name, url, secret, messages)
+        await asyncio.to_thread(_show_records, fairlead, started)
+        out.rule("Look at it", align="left")
+        out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)
+        out.print(f"  API      base_url={url}/v1  api_key={secret}  model={fairlead.usecase.name}", markup=False)
+        if stay:
+            out.print("\nServing until Ctrl-C.")
+            await until_stopped()
+        else:
+            fairlead.store.keys.revoke(secret[:12])
+            out.print("\nNo terminal, so this run ends here and its key is revoked. `fairlead demo --keep` keeps serving.")
+
+
+def _fresh_key(fairlead: Fairlead) -> str:
+    for key in fairlead.store.keys.active():
+        if key.name == KEY_NAME:
+            fairlead.store.keys.revoke(key.id)
+    _, secret = fairlead.store.keys.create(KEY_NAME, ("inference", "admin"))
+    return str(secret)
+
+
+def _messages(settings: Settings, count: int) -> list[str]:
+    path = settings.project / MESSAGES
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    messages = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return (messages or ["How long does delivery take?", "Can I send something back?", "Are you a human?"])[:count]
+
+
+async def _converse(model: str, url: str, secret: str, messages: list[str]) -> None:
+    """Ask each message over HTTP, as any OpenAI client would, streaming the answer to the terminal."""
+    headers = {"authorization": f"Bearer {secret}"}
+    async with aiohttp.ClientSession(headers=headers) as client:
+        for text in messages:
+            out.print(f"\n[bold]customer[/bold]  ", end="")
+            out.print(text, markup=False)
+            out.print("[bold]shop[/bold]      ", end="")
+            body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
+            begun = time.monotonic()
+            async with client.post(f"{url}/v1/chat/completions", json=body) as response:
+                if response.status != 200:
+                    raise FairleadError(detail=f"{response.status}: {(await response.text())[:300]}")
+                sources = await _print_stream(response)
+            taken = span(round((time.monotonic() - begun) * 1e6))
+            cited = "; ".join(source["title"] for source in sources) or "no source needed"
+            out.print(f"\n          {cited} · {taken}", style="dim", markup=False)
+
+
+async def _print_stream(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
+    sources: list[dict[str, Any]] = []
+    async for line in response.content:
+        if not line.startswith(b"data: {"):
+            continue
+        event = orjson.loads(line[6:])
+        if "error" in event:
+            raise FairleadError(detail=event["error"]["message"])
+        for choice in event["choices"]:
+            out.print(choice["delta"].get("content") or "", end="", markup=False)
+            extra = choice["delta"].get("fairlead") or choice.get("fairlead") or {}
+            sources = extra.get("sources") or sources
+    return sources
+
+
+def _show_records(fairlead: Fairlead, since: int) -> None:
+    out.print()
+    out.rule("5  Monitor: every answer is on record", align="left")
+    fairlead.store.traces.flush()
+    rows = [row for row in fairlead.store.traces.query(since=since, until=now_us() + 1, limit=1000) if row.parent == ""]
+    times = sorted(row.total_us for row in rows)
+    if not times:
+        return
+    errors = sum(1 for row in rows if row.error)
+    out.print(
+        f"{len(rows)} answers recorded since {moment(since)} UTC, {errors} errors, median {span(times[len(times) // 2])}, "
+        f"slowest {span(times[-1])}, cost {money(sum(row.cost or 0 for row in rows) if all(r.cost is not None for r in rows) else None)}",
+        markup=False,
+    )
+    out.print(f"spec {rows[0].spec_hash[:16]}, release {rows[0].release[:16]}. More: fairlead traces list --project {fairlead.settings.project}", markup=False)

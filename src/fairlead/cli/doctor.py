@@ -1,0 +1,176 @@
+"""``fairlead doctor``: find what is missing and say the command that mends it."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Literal, NamedTuple
+
+import typer
+
+from fairlead import settings as settings_module
+from fairlead import spec
+from fairlead.cli.output import JsonFlag, out, print_json, print_table, with_settings
+from fairlead.cli.serve import listen
+from fairlead.engines.llamacpp import inspect_weights, packaged_weights
+from fairlead.errors import FairleadError
+from fairlead.settings import Settings
+from fairlead.store import Store
+
+State = Literal["ok", "warning", "missing"]
+MARKS: dict[State, str] = {"ok": "●", "warning": "◌", "missing": "▲"}
+
+EXTRAS = {"tune": ("torch", "tokenizers", "gguf", "safetensors")}
+
+
+class Finding(NamedTuple):
+    """One thing looked at: what, how it is, and the command or line that mends it (empty when nothing is wrong)."""
+
+    what: str
+    state: State
+    detail: str
+    mend: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+@with_settings("project", "data_dir", "host", "port")
+def doctor(
+    *,
+    settings: Settings,
+    show_settings: Annotated[bool, typer.Option("--settings", help="List every setting, its value and default.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Look at the machine, the project, the store and the models; exit 1 if something needed is missing."""
+    if show_settings:
+        _show_settings(settings, as_json=as_json)
+        return
+    findings = list(examine(settings))
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            style = {"ok": "green", "warning": "yellow", "missing": "red"}[finding.state]
+            out.print(f"[{style}]{MARKS[finding.state]} {finding.state:8}[/{style}] ", end="")
+            out.print(f"{finding.what}: {finding.detail}", markup=False)
+            if finding.mend:
+                out.print(f"             mend: {finding.mend}", markup=False)
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, in the order in which one would mend them."""
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _python, _packages, _disk, _use_case, _store, _weights, _port, _browser,
+    )  # fmt: skip
+    for check in checks:
+        try:
+            yield from check(settings)
+        except FairleadError as error:
+            yield Finding(check.__name__.strip("_").replace("_", " "), "missing", str(error))
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    good = sys.version_info >= (3, 11)
+    yield Finding("Python", "ok" if good else "missing", found, "" if good else "install Python 3.11 or newer")
+
+
+def _packages(_: Settings) -> Iterator[Finding]:
+    yield Finding("Fairlead", "ok", version("fairlead"))
+    try:
+        importlib.import_module("xllamacpp")
+        yield Finding("embedded engine", "ok", f"xllamacpp {version('xllamacpp')}")
+    except (ImportError, OSError) as error:
+        yield Finding("embedded engine", "missing", f"xllamacpp does not load: {error}", "pip install xllamacpp")
+    for extra, packages in EXTRAS.items():
+        missing = [package for package in packages if not _installed(package)]
+        detail = f"not installed: {', '.join(missing)}" if missing else "installed"
+        mend = f"pip install 'fairlead[{extra}]'  (only for training)" if missing else ""
+        yield Finding(f"extra {extra}", "warning" if missing else "ok", detail, mend)
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_path
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    enough = free > 1 << 30
+    mend = "" if enough else "free some space, or move the data with --data-dir"
+    yield Finding("disk", "ok" if enough else "warning", f"{free / (1 << 30):.1f} GiB free at {folder}", mend)
+
+
+def _use_case(settings: Settings) -> Iterator[Finding]:
+    if not settings.spec_path.exists():
+        yield Finding("use case", "missing", f"no {settings.spec_path}", "fairlead init shop-support")
+        return
+    usecase = spec.load(settings.spec_path)
+    yield Finding("use case", "ok", f"{usecase.name}, spec {usecase.spec_hash[:16]}, live variant {usecase.live.id}")
+    for variant in usecase.variants:
+        if variant.api_key is not None:
+            ready = variant.api_key.available()
+            yield Finding(
+                f"key of {variant.id}", "ok" if ready else "warning", str(variant.api_key),
+                "" if ready else f"set {variant.api_key} before this variant is used",
+            )  # fmt: skip
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    if not settings.data_path.exists():
+        yield Finding("store", "ok", f"{settings.data_path} will be made on first use")
+        return
+    with Store.open(settings.data_path) as store:
+        status = store.traces.status()
+        yield Finding("store", "ok", f"{settings.data_path}: {status['rows']} traces in {status['segments']} segments")
+        for sentence in store.recovered:
+            yield Finding("store", "warning", f"repaired: {sentence}")
+        if not store.keys.active():
+            yield Finding(
+                "keys", "warning", "none is active", "fairlead keys create me --scope inference --scope admin"
+            )
+
+
+def _weights(_: Settings) -> Iterator[Finding]:
+    path = packaged_weights("mini")
+    inspect_weights(path)
+    yield Finding("mini", "ok", f"{path.stat().st_size / 1e6:.1f} MB at {path}")
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    listen(settings.host, settings.port).close()
+    yield Finding("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def _browser(_: Settings) -> Iterator[Finding]:
+    if not _installed("playwright"):
+        return
+    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    mend = "" if path else "apt-get install chromium  (only for the browser tests)"
+    yield Finding("browser", "ok" if path else "warning", path or "no Chromium", mend)
+
+
+def _show_settings(settings: Settings, *, as_json: bool) -> None:
+    rows = [
+        {"name": name, "value": getattr(settings, name), "default": default, "type": kind, "help": text}
+        for name, kind, default, text in settings_module.table()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(["setting", "value", "default", "what it is"], [[r["name"], r["value"], r["default"], r["help"]] for r in rows])

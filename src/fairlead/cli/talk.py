@@ -1,0 +1,210 @@
+"""``fairlead ask`` and ``fairlead chat``: talk to the use case from the terminal, recorded like any other traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fairlead.app import Fairlead, build
+from fairlead.assistant import Answer
+from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
+from fairlead.cli.times import span
+from fairlead.errors import FairleadError, UsageError
+from fairlead.settings import Settings
+
+TEXT_COLUMNS = ("text", "message", "utterance", "question", "input", "query", "instruction")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("ask")(ask)
+    app.command("chat")(chat)
+
+
+@with_settings("project", "data_dir", "engine_threads")
+def ask(
+    *,
+    settings: Settings,
+    question: Annotated[str | None, typer.Argument(help="What a customer would ask; - reads standard input.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Ask every line of a .txt, every row of a .csv, every object of a .jsonl file.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The column or key of --file that holds the message.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of --file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Append answers to this JSONL file; a rerun goes on after it.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Ask this variant instead of the live one.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ask the assistant one question, or a file of them, without a server."""
+    if (question is None) == (file is None):
+        raise UsageError(detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"')
+    if file is None:
+        text = sys.stdin.read() if question == "-" else str(question)
+        answer = asyncio.run(_ask_one(settings, text, variant))
+        print_json(_plain(text, answer)) if as_json else _show(answer)
+        return
+    messages = list(read_messages(file, column))[: limit or None]
+    failures = asyncio.run(_ask_all(settings, messages, variant, output, as_json=as_json))
+    err.print(f"{len(messages)} asked, {failures} failed." + (f" Answers: {output}" if output else ""), markup=False)
+    if failures:
+        raise typer.Exit(1)
+
+
+@with_settings("project", "data_dir", "engine_threads")
+def chat(
+    *,
+    settings: Settings,
+    variant: Annotated[str | None, typer.Option(help="Talk to this variant instead of the live one.")] = None,
+) -> None:
+    """Talk to the assistant in the terminal. An empty line or Ctrl-D ends it."""
+    asyncio.run(_chat(settings, variant))
+
+
+@asynccontextmanager
+async def _started(settings: Settings, variant: str | None) -> AsyncIterator[Fairlead]:
+    fairlead = build(settings)
+    try:
+        await fairlead.start_variant(variant or fairlead.usecase.live.id)
+        yield fairlead
+    finally:
+        await fairlead.stop()
+
+
+async def _ask_one(settings: Settings, text: str, variant: str | None) -> Answer:
+    async with _started(settings, variant) as fairlead:
+        return await fairlead.assistant.ask(text, variant=variant, channel="cli")
+
+
+async def _ask_all(
+    settings: Settings, messages: list[str], variant: str | None, output: Path | None, *, as_json: bool
+) -> int:
+    done = sum(1 for _ in output.open(encoding="utf-8")) if output and output.exists() else 0
+    failures = 0
+    progress = Progress(
+        TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
+    )
+    async with _started(settings, variant) as fairlead:
+        sink = output.open("a", encoding="utf-8") if output else None
+        try:
+            with progress:
+                task = progress.add_task("asking", total=len(messages), completed=done)
+                for text in messages[done:]:
+                    try:
+                        row = _plain(text, await fairlead.assistant.ask(text, variant=variant, channel="cli"))
+                    except FairleadError as error:
+                        failures += 1
+                        row = {"question": text, "error": str(error)}
+                    line = json.dumps(row, ensure_ascii=False)
+                    if sink:
+                        sink.write(line + "\n")
+                        sink.flush()
+                    elif as_json:
+                        sys.stdout.write(line + "\n")
+                    else:
+                        out.print(f"> {text}\n{row.get('text') or row.get('error')}\n", markup=False)
+                    progress.advance(task)
+        finally:
+            if sink:
+                sink.close()
+    return failures
+
+
+async def _chat(settings: Settings, variant: str | None) -> None:
+    async with _started(settings, variant) as fairlead:
+        assistant = fairlead.assistant
+        conversation, _ = await assistant.open_conversation("cli")
+        out.print(assistant.greeting, style="dim", markup=False)
+        while True:
+            try:
+                text = (await asyncio.to_thread(input, "you: ")).strip()
+            except (EOFError, KeyboardInterrupt):
+                out.print()
+                return
+            if not text:
+                return
+            out.print("assistant: ", end="", style="bold")
+            async for event in assistant.reply(conversation.id, text, variant=variant):
+                match event.type:
+                    case "delta":
+                        out.print(event.text, end="", markup=False)
+                    case "facts":
+                        rows = "".join(f"\n  {label}: {value}" for label, value in event.rows)
+                        out.print(f"{event.title}{rows}\n", markup=False)
+                    case "sources":
+                        shown = "".join(f"\n  [{n}] {s.title}" for n, s in enumerate(event.sources, 1))
+                        out.print(shown, style="dim", end="", markup=False)
+                    case "error":
+                        err.print(event.message, style="red", markup=False)
+            out.print()
+
+
+def read_messages(path: Path, column: str | None) -> Iterator[str]:
+    """The messages of a .txt (one a line), .csv or .jsonl file. Raises UsageError that names the line at fault."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(detail=f"There is no file {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(detail=f"{path} cannot be read as UTF-8 text: {error}") from error
+    match path.suffix.lower():
+        case ".csv":
+            reader = csv.DictReader(text.splitlines())
+            key = _column(column, reader.fieldnames or [], path, text)
+            yield from (row[key].strip() for row in reader if (row.get(key) or "").strip())
+        case ".jsonl":
+            yield from _jsonl(path, text, column)
+        case _:
+            yield from (line.strip() for line in text.splitlines() if line.strip())
+
+
+def _column(column: str | None, names: Any, path: Path, text: str) -> str:
+    if column in names:
+        return str(column)
+    if column is None:
+        for name in names:
+            if name.strip().lower() in TEXT_COLUMNS:
+                return str(name)
+    raise UsageError(
+        detail=f"{path} has no column {column or ' or '.join(TEXT_COLUMNS)!r}; it has: {', '.join(map(str, names))}. "
+        "Name the one that holds the message with --column."
+    )
+
+
+def _jsonl(path: Path, text: str, column: str | None) -> Iterator[str]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(detail=f"{path}, line {number}: not JSON ({error.msg}).") from error
+        if isinstance(row, str):
+            yield row
+            continue
+        if not isinstance(row, dict):
+            raise UsageError(detail=f"{path}, line {number}: expected an object or a text, found {type(row).__name__}.")
+        value = row[_column(column, list(row), path, text)]
+        if isinstance(value, str) and value.strip():
+            yield value.strip()
+
+
+def _plain(question: str, answer: Answer) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.to_builtins(answer)
+    return {"question": question, **row}
+
+
+def _show(answer: Answer) -> None:
+    out.print(answer.text, markup=False)
+    for number, source in enumerate(answer.sources, 1):
+        out.print(f"  [{number}] {source.title} ({source.location})", style="dim", markup=False)
+    err.print(f"{answer.variant}, {answer.act}, {span(answer.total_us)}; trace {answer.inference}", style="dim", markup=False)
