@@ -6,7 +6,7 @@
     │   ├── ChoiceUnknown     a name that is in no registry
     │   └── SpecError         see fairlead.spec
     ├── EnvironmentError_     something the machine lacks
-    │   ├── ExtraMissing, PortTaken, DiskFull, WeightsMissing, WeightsDamaged
+    │   ├── ExtraMissing, PortTaken, DiskFull, WeightsMissing, WeightsDamaged, EngineFailed
     ├── StoreError            what is stored cannot be read or written
     └── ServiceError          a part that answers requests failed; carries the HTTP status the gateway shows
 
@@ -16,7 +16,7 @@ Braces in a docstring are filled with the keyword arguments of the constructor.
 from __future__ import annotations
 
 import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 
 class FairleadError(Exception):
@@ -84,9 +84,9 @@ class StoreError(FairleadError):
 class ServiceError(FairleadError):
     """{detail}"""
 
-    status: ClassVar[int] = 500
-    code: ClassVar[str] = "internal_error"
-    kind: ClassVar[str] = "server_error"
+    status: int = 500
+    code: str = "internal_error"
+    kind: str = "server_error"
 
 
 class UpstreamUnreachable(ServiceError):
@@ -105,3 +105,115 @@ class UpstreamBroken(ServiceError):
     """The model behind {name} broke off in the middle of its answer: {detail}."""
 
     status, code, kind = 502, "upstream_broken", "server_error"
+
+
+class EngineFailed(MachineError):
+    """The engine {name} cannot run: {detail}. What it wrote is in {log}; `fairlead doctor` checks the rest."""
+
+
+class TurnRunning(ServiceError):
+    """The assistant is still answering the message before. Wait for its answer, then send again."""
+
+    status, code, kind = 409, "turn_running", "invalid_request_error"
+
+
+class RequestInvalid(ServiceError):
+    """{problem}"""
+
+    status, code, kind = 400, "invalid_value", "invalid_request_error"
+
+
+class BodyInvalid(ServiceError):
+    """The request body is not valid JSON: {detail}. Expected one JSON object in UTF-8."""
+
+    status, code, kind = 400, "invalid_json", "invalid_request_error"
+
+
+class BodyTooDeep(ServiceError):
+    """The request body nests deeper than {limit} levels. Flatten it, or raise the limit with --max-depth."""
+
+    status, code, kind = 400, "body_too_deep", "invalid_request_error"
+
+
+class BodyTooLarge(ServiceError):
+    """The request body is larger than {limit} bytes. Send less, or raise the limit with --max-body-bytes."""
+
+    status, code, kind = 413, "body_too_large", "invalid_request_error"
+
+
+class BodyLate(ServiceError):
+    """The request body did not arrive within {seconds:g} s. Send it again."""
+
+    status, code, kind = 408, "request_timeout", "invalid_request_error"
+
+
+class ContentTypeWrong(ServiceError):
+    """The request body is declared as {found}; expected content-type: application/json, not compressed."""
+
+    status, code, kind = 415, "unsupported_media_type", "invalid_request_error"
+
+
+class KeyMissing(ServiceError):
+    """The request carries no API key. Send `Authorization: Bearer fl-...`; `fairlead keys create` makes a key."""
+
+    status, code, kind = 401, "missing_api_key", "invalid_request_error"
+
+
+class KeyRefused(ServiceError):
+    """The API key is unknown, expired or revoked. `fairlead keys list` shows the valid ones."""
+
+    status, code, kind = 401, "invalid_api_key", "invalid_request_error"
+
+
+class ScopeMissing(ServiceError):
+    """This needs the scope {scope!r}, which the API key does not have. `fairlead keys create` makes one that does."""
+
+    status, code, kind = 403, "insufficient_scope", "permission_error"
+
+
+class ModelUnknown(ServiceError):
+    """There is no model {model}. Nearest: {nearest}. GET /v1/models lists all; `variants:` in fairlead.yaml adds one."""
+
+    status, code, kind = 404, "model_not_found", "invalid_request_error"
+
+
+class OperationUnsupported(ServiceError):
+    """The model {model} does not do {operation}. Models that do: {able}."""
+
+    status, code, kind = 400, "unsupported_operation", "invalid_request_error"
+
+
+class PathUnknown(ServiceError):
+    """There is nothing at {method} {path}. /openapi.json describes what there is."""
+
+    status, code, kind = 404, "unknown_url", "invalid_request_error"
+
+
+class MethodWrong(ServiceError):
+    """{path} does not take {method}; it takes {allowed}."""
+
+    status, code, kind = 405, "method_not_allowed", "invalid_request_error"
+
+
+class ShuttingDown(ServiceError):
+    """Fairlead is shutting down and takes no new requests. Send this one again in {retry_after} s."""
+
+    status, code, kind = 503, "shutting_down", "server_error"
+
+
+class CallCancelled(ServiceError):
+    """The answer was cancelled: {reason}."""
+
+    status, code, kind = 499, "cancelled", "cancelled"
+
+
+class InternalFault(ServiceError):
+    """Something inside Fairlead failed. The log has the reason under the request id {request}."""
+
+
+class UpstreamRefused(ServiceError):
+    """{message}"""
+
+    def __init__(self, *, status: int, code: str, kind: str, message: str, **details: Any) -> None:
+        super().__init__(status=status, code=code, kind=kind, message=message, **details)
+        self.status, self.code, self.kind = status, code, kind

@@ -1,0 +1,148 @@
+"""The embedded engine: llama.cpp in a supervised process, reached over loopback with a key nobody else has.
+
+Any GGUF file works; it brings its own chat template. Knows no use case and no request: calls go through ``upstream``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from fairlead.engines.base import Health
+from fairlead.engines.gguf import Header, read_header
+from fairlead.engines.logs import RotatingLog
+from fairlead.engines.served import ServedUpstream
+from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
+from fairlead.providers.base import Upstream
+
+CHILD: Final = "fairlead.engines.llamacpp_child"
+SPARE: Final = 4
+"""Calls in the engine beyond its slots, so that a slot that gets free has work at once."""
+SPARE_HTTP_THREADS: Final = 4
+"""HTTP threads beyond the calls let in, so that the health probe is answered when all of them stream."""
+
+
+class LlamaCpp:
+    """A GGUF model on this machine's processor.
+
+    ``threads`` 0 means all cores but one (a core that others use makes llama.cpp's threads wait for each other,
+    measured 10 to 40 times slower). ``context`` is tokens per slot, ``slots`` requests worked on at once, ``adapters``
+    LoRA GGUF files: each request may name them by their position (``"lora": [{"id": 0, "scale": 1.0}]``), none is in
+    effect otherwise. ``embeddings`` makes it an embedder and nothing else. ``cache_mib`` bounds the memory for
+    prompts that may come again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model_path: Path,
+        *,
+        log_dir: Path,
+        threads: int = 0,
+        context: int = 2048,
+        slots: int = 4,
+        adapters: Sequence[Path] = (),
+        embeddings: bool = False,
+        cache_mib: int = 64,
+        drain_s: float = 10.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.name = name
+        self.model_path = model_path
+        self.adapters = tuple(adapters)
+        self.header: Header | None = None
+        self._threads = threads or default_threads()
+        self._context = context
+        self._slots = slots
+        self._embeddings = embeddings
+        self._cache_mib = cache_mib
+        self._drain_s = drain_s
+        self._key = ""
+        # The name may come from a definition: only its letters, digits and dashes become part of a path.
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
+        self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
+        self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=slots + SPARE)
+
+    async def start(self) -> None:
+        """Check the files, start, and return once the model answers.
+
+        Raises WeightsMissing, WeightsDamaged or EngineFailed; then nothing is left running.
+        """
+        self.header = await asyncio.to_thread(read_header, self.model_path)
+        for adapter in self.adapters:
+            await asyncio.to_thread(read_header, adapter, kind="adapter")
+        self._upstream.reopen()
+        await self._supervisor.start()
+
+    async def stop(self) -> None:
+        """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
+        if self._supervisor.health().state == "ready":
+            await self._upstream.drain(self._drain_s)
+        await self._supervisor.stop()
+        await self._upstream.aclose()
+
+    def health(self) -> Health:
+        """The state right now."""
+        return self._supervisor.health()
+
+    def upstream(self) -> Upstream:
+        """Where to send calls; stays the same over restarts."""
+        return self._upstream
+
+    def _launch(self) -> Launch:
+        self._key = secrets.token_urlsafe(32)
+        calls = self._slots + SPARE
+        return Launch(
+            argv=python_module(CHILD),
+            config={
+                "name": self.model_path.stem,
+                "model": str(self.model_path.resolve()),
+                "adapters": [(str(path.resolve()), 1.0) for path in self.adapters],
+                "port": 0,  # the kernel chooses a free one and the child reports it: nothing to race for
+                "key": self._key,
+                "threads": self._threads,
+                "slots": self._slots,
+                "context": self._context,
+                "http_threads": calls + SPARE_HTTP_THREADS,
+                "embeddings": self._embeddings,
+                "cache_mib": self._cache_mib,
+            },
+            # OpenMP threads that wait by spinning take the core from whoever they wait for.
+            env={"OMP_WAIT_POLICY": "passive"},
+        )
+
+    def _connect(self, address: str) -> Upstream:
+        from fairlead.providers.openai_compatible import OpenAICompatible
+
+        return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key)
+
+
+def default_threads() -> int:
+    """All cores this process may use but one, at least one."""
+    return max(1, usable_cores() - 1)
+
+
+def usable_cores() -> int:
+    """Cores by affinity and, in a container, by the processor quota of its control group (version 2 or 1)."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = cgroup_quota()
+    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores the control group may use, None when it sets no limit or cannot be read."""
+    try:
+        if (root / "cpu.max").is_file():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+        cores = int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return cores if cores > 0 else None

@@ -1,0 +1,76 @@
+"""The process that holds a GGUF model: llama.cpp's own OpenAI-compatible server, run from the ``xllamacpp`` wheel.
+
+Started by ``llamacpp.LlamaCpp`` as ``python -m fairlead.engines.llamacpp_child``; everything it needs comes over the
+lifeline. Native code that reads a file from anywhere can crash: it does so here, where nothing else is lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+from typing import Any, Final
+
+from fairlead.engines.lifeline import Lifeline
+
+LOG_WARNINGS: Final = 2
+
+
+def main() -> int:
+    """Serve until SIGTERM or until the parent is gone. Exit status 1 when the model could not be served."""
+    lifeline = Lifeline()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    config = lifeline.receive()
+    try:
+        server = serve(config)
+    except (RuntimeError, ValueError, OSError) as error:
+        lifeline.report(error=str(error))
+        return 1
+    lifeline.report(listening=server.listening_address)
+    stop.wait()
+    return 0
+
+
+def serve(config: dict[str, Any]) -> Any:
+    """Load the model and listen on loopback: an ``xllamacpp.Server``, which runs until it is collected.
+
+    Keys of ``config``: see ``LlamaCpp``. Raises RuntimeError when the model or the port cannot be used.
+    """
+    # Native and untyped. Not imported at the top: the lifeline must hold before the library is loaded.
+    xllamacpp: Any = importlib.import_module("xllamacpp")
+    return xllamacpp.Server(parameters(xllamacpp, config))
+
+
+def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
+    """llama.cpp's parameters. Everything that listens, writes or reaches out beyond answering is switched off."""
+    params = xllamacpp.CommonParams()
+    params.model.path = config["model"]
+    params.model_alias = {config["name"]}  # otherwise answers would carry the file's path
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, scale) for path, scale in config["adapters"]]
+    # Listed and addressable by each request, in effect for none that does not ask.
+    params.lora_init_without_apply = True
+    params.hostnames = ["127.0.0.1"]
+    params.port = config["port"]
+    params.api_keys = [config["key"]]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
+    params.n_parallel = config["slots"]
+    params.n_ctx = config["context"] * config["slots"]
+    params.n_threads_http = config["http_threads"]
+    params.embedding = config["embeddings"]
+    params.use_jinja = True
+    params.offline = True
+    params.ui = False
+    params.endpoint_slots = False
+    params.cors_origins = "http://127.0.0.1"
+    params.cors_credentials = False
+    params.fit_params = False
+    params.cache_ram_mib = config["cache_mib"]
+    params.verbosity = LOG_WARNINGS
+    return params
+
+
+if __name__ == "__main__":
+    sys.exit(main())
