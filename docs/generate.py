@@ -6,6 +6,7 @@ Generated parts stand between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -65,10 +66,28 @@ def transcript() -> str:
     return f"```text\n$ fairlead {' '.join(command)}\n{shown.stdout.strip()}\n```"
 
 
+def figures() -> str:
+    """The figures that have a target, of every committed result, with what a peer reaches and whether they hold."""
+    lines = ["| benchmark | figure | value | range | n | peer | target | holds |", "|---|---|---:|---|---:|---|---|---|"]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        for row in json.loads(path.read_text(encoding="utf-8"))["figures"]:
+            if not row["target"]:
+                continue
+            spread = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
+            peer = "" if row["peer_value"] is None else f"{row['peer']} {row['peer_value']:.4g}"
+            holds = "yes" if row["holds"] else "**no**"
+            lines.append(
+                f"| {path.stem} | {row['figure']} | {row['value']:.4g} {row['unit']} | {spread} | {row['n']} | {peer} "
+                f"| {row['target']} | {holds} |"
+            )
+    return "\n".join(lines)
+
+
 PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (ROOT / "docs" / "settings.md", settings_table),
     "commands": (ROOT / "docs" / "commands.md", command_help),
     "transcript": (ROOT / "README.md", transcript),
+    "figures": (ROOT / "README.md", figures),
 }
 
 
