@@ -1,0 +1,463 @@
+"""The customers' chat: a page that works without JavaScript, the same page as a widget's frame, and its JSON API.
+
+A browser proves that a conversation is its own by the secret it got when it opened it (a header, or a hidden field of
+the plain form); there are no cookies, so nothing is sent along by itself and no other site can speak for a customer.
+Decides nothing about answers: that is the assistant's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from fairlead.console.http import client_address, problem, retry_headers
+from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
+from fairlead.console.turns import Turn, Turns
+from fairlead.console.view import Pages, clock
+from fairlead.errors import TurnRunning
+from fairlead.records import Conversation, Feedback, Message
+
+if TYPE_CHECKING:
+    from fairlead.app import Fairlead
+
+SECRET_HEADER = "x-conversation-secret"  # noqa: S105  (a name, not a secret)
+MAX_COMMENT_CHARS = 2_000
+WATCH_S = 2.0
+"""How often a conversation that waits for a person is looked at for news, in seconds."""
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_GREETING_NAMES = ("user", "assistant", "operator")
+
+
+class _Ask(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    text: str
+    turns: int | None = None
+
+
+class _Judge(msgspec.Struct, forbid_unknown_fields=True):
+    message: str
+    kind: str
+    value: float | None = None
+    text: str = ""
+
+
+class _Person(msgspec.Struct, forbid_unknown_fields=True):
+    reason: str = ""
+
+
+class _Open(msgspec.Struct, forbid_unknown_fields=True):
+    language: str = ""
+    channel: str = "chat"
+
+
+class RefusalError(Exception):
+    """A request that cannot be served; carries what the client is told."""
+
+    def __init__(self, status: int, code: str, message: str, wait_s: float | None = None) -> None:
+        self.status, self.code, self.message, self.wait_s = status, code, message, wait_s
+        super().__init__(message)
+
+    def response(self) -> Response:
+        """The JSON form."""
+        return problem(self.status, self.code, self.message, wait_s=self.wait_s)
+
+
+class Chat:
+    """The chat's endpoints over one ``Fairlead``."""
+
+    def __init__(self, fairlead: Fairlead, pages: Pages) -> None:
+        settings = fairlead.settings
+        self._fairlead = fairlead
+        self._pages = pages
+        self._max_chars = settings.chat_message_chars
+        self.turns = Turns(deadline_s=settings.request_timeout_s)
+        self._asks = TokenBuckets(per_minute=settings.chat_per_minute, burst=max(5, settings.chat_per_minute // 2))
+        self._opens = TokenBuckets(per_minute=max(1.0, settings.chat_per_minute / 2), burst=settings.chat_per_minute)
+        self._reads = TokenBuckets(per_minute=settings.chat_per_minute * 10, burst=settings.chat_per_minute * 4)
+        self._streams = OpenStreams(most=settings.chat_streams)
+
+    def routes(self) -> list[Route]:
+        """Every path of the chat."""
+        api = "/chat/api/conversations"
+        return [
+            Route("/chat", self.page, methods=["GET"]),
+            Route("/chat", self.post_form, methods=["POST"]),
+            Route("/widget", self.page, methods=["GET"]),
+            Route("/widget", self.post_form, methods=["POST"]),
+            Route("/chat/transcript", self.post_transcript, methods=["POST"]),
+            Route(api, self.post_conversation, methods=["POST"]),
+            Route(api + "/{conversation}", self.get_conversation, methods=["GET"]),
+            Route(api + "/{conversation}/messages", self.post_message, methods=["POST"]),
+            Route(api + "/{conversation}/feedback", self.post_feedback, methods=["POST"]),
+            Route(api + "/{conversation}/handoff", self.post_handoff, methods=["POST"]),
+            Route(api + "/{conversation}/events", self.get_events, methods=["GET"]),
+        ]
+
+    # --- pages -------------------------------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Response:
+        """``GET /chat`` and ``GET /widget``: the greeting and an empty form; JavaScript brings a kept conversation."""
+        return self._render(request, None, "", [])
+
+    async def post_form(self, request: Request) -> Response:
+        """The chat without JavaScript: one form, whose button says what is done; answers with the whole page."""
+        form = await request.form(max_files=0, max_fields=12)
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        conversation: Conversation | None = None
+        secret, notice, status, headers = fields.get("secret", ""), "", 200, None
+        draft = ""
+        try:
+            if fields.get("conversation"):
+                conversation = await self._owned(request, fields["conversation"], secret)
+            conversation, secret, notice = await self._act(request, conversation, secret, fields)
+        except RefusalError as refusal:
+            status, notice, draft = refusal.status, refusal.message, fields.get("text", "")
+            headers = retry_headers(refusal.wait_s) if refusal.wait_s is not None else None
+        messages = await self._messages(conversation.id) if conversation is not None else []
+        if conversation is not None:
+            conversation = await run_in_threadpool(self._fairlead.store.conversations.get, conversation.id)
+        response = self._render(request, conversation, secret, messages, notice=notice, draft=draft, status=status)
+        response.headers.update(headers or {})
+        return response
+
+    async def _act(
+        self, request: Request, conversation: Conversation | None, secret: str, fields: dict[str, str]
+    ) -> tuple[Conversation, str, str]:
+        """Do what the pressed button says. Returns the conversation, its secret and a notice to show."""
+        action = fields.get("action", "send")
+        if action == "feedback":
+            if conversation is None:
+                raise RefusalError(404, "conversation_unknown", "There is no conversation to judge yet.")
+            notice = await self._judge(request, conversation, _judgement(fields))
+            return conversation, secret, notice
+        if conversation is None:
+            conversation, secret = await self._open(request, _Open(channel=_channel(request)))
+        if action == "handoff":
+            state = await self._hand_off(request, conversation, fields.get("text", ""))
+            return conversation, secret, handoff_sentence(state)
+        turn = await self._ask(request, conversation, _Ask(id=fields.get("id", ""), text=fields.get("text", "")))
+        await turn.finished()
+        last = msgspec.json.decode(turn.events[-1]) if turn.events else {}
+        return conversation, secret, str(last.get("message", "")) if last.get("type") == "error" else ""
+
+    async def post_transcript(self, request: Request) -> Response:
+        """``POST /chat/transcript``: the conversation as a text file."""
+        form = await request.form(max_files=0, max_fields=4)
+        try:
+            conversation = await self._owned(request, str(form.get("conversation", "")), str(form.get("secret", "")))
+        except RefusalError as refusal:
+            return refusal.response()
+        lines = [f"{self._fairlead.usecase.name}: conversation {conversation.id}, times in UTC", ""]
+        names = {"user": "You", "assistant": "AI assistant", "operator": "A person of our team"}
+        for message in await self._messages(conversation.id):
+            lines += [f"[{clock(message.time)}] {names.get(message.role, message.role)}:", message.text]
+            lines += [f"  source {number}: {source.title}" for number, source in enumerate(message.sources, 1)]
+            lines.append("")
+        headers = {"content-disposition": f'attachment; filename="conversation-{conversation.id}.txt"'}
+        return Response("\n".join(lines), media_type="text/plain; charset=utf-8", headers=headers)
+
+    def _render(
+        self,
+        request: Request,
+        conversation: Conversation | None,
+        secret: str,
+        messages: list[Message],
+        *,
+        notice: str = "",
+        draft: str = "",
+        status: int = 200,
+    ) -> Response:
+        widget = request.url.path == "/widget"
+        return self._pages.render(
+            request,
+            "chat.html",
+            status=status,
+            widget=widget,
+            action="/widget" if widget else "/chat",
+            usecase=self._fairlead.usecase,
+            greeting=self._fairlead.assistant.greeting,
+            handoff_enabled=self._fairlead.usecase.policy.handoff.enabled,
+            conversation=conversation,
+            secret=secret,
+            messages=messages,
+            notice=notice,
+            draft=draft,
+            client_id=str(uuid.uuid4()),
+            max_chars=self._max_chars,
+            max_comment=MAX_COMMENT_CHARS,
+        )
+
+    # --- the JSON API -------------------------------------------------------------------------------------------
+
+    async def post_conversation(self, request: Request) -> Response:
+        """``POST /chat/api/conversations``: open one; 201 with its id, its secret and the greeting."""
+        try:
+            conversation, secret = await self._open(request, await _decoded(request, _Open))
+        except RefusalError as refusal:
+            return refusal.response()
+        body = {"id": conversation.id, "secret": secret, "greeting": self._fairlead.assistant.greeting}
+        return JSONResponse(body, status_code=201)
+
+    async def get_conversation(self, request: Request) -> Response:
+        """``GET /chat/api/conversations/{id}``: state and transcript."""
+        try:
+            conversation = await self._owned(request)
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse(await self._snapshot(conversation))
+
+    async def post_message(self, request: Request) -> Response:
+        """``POST …/messages`` with ``{"id", "text"}``: the assistant's events as server-sent events.
+
+        ``id`` is the client's own; repeating it attaches to the same answer. ``turns``, when given, is how many of the
+        customer's messages the client knows; a mismatch is 409 ``moved_on`` and nothing is asked.
+        """
+        try:
+            conversation = await self._owned(request)
+            ask = await _decoded(request, _Ask)
+            if not self._streams.enter(client := client_group(client_address(request))):
+                raise RefusalError(
+                    429, "too_many_streams", "Too many answers are on their way. Wait for one.", 5.0
+                )
+        except RefusalError as refusal:
+            return refusal.response()
+        try:
+            turn = await self._ask(request, conversation, ask)
+        except RefusalError as refusal:
+            self._streams.leave(client)
+            return refusal.response()
+        return _EventStream(_frames(turn.follow()), lambda: self._streams.leave(client))
+
+    async def post_feedback(self, request: Request) -> Response:
+        """``POST …/feedback`` with ``{"message", "kind": "thumb"|"comment", "value", "text"}``."""
+        try:
+            conversation = await self._owned(request)
+            notice = await self._judge(request, conversation, await _decoded(request, _Judge))
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse({"notice": notice}, status_code=201)
+
+    async def post_handoff(self, request: Request) -> Response:
+        """``POST …/handoff``: ask for a person. Answers with the place in line and the office hours."""
+        try:
+            conversation = await self._owned(request)
+            state = await self._hand_off(request, conversation, (await _decoded(request, _Person)).reason)
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse({**state, "notice": handoff_sentence(state)})
+
+    async def get_events(self, request: Request) -> Response:
+        """``GET …/events``: what a person of the team writes, and changes of state, while the browser listens."""
+        try:
+            conversation = await self._owned(request)
+            if not self._streams.enter(client := client_group(client_address(request))):
+                raise RefusalError(429, "too_many_streams", "Too many windows of this chat are open. Close one.", 30.0)
+        except RefusalError as refusal:
+            return refusal.response()
+        return _EventStream(self._watch(conversation), lambda: self._streams.leave(client))
+
+    async def _watch(self, conversation: Conversation) -> AsyncIterator[bytes]:
+        store, state = self._fairlead.store, conversation.state
+        seen = {message.id for message in await self._messages(conversation.id)}
+        yield _frame(msgspec.json.encode({"type": "state", "state": state}))
+        while state != "closed":
+            await asyncio.sleep(WATCH_S)
+            now = await run_in_threadpool(store.conversations.get, conversation.id)
+            if now is None:
+                return
+            if now.state != state:
+                state = now.state
+                yield _frame(msgspec.json.encode({"type": "state", "state": state}))
+            for message in await self._messages(conversation.id):
+                if message.id not in seen:
+                    seen.add(message.id)
+                    if message.role == "operator":
+                        yield _frame(msgspec.json.encode({"type": "message", "message": _shown(message, {})}))
+            yield b": still here\n\n"
+
+    # --- what both have in common -------------------------------------------------------------------------------
+
+    async def _owned(self, request: Request, identifier: str | None = None, secret: str | None = None) -> Conversation:
+        """The conversation, if the secret proves that it is this browser's. One answer for unknown and not yours."""
+        self._spend(self._reads, request)
+        identifier = request.path_params["conversation"] if identifier is None else identifier
+        secret = request.headers.get(SECRET_HEADER, "") if secret is None else secret
+        conversation = None
+        if re.fullmatch(r"[0-9a-f-]{32,36}", identifier):
+            conversation = await run_in_threadpool(self._fairlead.store.conversations.get, identifier)
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        expected = conversation.secret_hash if conversation is not None else "-"
+        if conversation is None or not hmac.compare_digest(digest, expected):
+            raise RefusalError(
+                404, "conversation_unknown", "This conversation has ended. Start a new one."
+            )
+        return conversation
+
+    async def _open(self, request: Request, wish: _Open) -> tuple[Conversation, str]:
+        self._spend(self._opens, request)
+        channel = wish.channel if wish.channel in ("chat", "widget") else "chat"
+        language = wish.language if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", wish.language) else ""
+        return await run_in_threadpool(self._fairlead.assistant.open_conversation, channel, language=language[:35])
+
+    async def _ask(self, request: Request, conversation: Conversation, ask: _Ask) -> Turn:
+        text = ask.text.strip()
+        if not _CLIENT_ID.fullmatch(ask.id):
+            raise RefusalError(400, "id_invalid", "The message needs an id of 8 to 64 letters, digits and dashes.")
+        known = self.turns.known(conversation.id, ask.id)
+        if known is not None:
+            return known
+        if not text:
+            raise RefusalError(400, "message_empty", "Write a message first.")
+        if len(text) > self._max_chars:
+            limit = f"The message has {len(text)} characters; {self._max_chars} are possible. Shorten it."
+            raise RefusalError(413, "message_too_long", limit)
+        if ask.turns is not None and ask.turns != conversation.turns:
+            moved = "This conversation went on in another window. Look at what was said, then send again."
+            raise RefusalError(409, "moved_on", moved)
+        if conversation.state == "closed":
+            raise RefusalError(409, "conversation_closed", "This conversation is closed. Start a new one.")
+        self._spend(self._asks, request)
+        reply = self._fairlead.assistant.reply
+        try:
+            return self.turns.start(conversation.id, ask.id, lambda: reply(conversation.id, text))
+        except TurnRunning as running:
+            raise RefusalError(running.status, running.code, str(running), 2.0) from running
+
+    async def _judge(self, request: Request, conversation: Conversation, judge: _Judge) -> str:
+        self._spend(self._asks, request)
+        if judge.kind == "thumb" and judge.value not in (0.0, 1.0):
+            raise RefusalError(400, "value_invalid", "A thumb is 1 (helpful) or 0 (not helpful).")
+        if judge.kind not in ("thumb", "comment"):
+            raise RefusalError(400, "kind_invalid", "Feedback is a thumb or a comment.")
+        text = judge.text.strip()
+        if len(text) > MAX_COMMENT_CHARS:
+            raise RefusalError(
+                413, "comment_too_long", f"Shorten the comment to {MAX_COMMENT_CHARS} characters."
+            )
+        if judge.kind == "comment" and not text:
+            raise RefusalError(400, "comment_empty", "Write what was wrong first.")
+        messages = await self._messages(conversation.id)
+        if not any(message.id == judge.message and message.role == "assistant" for message in messages):
+            raise RefusalError(404, "message_unknown", "This answer is not part of the conversation.")
+        value = judge.value if judge.kind == "thumb" else None
+        await run_in_threadpool(
+            self._fairlead.assistant.feedback, conversation.id, judge.message, judge.kind, value, text
+        )
+        return "Thank you, noted." if judge.kind == "thumb" else "Thank you. People of our team read this."
+
+    async def _hand_off(self, request: Request, conversation: Conversation, reason: str) -> dict[str, Any]:
+        self._spend(self._asks, request)
+        if not self._fairlead.usecase.policy.handoff.enabled:
+            raise RefusalError(404, "handoff_unavailable", "No person can be reached through this chat.")
+        event = await run_in_threadpool(self._fairlead.assistant.handoff, conversation.id, reason[:MAX_COMMENT_CHARS])
+        state: dict[str, Any] = msgspec.to_builtins(event)
+        return state
+
+    async def _messages(self, conversation: str) -> list[Message]:
+        messages = await run_in_threadpool(self._fairlead.store.conversations.messages, conversation)
+        return [message for message in messages if message.role in _GREETING_NAMES]
+
+    async def _snapshot(self, conversation: Conversation) -> dict[str, Any]:
+        messages = await self._messages(conversation.id)
+        feedback = await run_in_threadpool(self._fairlead.store.feedback.of_conversation, conversation.id)
+        thumbs = newest_thumbs(feedback)
+        return {
+            "id": conversation.id,
+            "state": conversation.state,
+            "turns": conversation.turns,
+            "messages": [_shown(message, thumbs) for message in messages],
+        }
+
+    def _spend(self, bucket: TokenBuckets, request: Request) -> None:
+        wait = bucket.take(client_group(client_address(request)))
+        if wait:
+            slow = f"That was a lot in a short time. Please wait {max(1, round(wait))} seconds and try again."
+            raise RefusalError(429, "too_many_requests", slow, wait)
+
+
+def newest_thumbs(feedback: list[Feedback]) -> dict[str, float]:
+    """Message id to the thumb that counts: the newest."""
+    ordered = sorted((entry for entry in feedback if entry.kind == "thumb"), key=lambda entry: entry.time)
+    return {entry.target: entry.value for entry in ordered if entry.value is not None}
+
+
+def handoff_sentence(state: dict[str, Any]) -> str:
+    """What the customer is told about the person who will come: the place in line and the hours."""
+    parts = ["Thank you, a person of our team will take over."]
+    position = state.get("position")
+    if isinstance(position, int) and position > 0:
+        parts = [f"You are number {position} in line. A person of our team will take over here."]
+    if state.get("hours"):
+        parts.append(f"Hours: {state['hours']}.")
+    if state.get("message"):
+        parts.append(str(state["message"]))
+    return " ".join(parts)
+
+
+def _shown(message: Message, thumbs: dict[str, float]) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(
+        {"id": message.id, "role": message.role, "text": message.text, "time": message.time, "facts": message.facts}
+    )
+    shown["sources"] = [{"title": source.title, "text": source.text} for source in message.sources]
+    shown["thumb"] = thumbs.get(message.id)
+    return shown
+
+
+def _judgement(fields: dict[str, str]) -> _Judge:
+    if fields.get("thumb") in ("0", "1"):
+        return _Judge(message=fields.get("message", ""), kind="thumb", value=float(fields["thumb"]))
+    return _Judge(message=fields.get("message", ""), kind="comment", text=fields.get("comment", ""))
+
+
+def _channel(request: Request) -> str:
+    return "widget" if request.url.path == "/widget" else "chat"
+
+
+async def _decoded(request: Request, shape: type[Any]) -> Any:
+    try:
+        body = await request.body()
+    except ClientDisconnect as gone:
+        raise RefusalError(400, "body_incomplete", "The request broke off.") from gone
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise RefusalError(415, "not_json", "Send JSON, with content-type application/json.")
+    try:
+        return msgspec.json.decode(body or b"{}", type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusalError(400, "json_invalid", f"The request is not what was expected: {error}") from error
+
+
+def _frame(event: bytes) -> bytes:
+    return b"data: " + event + b"\n\n"
+
+
+async def _frames(events: AsyncIterator[bytes | None]) -> AsyncIterator[bytes]:
+    async for event in events:
+        yield _frame(event) if event is not None else b": still here\n\n"
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events; ``at_end`` runs once, also when the client left before the first byte."""
+
+    def __init__(self, frames: AsyncIterator[bytes], at_end: Callable[[], None]) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(frames, media_type="text/event-stream", headers=headers)
+        self._at_end = at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._at_end()

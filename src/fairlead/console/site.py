@@ -1,0 +1,80 @@
+"""The pages as one ASGI application: which path leads where, and what holds for all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from fairlead.console.chat import Chat
+from fairlead.console.http import MAX_BODY_BYTES, SecurityHeaders, problem
+from fairlead.console.view import STATIC, Pages
+
+if TYPE_CHECKING:
+    from fairlead.app import Fairlead
+
+_EXPLAINED = {
+    400: "The request could not be read.",
+    404: "There is no page at this address.",
+    405: "This address does not take that kind of request.",
+    413: "That is more than can be taken at once.",
+}
+
+
+class VersionedFiles(StaticFiles):
+    """Static files: for ever when the address carries the content's hash, revalidated otherwise."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        versioned = b"v=" in scope.get("query_string", b"")
+        response.headers["cache-control"] = "public, max-age=31536000, immutable" if versioned else "no-cache"
+        return response
+
+
+def create_app(fairlead: Fairlead) -> Starlette:
+    """The chat, the widget and the console over one ``Fairlead``.
+
+    ``app.state.turns.aclose()`` cancels answers that still run; call it when the server stops.
+    """
+    pages = Pages()
+    chat = Chat(fairlead, pages)
+
+    async def root(request: Request) -> Response:
+        return RedirectResponse("/chat", status_code=307)
+
+    async def widget_script(request: Request) -> Response:
+        return FileResponse(
+            STATIC / "widget.js", media_type="text/javascript", headers={"cache-control": "public, max-age=3600"}
+        )
+
+    async def explain(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        sentence = _EXPLAINED.get(status, "Something went wrong on our side. Try again, or tell who runs this service.")
+        headers = error.headers if isinstance(error, HTTPException) else None
+        if request.url.path.startswith("/chat/api/"):
+            response = problem(status, f"http_{status}", sentence)
+        else:
+            response = pages.render(request, "problem.html", status=status, code=status, sentence=sentence)
+        response.headers.update(headers or {})
+        return response
+
+    app = Starlette(
+        routes=[
+            Route("/", root),
+            Route("/widget.js", widget_script),
+            Mount("/static", VersionedFiles(directory=STATIC)),
+            *chat.routes(),
+        ],
+        middleware=[Middleware(SecurityHeaders, widget_origins=fairlead.settings.widget_origins)],
+        exception_handlers={HTTPException: explain, 500: explain},
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.turns = chat.turns
+    return app
