@@ -217,3 +217,46 @@ class UpstreamRefused(ServiceError):
     def __init__(self, *, status: int, code: str, kind: str, message: str, **details: Any) -> None:
         super().__init__(status=status, code=code, kind=kind, message=message, **details)
         self.status, self.code, self.kind = status, code, kind
+
+
+class StoreNewer(StoreError):
+    """The store {path} was made by a newer Fairlead (schema {found}; this one knows up to {expected}). \
+Upgrade with: pip install --upgrade fairlead. Nothing was changed."""
+
+
+class StoreBusy(StoreError):
+    """The store {path} was held by another process for more than {seconds} s. \
+Stop that process, or try again; nothing was written."""
+
+
+class StoreDamaged(StoreError):
+    """The store {path} is damaged: {detail}. Nothing was changed. \
+Mend it, keeping the damaged file aside, with: python -m fairlead.store mend {directory}"""
+
+
+class StoreFull(StoreError, DiskFull):
+    """The disk that holds {path} is full: {detail}. Free some space, or move the data with --data-dir."""
+
+
+class StoreClosed(StoreError):
+    """The store {path} was closed before this call."""
+
+
+class RecordUnknown(StoreError):
+    """There is no {kind} {id!r} in the store."""
+
+
+class KeyUnknown(UsageError):
+    """There is no API key {name!r}. `fairlead keys list` shows them all."""
+
+
+class KeyAmbiguous(UsageError):
+    """{name!r} is the beginning of more than one API key: {found}. Give the whole id."""
+
+
+class ObjectDamaged(StoreError):
+    """The stored object {path} does not have the content its name promises. Delete it and put it again."""
+
+
+class CredentialMissing(UsageError):
+    """The key of variant {variant!r} ({reference}) cannot be read: {detail}. Set it, or remove the variant."""
