@@ -1,0 +1,29 @@
+"""What is wanted: the use case that ``fairlead.yaml`` declares. What happened is in ``fairlead.records``."""
+
+from __future__ import annotations
+
+from fairlead.spec.bounds import Bound, Quantity
+from fairlead.spec.load import FILE_NAME, load, parse
+from fairlead.spec.metrics import Metric
+from fairlead.spec.model import Objective, Policy, Price, UseCase, Variant
+from fairlead.spec.problems import Problem, SpecError
+from fairlead.spec.release import release_hash
+from fairlead.spec.target import Target
+
+__all__ = [
+    "FILE_NAME",
+    "Bound",
+    "Metric",
+    "Objective",
+    "Policy",
+    "Price",
+    "Problem",
+    "Quantity",
+    "SpecError",
+    "Target",
+    "UseCase",
+    "Variant",
+    "load",
+    "parse",
+    "release_hash",
+]

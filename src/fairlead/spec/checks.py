@@ -1,0 +1,344 @@
+"""The rules across fields: names that must exist, bounds that must be possible, files that must be there.
+
+Each rule looks at those parts of the file that are well formed by themselves, so that one wrong key does not hide the
+next problem. Reads files' presence, never their meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from fairlead.spec.bounds import UNIT_WORDS
+from fairlead.spec.hours import HoursError, zone, zones
+from fairlead.spec.metrics import (
+    BUILT_IN,
+    OVERRIDABLE,
+    REQUIRED,
+    Metric,
+    MetricEntry,
+    effective,
+)
+from fairlead.spec.model import Dataset, Handoff, Knowledge, Objective, Tools, Users, Variant
+from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, listed, nearest
+from fairlead.spec.yaml_source import Source
+
+P = TypeVar("P", bound=BaseModel)
+TAGS = ("language", "channel", "intent", "topic", "country", "group", "risk", "variant")
+"""Tags every row may carry; a project declares more in ``slices``."""
+
+
+def check(source: Source, base: Path | None) -> list[Problem]:
+    """All problems across fields. Files are looked for below ``base``; not at all when it is None."""
+    data: dict[str, Any] = source.data
+    metrics = _metrics(data)
+    variants = list(_parts(data, "variants", Variant))
+    problems = [
+        *_secrets(source),
+        *_unique(source, "variants", "id"),
+        *_unique(source, "objectives", "id"),
+        *_unique(source, "datasets", "id"),
+        *_own_metrics(source),
+        *_live(source, variants),
+        *_handoff(source),
+    ]
+    for location, objective in _parts(data, "objectives", Objective):
+        problems += _objective(source, location, objective, metrics)
+    if base is not None:
+        problems += _files(source, base, variants)
+    return problems
+
+
+def fill(data: dict[str, Any]) -> None:
+    """Writes the defaults that depend on other fields: an objective's aggregation is its metric's usual one."""
+    metrics = _metrics(data)
+    for item in _items(data, "objectives"):
+        if "aggregation" not in item and isinstance(name := item.get("metric"), str) and name in metrics:
+            item["aggregation"] = metrics[name].allowed[0]
+
+
+def _items(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = data.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _valid(model: type[P], value: Any) -> P | None:
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError:
+        return None  # reported by the validation of the whole file
+
+
+def _parts(data: dict[str, Any], key: str, model: type[P]) -> Iterator[tuple[Location, P]]:
+    value = data.get(key)
+    for index, item in enumerate(value if isinstance(value, list) else []):
+        part = _valid(model, item)
+        if part is not None:
+            yield (key, index), part
+
+
+def _metrics(data: dict[str, Any]) -> dict[str, Metric]:
+    written = data.get("metrics")
+    entries = written.items() if isinstance(written, dict) else ()
+    own = {name: entry for name, value in entries if (entry := _valid(MetricEntry, value)) is not None}
+    return effective(own)
+
+
+def _secrets(source: Source) -> Iterator[Problem]:
+    """Anything that looks like a provider's key, wherever it stands (``api_key`` has a rule of its own)."""
+    stack: list[tuple[Location, Any]] = [((), source.data)]
+    while stack:
+        location, value = stack.pop()
+        if isinstance(value, dict):
+            stack += [((*location, key), item) for key, item in value.items()]
+        elif isinstance(value, list):
+            stack += [((*location, index), item) for index, item in enumerate(value)]
+        elif isinstance(value, str) and location[-1:] != ("api_key",) and SECRET_VALUES.search(value):
+            yield source.problem(
+                location, HIDDEN, "no key or password in this file; use api_key: env:NAME or file:PATH"
+            )
+
+
+def _unique(source: Source, key: str, field: str) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    value = source.data.get(key)
+    for index, item in enumerate(value if isinstance(value, list) else []):
+        name = item.get(field) if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            continue
+        if name in seen:
+            line = source.mark((key, seen[name], field)).line
+            yield source.problem(
+                (key, index, field), f"{name!r} a second time", f"an id of its own; line {line} has it"
+            )
+        seen.setdefault(name, index)
+
+
+def _own_metrics(source: Source) -> Iterator[Problem]:
+    written = source.data.get("metrics")
+    for name, value in written.items() if isinstance(written, dict) else ():
+        entry = _valid(MetricEntry, value)
+        if entry is None:
+            continue
+        location: Location = ("metrics", name)
+        given = entry.given()
+        if name in BUILT_IN:
+            for field in given:
+                if field not in OVERRIDABLE:
+                    expected = f"only {', '.join(OVERRIDABLE)} for a built-in metric; choose another name for your own"
+                    yield source.problem((*location, field), f"the key {field!r}", expected, key=True)
+            continue
+        if missing := [field for field in REQUIRED if field not in given]:
+            near = nearest(name, BUILT_IN)
+            found = f"a metric of its own without {', '.join(missing)}"
+            yield source.problem(location, found, f"the keys {', '.join(REQUIRED)}", near, key=True)
+            continue
+        yield from _consistent(source, location, effective({name: entry})[name])
+
+
+def _consistent(source: Source, location: Location, metric: Metric) -> Iterator[Problem]:
+    if metric.type == "ratio" and not (metric.numerator and metric.denominator):
+        yield source.problem(location, "a ratio without both parts", "the keys numerator and denominator", key=True)
+    if metric.low is not None and metric.high is not None and metric.low >= metric.high:
+        yield source.problem((*location, "low"), f"low {metric.low:g} and high {metric.high:g}", "low less than high")
+    fitting = metric.model_copy(update={"aggregations": ()}).allowed
+    for index, aggregation in enumerate(metric.aggregations):
+        if aggregation not in fitting:
+            expected = f"{listed(fitting)} for the type {metric.type}"
+            yield source.problem((*location, "aggregations", index), repr(aggregation), expected)
+    if metric.type == "bool" and metric.unit:
+        yield source.problem((*location, "unit"), f"the unit {metric.unit}", "no unit for a bool: it becomes a share")
+
+
+def _objective(
+    source: Source, location: Location, objective: Objective, metrics: dict[str, Metric]
+) -> Iterator[Problem]:
+    metric = metrics.get(objective.metric)
+    yield from _slice(source, location, objective)
+    if objective.kind == "guardrail" and objective.weight != 1:
+        expected = "no weight on a guardrail: it must hold and is not traded"
+        yield source.problem((*location, "weight"), f"the weight {objective.weight:g}", expected, key=True)
+    if metric is None:
+        near = nearest(objective.metric, metrics)
+        expected = f"a built-in metric ({', '.join(BUILT_IN)}) or one of `metrics:`"
+        yield source.problem((*location, "metric"), f"the unknown metric {objective.metric!r}", expected, near)
+        return
+    if objective.aggregation not in metric.allowed:
+        expected = f"{listed(metric.allowed)} for {objective.metric} (type {metric.type})"
+        yield source.problem((*location, "aggregation"), repr(objective.aggregation), expected, metric.allowed[0])
+    yield from _bound(source, location, objective, metric)
+    yield from _gap(source, location, objective, metrics)
+
+
+def _bound(source: Source, location: Location, objective: Objective, metric: Metric) -> Iterator[Problem]:
+    bound, place = objective.bound, (*location, "bound")
+    if bound.unit != metric.unit:
+        near = f"{bound.op} {bound.value:g} {metric.unit}" if metric.unit and not bound.unit else ""
+        found = f"{str(bound)!r} ({UNIT_WORDS[bound.unit]})"
+        yield source.problem(place, found, f"{UNIT_WORDS[metric.unit]} for {objective.metric}", near)
+        return
+    good = ">=" if metric.direction == "max" else "<="
+    if bound.op != good:
+        better = "more" if metric.direction == "max" else "less"
+        expected = f"{good} for {objective.metric}, of which {better} is better"
+        yield source.problem(place, f"{str(bound)!r}", expected, f"{good} {bound.value:g} {bound.unit}".rstrip())
+    low, high = metric.range
+    impossible = (low is not None and bound.value < low) or (high is not None and bound.value > high)
+    positive = metric.unit in {"s", "USD"} and bound.value <= 0 and bound.op == "<="
+    if impossible or positive:
+        limits = f"{'' if low is None else f'at least {low:g} '}{'' if high is None else f'at most {high:g}'}".strip()
+        near = f"{bound.op} {bound.value:g} %" if high == 1 and 2 <= bound.value <= 100 else ""
+        yield source.problem(
+            place, repr(str(bound)), f"a possible value of {objective.metric}: {limits or 'above 0'}", near
+        )
+    margin = objective.margin
+    if margin.value and margin.unit != metric.unit:
+        expected = f"{UNIT_WORDS[metric.unit]}, like the bound"
+        yield source.problem((*location, "margin"), repr(str(margin)), expected)
+    elif margin.value < 0 or (high is not None and low is not None and margin.value >= high - low):
+        yield source.problem(
+            (*location, "margin"), repr(str(margin)), "a margin of at least 0 and less than the metric's range"
+        )
+
+
+def _gap(source: Source, location: Location, objective: Objective, metrics: dict[str, Metric]) -> Iterator[Problem]:
+    is_gap = objective.aggregation == "gap"
+    for field in ("by", "of"):
+        value = getattr(objective, field)
+        if value and not is_gap:
+            yield source.problem((*location, field), f"the key {field!r}", "it only with fairness_gap", key=True)
+        if is_gap and not value:
+            what = "the tag whose groups are compared, such as language" if field == "by" else "the metric to compare"
+            yield source.problem(
+                (*location, field), "nothing", f"the key `{field}`: {what}", mark=source.mark(location)
+            )
+    if is_gap and objective.by and objective.by not in (tags := _tags(source)):
+        found, expected = f"the unknown tag {objective.by!r}", listed([*tags])
+        yield source.problem((*location, "by"), found, expected, nearest(objective.by, tags))
+    if is_gap and objective.of:
+        shares = [name for name, metric in metrics.items() if metric.is_share and name != objective.metric]
+        if objective.of not in shares:
+            expected = "a metric that is a share"
+            yield source.problem((*location, "of"), repr(objective.of), expected, nearest(objective.of, shares))
+
+
+def _tags(source: Source) -> dict[str, list[str] | None]:
+    """Tag -> the values it can have; None when any text will do."""
+    tags: dict[str, list[str] | None] = dict.fromkeys(TAGS)
+    users = _valid(Users, source.data.get("users"))
+    if users is not None:
+        tags["language"] = list(users.languages)
+    channels = source.data.get("channels", ["chat", "api"])
+    tags["channel"] = _texts(channels)
+    tags["variant"] = _texts(item.get("id") for item in _items(source.data, "variants"))
+    own = source.data.get("slices")
+    for name, values in own.items() if isinstance(own, dict) else ():
+        tags[name] = _texts(values)
+    return tags
+
+
+def _texts(values: object) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, Iterable) else []
+
+
+def _slice(source: Source, location: Location, objective: Objective) -> Iterator[Problem]:
+    tags = _tags(source)
+    for name, value in objective.slice.items():
+        place = (*location, "slice", name)
+        if name not in tags:
+            expected = f"{listed([*tags])}; a tag of your own is declared in `slices:`"
+            yield source.problem(place, f"the unknown tag {name!r}", expected, nearest(name, tags), key=True)
+        elif (values := tags[name]) is not None and value not in values:
+            yield source.problem(place, f"the unknown value {value!r}", listed(values), nearest(value, values))
+
+
+def _live(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    live = source.data.get("live")
+    ids = _texts(item.get("id") for item in _items(source.data, "variants"))
+    if not isinstance(live, str) or not ids:
+        return
+    if live not in ids:
+        found, expected = f"the unknown variant {live!r}", f"the id of a variant: {listed(ids)}"
+        yield source.problem(("live",), found, expected, nearest(live, ids))
+    for _, variant in variants:
+        if variant.id != live:
+            continue
+        if not variant.target.answers:
+            yield source.problem(("live",), f"{live!r}, an embedding model", "a variant that can answer messages")
+        policy = source.data.get("policy")
+        residency = policy.get("residency") if isinstance(policy, dict) else None
+        if variant.target.external and isinstance(residency, dict) and residency.get("external_models") is False:
+            expected = "a variant inside your network, since policy.residency.external_models is false"
+            yield source.problem(("live",), f"{live!r}, a model outside your network", expected)
+
+
+def _handoff(source: Source) -> Iterator[Problem]:
+    policy = source.data.get("policy")
+    handoff = _valid(Handoff, policy.get("handoff")) if isinstance(policy, dict) else None
+    if handoff is None:
+        return
+    try:
+        zone(handoff.timezone)
+    except HoursError as error:
+        known = zones()
+        expected = str(error) if known else "UTC, or install zone data: pip install tzdata"
+        place = ("policy", "handoff", "timezone")
+        last = {name.rsplit("/", 1)[-1]: name for name in known}
+        near = nearest(handoff.timezone, known, 1) or last.get(nearest(handoff.timezone, last, 1), "")
+        yield source.problem(place, f"the unknown time zone {handoff.timezone[:60]!r}", expected, near)
+
+
+def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    for location, variant in variants:
+        if variant.prompt is not None:
+            yield from _file(
+                source, base, (*location, "prompt"), variant.prompt, "a text file in UTF-8", (".md", ".txt")
+            )
+        if variant.target.path:
+            yield from _file(source, base, (*location, "model"), variant.target.path, "a GGUF file", (".gguf",))
+    data = source.data
+    for location, dataset in _parts(data, "datasets", Dataset):
+        yield from _file(source, base, (*location, "path"), dataset.path, "a .jsonl file", (".jsonl",))
+    for location, tools in _parts(data, "tools", Tools):
+        yield from _file(source, base, (*location, "path"), tools.path, "a Python file", (".py",))
+    for location, knowledge in _parts(data, "knowledge", Knowledge):
+        expected = "a folder of Markdown pages, or one page"
+        yield from _file(source, base, (*location, "path"), knowledge.path, expected, (".md", ".markdown"), folder=True)
+
+
+def _file(
+    source: Source,
+    base: Path,
+    location: Location,
+    text: str,
+    expected: str,
+    endings: tuple[str, ...],
+    *,
+    folder: bool = False,
+) -> Iterator[Problem]:
+    pure = PurePosixPath(text)
+    if "\\" in text or pure.is_absolute() or ".." in pure.parts or (len(text) > 1 and text[1] == ":"):
+        rule = "a path with / below the folder of this file, so that the project can be moved"
+        yield source.problem(location, f"the path {text!r}", rule, text.replace("\\", "/").lstrip("./"))
+        return
+    path = base / text
+    try:
+        fits = path.is_file() or (folder and path.is_dir())
+        exists = path.exists()
+        siblings = [child.name for child in path.parent.iterdir()] if not exists and path.parent.is_dir() else []
+    except OSError as error:
+        yield source.problem(location, f"the path {text[:60]!r} ({error.strerror})", expected)
+        return
+    if not exists:
+        near = [str(pure.parent / name) for name in nearest(path.name, siblings, 1).split(", ") if name]
+        yield source.problem(location, f"no file {text!r} in {base}", expected, ", ".join(near))
+    elif not fits:
+        yield source.problem(location, f"{text!r}, which is not a file", expected)
+    elif path.is_dir() and not any(child.suffix in endings for child in path.rglob("*")):
+        yield source.problem(location, f"the folder {text!r} without a Markdown page", expected)
+    elif path.is_file() and path.suffix not in endings:
+        yield source.problem(location, f"the file {text!r}", f"{expected} ({' or '.join(endings)})")

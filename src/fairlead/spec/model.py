@@ -1,0 +1,380 @@
+"""The use case as frozen data: what ``fairlead.yaml`` declares, typed, with every default filled in.
+
+The field descriptions are the reference documentation and the help an editor shows. Says nothing about what happened
+(``records``) and contacts nothing. How a file becomes a UseCase is ``load.py``'s work, rules across fields are
+``checks.py``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic_core import PydanticCustomError
+
+from fairlead.errors import ChoiceUnknown
+from fairlead.spec import release
+from fairlead.spec.bounds import BoundText, Quantity, QuantityText
+from fairlead.spec.canonical import digest
+from fairlead.spec.hours import Hours, HoursError
+from fairlead.spec.metrics import Aggregation, Metric, MetricEntry, effective
+from fairlead.spec.target import Target, TargetError, read_target
+
+Channel = Literal["chat", "widget", "api"]
+Risk = Literal["minimal", "limited", "high"]
+Unit = Literal["inference", "conversation"]
+ObjectiveKind = Literal["goal", "guardrail"]
+MaskKind = Literal["email", "phone", "card", "iban"]
+Purpose = Literal["train", "eval", "calibration"]
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Sentence = Annotated[str, Field(min_length=1, max_length=2000)]
+RelativePath = Annotated[str, Field(min_length=1, max_length=500)]
+Usd = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class Part(BaseModel):
+    """What all parts share: frozen, typed strictly, no unknown keys, texts without outer white space."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True)
+
+
+class Owner(Part):
+    """Someone who answers for the use case."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="The person's or team's name.")
+    role: str = Field(default="", max_length=200, description="What they are in charge of.")
+    email: str = Field(
+        default="",
+        pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$",
+        max_length=320,
+        description="Where alerts and requests go.",
+    )
+
+
+class Users(Part):
+    """Who is served."""
+
+    who: Sentence = Field(description="The people who will use it, in words.")
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?$")], ...] = Field(
+        default=("en",), min_length=1, max_length=100, description="Language codes (BCP 47), the main one first."
+    )
+
+
+class Traffic(Part):
+    """What is expected to come in; costs and waiting times for evidence are projected from it."""
+
+    conversations_per_day: int = Field(gt=0, le=1_000_000_000, description="Conversations on an average day.")
+    turns_per_conversation: float = Field(
+        default=3.0, ge=1, le=1000, description="Messages of the user in one conversation."
+    )
+    input_tokens: int = Field(
+        default=900, ge=0, le=10_000_000, description="Tokens a model reads for one turn, with prompt and passages."
+    )
+    output_tokens: int = Field(default=80, ge=0, le=1_000_000, description="Tokens a model writes in one turn.")
+
+
+class Objective(Part):
+    """A bound that a metric must hold. Goals are traded by weight, only after every guardrail holds."""
+
+    id: Name = Field(description="Name of the objective, unique in the file.")
+    metric: MetricName = Field(description="A built-in metric or one of `metrics:`.")
+    aggregation: Aggregation = Field(
+        default="mean", description="How values are summarised; the metric's usual way if left out."
+    )
+    bound: BoundText = Field(description='What must hold, with its unit, as in ">= 0.60", "<= 1.5 s" or "<= 0.20 USD".')
+    kind: ObjectiveKind = Field(default="goal", description="goal (traded by weight) or guardrail (must hold).")
+    weight: float = Field(default=1.0, gt=0, le=1000, description="How much a goal counts among the goals.")
+    margin: QuantityText = Field(
+        default=Quantity(value=0.0),
+        description="How much worse than what is live a candidate may be (non-inferiority), in the metric's unit.",
+        validate_default=False,
+    )
+    slice: dict[Name, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default={}, description="Only rows with these tags count, as in {intent: refund}; empty means all."
+    )
+    by: str = Field(default="", max_length=63, description="Of fairness_gap: the tag whose groups are compared.")
+    of: str = Field(default="", max_length=63, description="Of fairness_gap: the metric that is compared.")
+
+
+class Budget(Part):
+    """What may be spent. Left out means no limit is set here."""
+
+    evaluation_usd: Usd | None = Field(default=None, description="Limit for one selection or evaluation run.")
+    per_day_usd: Usd | None = Field(default=None, description="Limit for the live traffic of a day.")
+    per_month_usd: Usd | None = Field(default=None, description="Limit for the live traffic of a month.")
+
+
+class Sampling(Part):
+    """How a model writes. Left out means the model's own default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2, description="0 is the most predictable.")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Share of probability that is sampled from.")
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="Longest answer, in tokens.")
+    seed: int | None = Field(default=None, ge=0, le=2**63 - 1, description="Makes sampling repeatable where supported.")
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        default=(), max_length=4, description="Texts at which the answer ends."
+    )
+
+
+class Retrieval(Part):
+    """What a model is given to read."""
+
+    passages: int = Field(default=3, ge=0, le=50, description="Passages from the knowledge that go with a question.")
+
+
+class Price(Part):
+    """What a model costs. Without it costs are unknown, never 0."""
+
+    input_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens read.")
+    output_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens written.")
+
+    @property
+    def nanos_per_token(self) -> tuple[float, float]:
+        """(input, output) in nano-dollars per token; a price per million tokens in USD, times 1,000."""
+        return round(self.input_usd_per_million * 1000, 6), round(self.output_usd_per_million * 1000, 6)
+
+
+class Variant(Part):
+    """One way to answer: model, prompt, sampling and retrieval together."""
+
+    id: Name = Field(description="Name of the variant, unique in the file.")
+    model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        description="extractive, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME."
+    )
+    prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
+    sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
+    retrieval: Retrieval = Field(default=Retrieval(), description="What the model is given to read.")
+    api_key: Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$")] | None = Field(
+        default=None, description="Where the provider's key is: env:NAME or file:PATH, never the key itself."
+    )
+    price: Price | None = Field(default=None, description="What the model's tokens cost.")
+
+    _base: Path | None = PrivateAttr(default=None)
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, text: str) -> str:
+        try:
+            read_target(text)
+        except TargetError as error:
+            kind = "secret" if error.secret else "target"
+            raise PydanticCustomError(kind, "{expected}", {"expected": error.expected, "near": error.near}) from error
+        return text
+
+    @cached_property
+    def target(self) -> Target:
+        """What ``model`` points at."""
+        return read_target(self.model)
+
+    def release_content(self, *, knowledge: str = "", tools: str = "", engine: str = "") -> dict[str, Any]:
+        """Everything that decides an answer, as JSON data: ``release_hash`` of it names a release.
+
+        ``knowledge`` and ``tools`` are hashes of what the assistant reads and may call, ``engine`` whatever identifies
+        built-in weights or code. The prompt is read from its file. Raises OSError when a file has gone.
+        """
+        return release.content(
+            model=self.model,
+            prompt=self._path(self.prompt),
+            weights=self._path(self.target.path or None),
+            settings={
+                "sampling": self.sampling.model_dump(mode="json"),
+                "retrieval": self.retrieval.model_dump(mode="json"),
+            },
+            knowledge=knowledge,
+            tools=tools,
+            engine=engine,
+        )
+
+    def prompt_text(self) -> str:
+        """The system prompt; empty when there is none."""
+        path = self._path(self.prompt)
+        return path.read_text(encoding="utf-8") if path else ""
+
+    def weights_path(self) -> Path | None:
+        """The GGUF file of a ``./file.gguf`` model, absolute; None for others."""
+        return self._path(self.target.path or None)
+
+    def _path(self, relative: str | None) -> Path | None:
+        return ((self._base or Path()) / relative).resolve() if relative else None
+
+
+class Privacy(Part):
+    """What happens to personal data."""
+
+    mask: tuple[MaskKind, ...] = Field(
+        default=("email", "phone", "card", "iban"),
+        description="Kinds of personal data masked before anything is stored.",
+    )
+    store_content: bool = Field(default=True, description="Store (masked) message texts, not only figures.")
+    training_use: bool = Field(default=False, description="Conversations may be used to train models.")
+
+
+class Retention(Part):
+    """How long things are kept, in days."""
+
+    traces_days: int = Field(default=30, ge=1, le=3650, description="Days a trace is kept.")
+    conversations_days: int = Field(default=90, ge=1, le=3650, description="Days a conversation is kept.")
+
+
+class Residency(Part):
+    """Where data may go."""
+
+    regions: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z0-9-]{1,30})?$")], ...] = Field(
+        default=(),
+        max_length=50,
+        description="Regions where data may be stored, such as eu, us or eu-central-1; empty: any.",
+    )
+    external_models: bool = Field(default=True, description="Messages may be sent to models outside your own network.")
+
+
+class Handoff(Part):
+    """Talking to a person."""
+
+    enabled: bool = Field(default=True, description="Users can ask for a person.")
+    hours: str = Field(
+        default="24/7", max_length=300, description='When people answer: "Mon-Fri 09:00-17:00" or "24/7".'
+    )
+    timezone: str = Field(default="UTC", max_length=64, description="IANA time zone of the hours.")
+    message: Annotated[str, Field(max_length=2000)] = Field(
+        default="A person will read this conversation and answer here.",
+        description="What the user reads when handed over.",
+    )
+
+    @field_validator("hours")
+    @classmethod
+    def _check_hours(cls, text: str) -> str:
+        try:
+            return str(Hours.read(text))
+        except HoursError as error:
+            raise PydanticCustomError("hours", "{expected}", {"expected": str(error), "near": ""}) from error
+
+    @cached_property
+    def opening(self) -> Hours:
+        """``hours``, parsed."""
+        return Hours.read(self.hours)
+
+
+class Disclosure(Part):
+    """What users are told before the first answer."""
+
+    greeting: Annotated[str, Field(min_length=1, max_length=2000)] = Field(
+        default="Hello! I am an AI assistant. You can ask for a person at any time.",
+        description="First message of a conversation; says that an AI answers (EU AI Act, Article 50(1)).",
+    )
+
+
+class Policy(Part):
+    """What must hold whatever is answered."""
+
+    privacy: Privacy = Field(default=Privacy(), description="What happens to personal data.")
+    retention: Retention = Field(default=Retention(), description="How long things are kept.")
+    residency: Residency = Field(default=Residency(), description="Where data may go.")
+    handoff: Handoff = Field(default=Handoff(), description="Talking to a person.")
+    disclosure: Disclosure = Field(default=Disclosure(), description="What users are told before the first answer.")
+
+
+class Dataset(Part):
+    """Examples for one purpose, a JSON object per line."""
+
+    id: Name = Field(description="Name of the data set, unique in the file.")
+    path: RelativePath = Field(description="The .jsonl file.")
+    purpose: Purpose = Field(description="train, eval or calibration; a set serves one purpose only.")
+    licence: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        description="Under which terms it may be used, as an SPDX name where there is one."
+    )
+    source: str = Field(default="", max_length=500, description="Where it comes from.")
+
+
+class Knowledge(Part):
+    """Pages the assistant answers from."""
+
+    path: RelativePath = Field(description="A folder of Markdown pages, or one page.")
+
+
+class Tools(Part):
+    """Functions the assistant may call."""
+
+    path: RelativePath = Field(description="A Python file with typed functions.")
+
+
+class UseCase(Part):
+    """A use case: what good means, who may answer, and what must hold. One file, one page."""
+
+    fairlead: Literal[1] = Field(description="Version of this file's format: 1.")
+    name: Name = Field(description="Short name; clients may send it as the model.")
+    purpose: Sentence = Field(description="What it is for, in one or two sentences.")
+    owners: tuple[Owner, ...] = Field(default=(), max_length=100, description="Who answers for it.")
+    users: Users = Field(description="Who is served.")
+    channels: tuple[Channel, ...] = Field(default=("chat", "api"), description="Where conversations come from.")
+    risk: Risk = Field(description="Risk class under the EU AI Act: minimal, limited or high.")
+    unit: Unit = Field(default="conversation", description="What is counted as one case: inference or conversation.")
+    traffic: Traffic | None = Field(default=None, description="What is expected to come in.")
+    slices: dict[Name, tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]] = Field(
+        default={}, description="Own tags for slices with the values they can have, as in {intent: [refund, delivery]}."
+    )
+    metrics: dict[MetricName, MetricEntry] = Field(
+        default={}, description="Own metrics, and settings of built-in ones, by name."
+    )
+    objectives: tuple[Objective, ...] = Field(default=(), max_length=200, description="What good means.")
+    confidence: float = Field(default=0.95, ge=0.5, le=0.999, description="Confidence of every interval and verdict.")
+    min_samples: int = Field(default=200, ge=1, le=10_000_000, description="Fewest samples a verdict may rest on.")
+    budget: Budget = Field(default=Budget(), description="What may be spent.")
+    variants: tuple[Variant, ...] = Field(min_length=1, max_length=100, description="The ways to answer.")
+    live_id: Name = Field(alias="live", description="Id of the variant that answers.")
+    policy: Policy = Field(default=Policy(), description="What must hold whatever is answered.")
+    datasets: tuple[Dataset, ...] = Field(
+        default=(), max_length=200, description="Examples for evaluation and training."
+    )
+    knowledge: tuple[Knowledge, ...] = Field(default=(), max_length=200, description="What it answers from.")
+    tools: tuple[Tools, ...] = Field(default=(), max_length=50, description="What it may do.")
+
+    _base: Path = PrivateAttr(default=Path())
+
+    def bind(self, base: Path) -> None:
+        """Says which folder the paths of this file are relative to; called once, by the loader."""
+        self._base = base
+        for variant in self.variants:
+            variant._base = base  # noqa: SLF001  (a part of this very object)
+
+    @property
+    def base(self) -> Path:
+        """The folder that holds the file."""
+        return self._base
+
+    def path(self, relative: str) -> Path:
+        """A path of the file, absolute."""
+        return (self._base / relative).resolve()
+
+    @cached_property
+    def spec_hash(self) -> str:
+        """SHA-256 (hex) of the canonical form: independent of comments, key order, quoting and units as written."""
+        return digest(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """The canonical form as JSON data, defaults filled, units normalised; what ``spec_hash`` is computed over.
+
+        It is itself a valid file: parsing its JSON gives this use case again.
+        """
+        return self.model_dump(mode="json", by_alias=True)
+
+    @cached_property
+    def effective_metrics(self) -> Mapping[str, Metric]:
+        """The built-in metrics as overridden here, and the own ones."""
+        return effective(self.metrics)
+
+    def variant(self, identifier: str) -> Variant:
+        """The variant called ``identifier``. Raises ChoiceUnknown."""
+        for variant in self.variants:
+            if variant.id == identifier:
+                return variant
+        raise ChoiceUnknown(kind="variant", name=identifier, choices=", ".join(each.id for each in self.variants))
+
+    @property
+    def live(self) -> Variant:
+        """The variant that answers."""
+        return self.variant(self.live_id)

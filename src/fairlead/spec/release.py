@@ -1,0 +1,55 @@
+"""What decides an answer, and the hash that names it. Where a release is stored and who is live is not known here."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from fairlead.spec.canonical import digest
+
+_CHUNK = 1 << 20
+
+
+def content(
+    *,
+    model: str,
+    prompt: Path | None,
+    weights: Path | None,
+    settings: dict[str, Any],
+    knowledge: str,
+    tools: str,
+    engine: str,
+) -> dict[str, Any]:
+    """A release's content as JSON data. Files enter by their content, so renaming one changes nothing.
+
+    Raises OSError when ``prompt`` or ``weights`` cannot be read.
+    """
+    return {
+        "model": "gguf" if weights else model,
+        "prompt": file_hash(prompt) if prompt else "",
+        "weights": weights_fingerprint(weights) if weights else "",
+        **settings,
+        "knowledge": knowledge,
+        "tools": tools,
+        "engine": engine,
+    }
+
+
+def release_hash(content: dict[str, Any]) -> str:
+    """SHA-256 (hex) of a release's content."""
+    return digest(content)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights_fingerprint(path: Path) -> str:
+    """SHA-256 (hex) over the size, first and last MiB: weights of many gigabytes must not delay a start."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_CHUNK)
+        file.seek(max(0, size - _CHUNK))
+        return hashlib.sha256(b"%d:" % size + head + file.read(_CHUNK)).hexdigest()
