@@ -1,0 +1,127 @@
+"""The static embedder: a text's vector is the weighted sum of its words' vectors, brought to length one.
+
+A word of the vocabulary has a row of its own; any other word is the mean of its character n-grams, so a slip of the
+finger stays close to what was meant. The rows are signed bytes with a scale each; training is `training/embed.py`.
+Word order does not count, so "within 30 days" and "after 30 days" are nearly the same to it (docs/models/embed.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.embed.words import BUCKETS, buckets_of, words_of
+from fairlead.errors import WeightsDamaged, WeightsMissing
+
+WEIGHTS = Path(__file__).with_name("weights") / "embed.npz"
+Vectors = npt.NDArray[np.float32]
+_CACHED_WORDS = 4096
+
+
+class Embedder:
+    """Texts to vectors of ``dimension`` float32, L2-normalised; a text without words gives the zero vector.
+
+    Deterministic and free of state that shows: the cache of rare words changes no result.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], words: Vectors, weights: Vectors, grams: Vectors) -> None:
+        """``words`` (V, d), ``weights`` (V + 1,) the last for rare words, ``grams`` (BUCKETS, d)."""
+        self.dimension = int(words.shape[1])
+        self.digest = ""
+        self._row = {word: i for i, word in enumerate(vocabulary)}
+        self._table = words
+        self._weight = weights
+        self._weight_of: list[float] = weights.tolist()
+        self._grams = grams
+        self._rare: dict[str, Vectors] = {}
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> Self:
+        """Read the weights, checked against the SHA-256 of their card. Raises WeightsMissing or WeightsDamaged."""
+        card_path = path.with_suffix(".json")
+        if not path.is_file() or not card_path.is_file():
+            raise WeightsMissing(path=path if card_path.is_file() else card_path)
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            card: dict[str, Any] = json.loads(card_path.read_bytes())
+            if card.get("sha256") != digest:
+                raise WeightsDamaged(path=path, detail=f"its SHA-256 is {digest}, the card says {card.get('sha256')}")
+            with np.load(path, allow_pickle=False) as arrays:
+                embedder = cls(
+                    arrays["vocabulary"].tobytes().decode("utf-8").split("\n"),
+                    arrays["words"].astype(np.float32) * arrays["word_scale"].astype(np.float32)[:, None],
+                    arrays["weights"].astype(np.float32),
+                    arrays["grams"].astype(np.float32) * arrays["gram_scale"].astype(np.float32)[:, None],
+                )
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise WeightsDamaged(path=path, detail=str(error) or type(error).__name__) from error
+        if len(embedder._weight) != len(embedder._row) + 1 or embedder._grams.shape[0] != BUCKETS:
+            raise WeightsDamaged(path=path, detail="its tables do not fit each other")
+        embedder.digest = digest
+        return embedder
+
+    def knows(self, word: str) -> bool:
+        """Whether a folded word has a row of its own."""
+        return word in self._row
+
+    def weight(self, word: str) -> float:
+        """How much a folded word counts in a text: near 0 for "the", around 1 for a rare word."""
+        return self._weight_of[self._row.get(word, -1)]
+
+    def vector(self, word: str) -> Vectors:
+        """The vector (d,) of a folded word, not normalised."""
+        row = self._row.get(word)
+        if row is not None:
+            return self._table[row]
+        found = self._rare.get(word)
+        if found is None:
+            found = self._grams[list(buckets_of(word))].mean(axis=0)
+            if len(self._rare) >= _CACHED_WORDS:
+                self._rare.clear()
+            self._rare[word] = found
+        return found
+
+    def encode_words(self, words: Sequence[str]) -> Vectors:
+        """Vectors (n, d) of folded words, each L2-normalised."""
+        out = np.zeros((len(words), self.dimension), np.float32)
+        for i, word in enumerate(words):
+            out[i] = self.vector(word)
+        return _normalised(out)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors (n, d) of texts, each L2-normalised (zero for a text without words)."""
+        return self.encode_lists([words_of(text) for text in texts])
+
+    def encode_lists(self, lists: Sequence[Sequence[str]]) -> Vectors:
+        """As ``encode``, of texts already split into folded words."""
+        out = np.zeros((len(lists), self.dimension), np.float32)
+        for i, words in enumerate(lists):
+            rows = [row for word in words if (row := self._row.get(word)) is not None]
+            if rows:
+                out[i] = self._weight[rows] @ self._table[rows]
+            if len(rows) < len(words):
+                for word in words:
+                    if word not in self._row:
+                        out[i] += self._weight_of[-1] * self.vector(word)
+        return _normalised(out)
+
+
+def _normalised(vectors: Vectors) -> Vectors:
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    length[length == 0] = 1
+    return vectors / length[:, None]
+
+
+@cache
+def shared() -> Embedder:
+    """The embedder of this process, loaded once."""
+    return Embedder.load()
