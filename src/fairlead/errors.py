@@ -260,3 +260,36 @@ class ObjectDamaged(StoreError):
 
 class CredentialMissing(UsageError):
     """The key of variant {variant!r} ({reference}) cannot be read: {detail}. Set it, or remove the variant."""
+
+
+class KnowledgeInvalid(UsageError):
+    """The knowledge cannot be used; {count} to mend:
+    {problems}"""
+
+
+class ToolsInvalid(UsageError):
+    """The tools in {path} cannot be used: {detail}."""
+
+
+class MessageEmpty(ServiceError):
+    """There is nothing to answer: the last message is empty or not the user's."""
+
+    status, code, kind = 400, "message_empty", "invalid_request_error"
+
+
+class MessageTooLong(ServiceError):
+    """The message has {found} characters; {limit} are possible. Shorten it."""
+
+    status, code, kind = 413, "message_too_long", "invalid_request_error"
+
+
+class ConversationUnknown(ServiceError):
+    """There is no such conversation, or it has been deleted. Open a new one."""
+
+    status, code, kind = 404, "conversation_unknown", "invalid_request_error"
+
+
+class AssistantRefuses(ServiceError):
+    """The assistant does not take {what}: {why}. Send the request to one of its variants instead: {variants}."""
+
+    status, code, kind = 400, "unsupported_parameter", "invalid_request_error"

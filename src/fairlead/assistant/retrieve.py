@@ -1,0 +1,110 @@
+"""Finding the passages for a question: BM25 over word stems and embeddings, joined by reciprocal rank fusion.
+
+Sources: BM25 after Robertson and Zaragoza (2009), "The Probabilistic Relevance Framework"; fusion after Cormack,
+Clarke and Büttcher (SIGIR 2009). Knows texts and numbers only, no pages and no models. Measured by
+``benchmarks/retrieval.py``; why BM25 is written here is in docs/design/assistant.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.embed.embedder import Embedder, shared
+from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive.text import STOP, concepts_of, content, respell, stem
+
+Scores = npt.NDArray[np.float32]
+
+FUSION_K = 60.0
+"""The constant of reciprocal rank fusion, as in its paper."""
+MAX_QUERY_CHARS = 2_000
+"""Characters of a message that are looked at; the end counts, for that is where a long message asks."""
+_FOLLOW_UP = re.compile(
+    r"^\s*(and|or|but|what about|how about|what if|also|then|ok(ay)?,? (and|but)|same for|for|with|in|to|by)\b",
+    re.IGNORECASE,
+)
+_ANAPHORA = frozenset(("it", "that", "this", "they", "them", "those", "these", "there", "one", "ones", "same"))
+
+
+class Bm25:
+    """Okapi BM25 over lists of terms. ``k1`` and ``b`` are the usual middle values."""
+
+    def __init__(self, documents: Sequence[Sequence[str]], *, k1: float = 1.2, b: float = 0.6) -> None:
+        self.size = len(documents)
+        lengths = np.array([len(terms) for terms in documents], np.float32)
+        norm = k1 * (1 - b + b * lengths / max(float(lengths.mean()) if self.size else 1.0, 1.0))
+        postings: dict[str, tuple[list[int], list[int]]] = {}
+        for number, terms in enumerate(documents):
+            for term, count in Counter(terms).items():
+                numbers, counts = postings.setdefault(term, ([], []))
+                numbers.append(number)
+                counts.append(count)
+        self._weights: dict[str, tuple[npt.NDArray[np.intp], Scores]] = {}
+        for term, (numbers, counts) in postings.items():
+            where, often = np.array(numbers, np.intp), np.array(counts, np.float32)
+            rarity = np.log(1 + (self.size - len(numbers) + 0.5) / (len(numbers) + 0.5))
+            self._weights[term] = where, (rarity * often * (k1 + 1) / (often + norm[where])).astype(np.float32)
+
+    def scores(self, terms: Sequence[str]) -> Scores:
+        """One score per document, 0 where no term occurs. Shape (documents,)."""
+        scores = np.zeros(self.size, np.float32)
+        for term in terms:
+            if term in self._weights:
+                where, weights = self._weights[term]
+                scores[where] += weights
+        return scores
+
+
+class Index:
+    """Ranks (title, text) pairs for a question. The title counts as much as a sentence of the text."""
+
+    def __init__(self, documents: Sequence[tuple[str, str]], embedder: Embedder | None = None) -> None:
+        self.size = len(documents)
+        self._bm25 = Bm25([terms_of(f"{title}. {text}") for title, text in documents])
+        self._embedder = shared() if embedder is None else embedder
+        self._vectors = self._embedder.encode([f"{title}. {text}" for title, text in documents])
+
+    def rank(self, query: str, *, previous: str = "") -> list[int]:
+        """Numbers of the documents that have anything to do with the question, best first."""
+        fused = np.zeros(self.size, np.float32)
+        for scores in self._rankings(expand(query, previous)):
+            order = np.argsort(-scores, kind="stable")
+            order = order[scores[order] > 0]
+            fused[order] += 1 / (FUSION_K + 1 + np.arange(len(order), dtype=np.float32))
+        order = np.argsort(-fused, kind="stable")
+        return [int(number) for number in order[fused[order] > 0]]
+
+    def _rankings(self, query: str) -> list[Scores]:
+        return [
+            self._bm25.scores(terms_of(query, asked=True)),
+            self._vectors @ self._embedder.encode([query])[0],
+        ]
+
+
+def expand(query: str, previous: str = "") -> str:
+    """The question as it is searched for: a follow-up ("and for shoes?") gets the question before in front."""
+    query, previous = query[-MAX_QUERY_CHARS:], previous[-MAX_QUERY_CHARS:]
+    return f"{previous} {query}" if previous and is_follow_up(query) else query
+
+
+def is_follow_up(query: str) -> bool:
+    """Whether a message leans on the one before: it begins like one, or has hardly a word of its own."""
+    words = words_of(query)
+    own = [word for word in words if word not in STOP]
+    if len(words) > 12:
+        return False
+    return (bool(_FOLLOW_UP.match(query)) and len(own) <= 4) or (len(own) <= 2 and not _ANAPHORA.isdisjoint(words))
+
+
+def terms_of(text: str, *, asked: bool = False) -> list[str]:
+    """Stems and ideas ("#refund") of a text. In what is ``asked``, slips of the finger are mended first."""
+    words = words_of(text)
+    if asked:
+        words = [respell(word) for word in words]
+    stems = content(words) or [stem(word) for word in words]
+    return [*stems, *(f"#{name}" for name in sorted(concepts_of(words)))]
