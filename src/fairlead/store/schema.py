@@ -1,0 +1,221 @@
+"""The tables, as SQLAlchemy Core sees them. Migrations lead to exactly this (a test compares the two).
+
+Every row that is produced by a use case or is about a person carries ``tenant``, ``subject``, ``spec_hash`` and
+``release``. Times are microseconds since the epoch, UTC; ids are UUIDv7. This module knows no queries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import Float, TypeDecorator
+
+HEAD = "0001"
+"""The revision these tables are; a test proves that it is Alembic's head."""
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Json(TypeDecorator[Any]):
+    """A value kept as JSON text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Encode."""
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Decode to builtins."""
+        return None if value is None else msgspec.json.decode(value)
+
+
+metadata = MetaData(naming_convention=NAMING)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _id(name: str) -> Column[str]:
+    return Column(name, String(64), nullable=False)
+
+
+def _number(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _record(name: str, *columns: Any) -> Table:
+    """A table for a Record: its seven columns first."""
+    return Table(
+        name,
+        metadata,
+        Column("id", String(64), primary_key=True),
+        _number("time"),
+        _id("tenant"),
+        _text("subject"),
+        _text("usecase"),
+        _id("spec_hash"),
+        _id("release"),
+        *columns,
+    )
+
+
+conversations = _record(
+    "conversations",
+    _text("channel"),
+    _text("language"),
+    _text("state"),
+    _number("updated"),
+    _number("turns"),
+    _text("title"),
+    _text("secret_hash"),
+    Index(None, "tenant", "time"),
+    Index(None, "time"),
+    Index(None, "updated"),
+    Index(None, "subject"),
+)
+
+messages = _record(
+    "messages",
+    _id("conversation"),
+    _text("role"),
+    _text("text"),
+    Column("sources", Json, nullable=False),
+    _id("inference"),
+    Column("facts", Json, nullable=False),
+    Index(None, "conversation", "time"),
+    Index(None, "subject"),
+)
+
+feedback = _record(
+    "feedback",
+    _text("target_kind"),
+    _id("target"),
+    _text("kind"),
+    Column("value", Float, nullable=True),
+    _text("text"),
+    _text("author"),
+    Index(None, "target"),
+    Index(None, "time"),
+    Index(None, "subject"),
+)
+
+handoffs = _record(
+    "handoffs",
+    _id("conversation"),
+    _text("reason"),
+    _text("summary"),
+    _text("state"),
+    _text("operator"),
+    Index(None, "conversation"),
+    Index(None, "state", "time"),
+    Index(None, "subject"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("usecase", String(255), primary_key=True),
+    _number("time"),
+    _id("tenant"),
+    _text("subject"),
+    _id("spec_hash"),
+    _id("release"),
+    _text("variant"),
+    _text("content"),
+    _text("state"),
+    Index(None, "usecase", "state"),
+)
+
+usecases = Table(
+    "usecases",
+    metadata,
+    Column("spec_hash", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),
+    _number("time"),
+    _text("content"),
+    Index(None, "name", "time"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    _id("id"),
+    _number("time"),
+    _id("tenant"),
+    _text("subject"),
+    _text("usecase"),
+    _id("spec_hash"),
+    _id("release"),
+    _text("actor"),
+    _text("action"),
+    _text("resource"),
+    _text("reason"),
+    Column("detail", Json, nullable=False),
+    _id("previous"),
+    _id("hash"),
+    Index(None, "time"),
+    Index(None, "id", unique=True),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _text("name"),
+    _id("prefix"),
+    _id("digest"),
+    Column("scopes", Json, nullable=False),
+    _id("tenant"),
+    _number("created"),
+    _number("revoked", nullable=True),
+    _number("expires", nullable=True),
+    Index(None, "digest", unique=True),
+    Index(None, "prefix"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _text("path"),
+    _text("state"),
+    _text("detail"),
+    _number("rows"),
+    _number("bytes"),
+    _id("digest"),
+    _number("min_time"),
+    _number("max_time"),
+    _text("min_id"),
+    _text("max_id"),
+    _number("format"),
+    _number("created"),
+    Index(None, "state", "max_time"),
+)
+
+rolled_journals = Table(
+    "rolled_journals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _number("rolled"),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _text("value"),
+)

@@ -1,0 +1,99 @@
+"""The store: everything Fairlead keeps, in one directory. Opens it, migrates it, recovers it, hands out its parts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fairlead.errors import StoreError, StoreFull
+from fairlead.store.audit import Audit
+from fairlead.store.conversations import Conversations, FeedbackLog, Handoffs
+from fairlead.store.counters import Counters
+from fairlead.store.database import Database
+from fairlead.store.keys import Keys
+from fairlead.store.objects import Objects
+from fairlead.store.releases import Releases, UseCases
+from fairlead.store.traces import Traces
+
+DATABASE = "fairlead.db"
+
+
+class Store:
+    """One open store. Thread-safe; any number of processes may open the same directory at once.
+
+    ``recovered`` holds sentences about what had to be mended, for people.
+    """
+
+    def __init__(self, directory: Path, database: Database, traces: Traces, recovered: list[str]) -> None:
+        self.directory = directory
+        self.recovered = recovered
+        self.traces = traces
+        self.keys = Keys(database)
+        self.conversations = Conversations(database)
+        self.feedback = FeedbackLog(database)
+        self.handoffs = Handoffs(database)
+        self.releases = Releases(database)
+        self.usecases = UseCases(database)
+        self.audit = Audit(database)
+        self.objects = Objects(directory / "objects")
+        self.counters = Counters()
+        self._database = database
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        flush_ms: float = 200,
+        segment_rows: int = 100_000,
+        segment_s: float = 600.0,
+        queue: int = 10_000,
+    ) -> Store:
+        """Open the store in a directory, creating or migrating it.
+
+        ``flush_ms``: longest time a trace stays only in memory; ``segment_rows`` and ``segment_s``: when a journal
+        becomes a segment; ``queue``: traces waiting to be written before more are dropped.
+        Raises StoreNewer, StoreBusy, StoreDamaged, StoreFull, or StoreError when the directory cannot be used.
+        """
+        directory = Path(directory).resolve()
+        recovered: list[str] = []
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.ExitStack() as undo:
+                database = Database(directory / DATABASE)
+                undo.callback(database.close)
+                traces = Traces(
+                    directory / "traces",
+                    database,
+                    flush_ms=flush_ms,
+                    segment_rows=segment_rows,
+                    segment_s=segment_s,
+                    queue=queue,
+                    recovered=recovered,
+                )
+                undo.pop_all()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StoreFull(path=directory, detail=error.strerror) from error
+            raise StoreError(detail=f"The store {directory} cannot be used: {error}") from error
+        return cls(directory, database, traces, recovered)
+
+    def check(self) -> list[str]:
+        """What a full check of the database finds wrong; reads everything. Empty when it is whole."""
+        return self._database.problems()
+
+    def close(self) -> None:
+        """Write what waits and let go of everything. Idempotent."""
+        self.traces.close()
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

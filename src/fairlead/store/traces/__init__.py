@@ -1,0 +1,398 @@
+"""Traces: one Inference a row. Written to a journal, rolled to Parquet, read from both as if they were one table.
+
+See docs/design/trace-store.md for why. Other rooms use ``Traces`` only.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fairlead.errors import StoreClosed, StoreError
+from fairlead.records import Inference, time_of
+from fairlead.store.database import Database
+from fairlead.store.traces.index import FIGURES, Filter, Index, Indexes
+from fairlead.store.traces.journal import SUFFIX, Journal
+from fairlead.store.traces.roll import Roller
+from fairlead.store.traces.segments import FORMAT, Manifest, Segment
+from fairlead.store.traces.writer import Writer
+
+if TYPE_CHECKING:
+    from fairlead.store.traces.parquet import Duck
+
+log = logging.getLogger("fairlead.store")
+
+_OWN_FLUSH_S = 0.5
+_ATTEMPTS = 4
+
+
+class Traces:
+    """Append, query, sum up, roll. Thread-safe; several processes may share one directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        database: Database,
+        *,
+        flush_ms: float,
+        segment_rows: int,
+        segment_s: float,
+        queue: int,
+        recovered: list[str],
+    ) -> None:
+        self._directory = directory
+        self._journals = directory / "journal"
+        self._journals.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._recovered = recovered
+        self._manifest = Manifest(database, directory)
+        self._indexes = Indexes(self._journals)
+        self._lock = threading.Lock()
+        self._duck: Duck | None = None
+        self._closed = threading.Event()
+        self._work = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._roll_error = ""
+        self._interval_s = min(segment_s, 60.0)
+        self._roller = Roller(
+            directory, manifest=self._manifest, duck=self._open_duck, rows=segment_rows, report=self._tell
+        )
+        self._writer = Writer(
+            self._journals,
+            flush_s=flush_ms / 1000,
+            queue=queue,
+            rotate_rows=segment_rows,
+            rotate_s=segment_s,
+            sealed=self._seal,
+        )
+        self.append = self._writer.append  # bound once: this is the serving path
+        self._mend()
+
+    # Writing
+
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Return once everything appended so far is in the journal. Raises StoreFull when the disk takes nothing."""
+        self._writer.flush(timeout_s)
+
+    def roll(self) -> int:
+        """Turn every journal that no other process holds into Parquet segments; returns the rows."""
+        self._check_open()
+        self._writer.flush(seal=True)
+        return self._roller.run()
+
+    @property
+    def dropped(self) -> int:
+        """Records lost because the queue was full."""
+        return self._writer.dropped
+
+    # Reading
+
+    def query(
+        self,
+        *,
+        since: int,
+        until: int,
+        tenant: str | None = None,
+        conversation: str | None = None,
+        variant: str | None = None,
+        status: int | None = None,
+        parent: str | None = None,
+        operation: str | None = None,
+        limit: int = 100,
+        before: str | None = None,
+        order: Literal["desc", "asc"] = "desc",
+    ) -> list[Inference]:
+        """Records with ``since <= time < until`` (microseconds), ordered by time, then id.
+
+        ``before`` is the id of the last record already seen in this order.
+        """
+        wanted = Filter(
+            since=since,
+            until=until,
+            tenant=tenant,
+            conversation=conversation,
+            variant=variant,
+            status=status,
+            parent=parent,
+            operation=operation,
+            cursor=self._cursor(before),
+            descending=order == "desc",
+        )
+        for _ in range(_ATTEMPTS):
+            journals, segments = self._snapshot(wanted)
+            found = [record for index in journals for record in index.best(wanted, limit)]
+            done = self._extend(found, segments, wanted, limit)
+            if done is not None:
+                return done
+        raise StoreError(detail=f"The traces in {self._directory} changed too often to be read. Try again.")
+
+    def get(self, identifier: str) -> Inference | None:
+        """The record with an id."""
+        self._settle()
+        for _ in range(_ATTEMPTS):
+            indexes = self._indexes.refresh()
+            segments = self._manifest.around(identifier)
+            for index in indexes:
+                record = index.find(identifier)
+                if record is not None:
+                    return record
+            if not segments:
+                return None
+            from fairlead.store.traces.parquet import Error
+
+            try:
+                return self._open_duck().find(self._paths(segments), identifier, old=_is_old(segments))
+            except Error as error:
+                self._quarantine(segments, error)
+        raise StoreError(detail=f"The traces in {self._directory} changed too often to be read. Try again.")
+
+    def summary(
+        self,
+        *,
+        since: int,
+        until: int,
+        bucket_us: int,
+        tenant: str | None = None,
+        variant: str | None = None,
+        operation: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Figures per bucket of ``bucket_us`` microseconds that has records, oldest first.
+
+        Each has ``time`` (where the bucket begins), ``count``, ``errors``, ``p50_total_us``, ``p95_total_us``,
+        ``p50_first_token_us``, ``p95_first_token_us`` (None when no record has one), ``input_tokens``,
+        ``output_tokens``, ``cost`` (nano-dollars; None when no record has one) and ``without_cost``, the records whose
+        cost is unknown.
+        """
+        wanted = Filter(since=since, until=until, tenant=tenant, variant=variant, operation=operation)
+        for _ in range(_ATTEMPTS):
+            journals, segments = self._snapshot(wanted)
+            columns = _columns(journals, wanted)
+            if not columns and not segments:
+                return []
+            from fairlead.store.traces.parquet import Error
+
+            try:
+                return self._open_duck().summarise(
+                    self._paths(segments), columns, wanted, bucket_us, old=_is_old(segments)
+                )
+            except Error as error:
+                self._quarantine(segments, error)
+        raise StoreError(detail=f"The traces in {self._directory} changed too often to be read. Try again.")
+
+    def status(self) -> dict[str, Any]:
+        """How much there is and how well it goes: numbers, and sentences for people."""
+        self._settle()
+        everything = Filter(since=0, until=1 << 62)
+        journals, _ = self._snapshot(everything)
+        count, rows, size, oldest, newest = self._manifest.totals()
+        times = [index.figures["time"] for index in journals if len(index)]
+        quarantined = self._manifest.of_state("quarantined")
+        return {
+            "rows": rows + sum(len(index) for index in journals),
+            "segments": count,
+            "journals": len(journals),
+            "bytes": size + sum(path.stat().st_size for path in self._journals.glob(f"*{SUFFIX}")),
+            "oldest": min([min(column) for column in times] + ([] if oldest is None else [oldest]), default=None),
+            "newest": max([max(column) for column in times] + ([] if newest is None else [newest]), default=None),
+            "waiting": self._writer.waiting,
+            "dropped": self.dropped,
+            "error": self._writer.error or self._roll_error,
+            "recovered": list(self._recovered),
+            "quarantined": [
+                {"path": one.path, "rows": one.rows, "since": one.min_time, "until": one.max_time, "detail": one.detail}
+                for one in quarantined
+            ],
+        }
+
+    # Retention
+
+    def expire(self, before: int) -> int:
+        """Delete all records older than a time (microseconds), leaving no byte of them; returns how many went.
+
+        Records in the journal of another process that is still running go when that journal has become a segment.
+        """
+        self._check_open()
+        self.roll()
+        return self._roller.expire(before)
+
+    def close(self) -> None:
+        """Write what waits and let go of everything."""
+        self._closed.set()
+        self._work.set()
+        self._writer.close()
+        if self._thread is not None:
+            self._thread.join(30)
+        self._roller.close()
+        if self._duck is not None:
+            self._duck.close()
+
+    # Inside
+
+    def _snapshot(self, wanted: Filter) -> tuple[list[Index], list[Segment]]:
+        """Journals and segments that together hold every record once.
+
+        The journals are read before the manifest: one that is rolled in between is in both, and the manifest says so.
+        """
+        self._settle()
+        indexes = self._indexes.refresh()
+        segments = self._manifest.between(wanted.since, wanted.until)
+        rolled = self._manifest.rolled(index.id for index in indexes)
+        return [index for index in indexes if index.id not in rolled], segments
+
+    def _settle(self) -> None:
+        """See what this process itself has written; a full disk must not keep anyone from reading."""
+        self._check_open()
+        try:
+            self._writer.flush(_OWN_FLUSH_S)
+        except StoreError as error:
+            log.debug("reading without the newest records: %s", error)
+
+    def _extend(
+        self, found: list[Inference], segments: list[Segment], wanted: Filter, limit: int
+    ) -> list[Inference] | None:
+        """The first ``limit`` of what was found and what the segments hold; None when the files have changed.
+
+        Goes through the segments in order, a few at first: a page needs only the nearest.
+        """
+        down = wanted.descending
+        segments = sorted(
+            segments, key=lambda one: (one.max_time, one.id) if down else (one.min_time, one.id), reverse=down
+        )
+        best = _first(found, limit, down=down)
+        start, step = 0, 1
+        while start < len(segments):
+            group = segments[start : start + step]
+            if len(best) >= limit:
+                edge = best[-1].time
+                group = [one for one in group if (one.max_time >= edge if down else one.min_time <= edge)]
+                if not group:
+                    break
+            from fairlead.store.traces.parquet import Error
+
+            try:
+                more = self._open_duck().select(self._paths(group), wanted, limit, old=_is_old(group))
+            except Error as error:
+                self._quarantine(group, error)
+                return None
+            best = _first(best + more, limit, down=down)
+            start, step = start + step, min(step * 2, 32)
+        return best
+
+    def _cursor(self, before: str | None) -> tuple[int, str] | None:
+        if before is None:
+            return None
+        record = self.get(before)
+        if record is not None:
+            return record.time, record.id
+        try:
+            return time_of(before), before
+        except ValueError:
+            return None
+
+    def _paths(self, segments: list[Segment]) -> list[Path]:
+        return [self._directory / segment.path for segment in segments]
+
+    def _quarantine(self, segments: list[Segment], error: Exception) -> None:
+        """Find out which segment cannot be read, and move it aside. One that is merely gone was replaced meanwhile."""
+        from fairlead.store.traces.parquet import Error
+
+        blamed = False
+        live = {segment.id for segment in self._manifest.of_state("live")}
+        for segment in segments:
+            path = self._directory / segment.path
+            if segment.id not in live:
+                blamed = True
+                continue
+            try:
+                self._open_duck().check(path)
+                continue
+            except Error as reason:
+                detail = str(reason) if path.exists() else "the file is missing"
+            aside = self._directory / "quarantine" / path.name
+            if path.exists():
+                aside.parent.mkdir(mode=0o700, exist_ok=True)
+                path.rename(aside)
+            self._manifest.mark(segment.id, "quarantined", detail)
+            self._tell(
+                f"Segment {segment.path} cannot be read ({detail}); its {segment.rows} rows are left out. "
+                f"The file is kept as {aside}."
+            )
+            blamed = True
+        if not blamed:
+            raise StoreError(detail=f"The traces in {self._directory} cannot be read: {error}") from error
+
+    def _open_duck(self) -> Duck:
+        from fairlead.store.traces.parquet import Duck  # 0.15 s: only when a query or roll needs Parquet
+
+        with self._lock:
+            if self._duck is None:
+                self._duck = Duck(spill=self._directory / "tmp")
+            return self._duck
+
+    def _seal(self, journal: Journal) -> None:
+        self._roller.hand_over(journal)
+        self._work.set()
+        with self._lock:
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._keep_rolling, name="fairlead-roll", daemon=True)
+                self._thread.start()
+
+    def _keep_rolling(self) -> None:
+        from fairlead.store.traces.parquet import Error
+
+        while not self._closed.is_set():
+            self._work.wait(self._interval_s)
+            self._work.clear()
+            if self._closed.is_set():
+                return
+            try:
+                self._roller.run(wait=False)
+                self._roll_error = ""
+            except (OSError, StoreError, Error) as error:
+                self._roll_error = f"Traces cannot be rolled: {error}"
+                log.error("%s", self._roll_error)
+
+    def _mend(self) -> None:
+        """Mend the ends of journals whose process died."""
+        for path in sorted(self._journals.glob(f"*{SUFFIX}")):
+            journal = Journal.take(path)
+            if journal is None:
+                continue
+            try:
+                sentence = journal.mend()
+            except OSError as error:
+                sentence = f"Journal {path.name} has a torn end that could not be set aside yet: {error}"
+            finally:
+                journal.close()
+            if sentence:
+                self._tell(sentence)
+
+    def _tell(self, sentence: str) -> None:
+        self._recovered.append(sentence)
+        log.warning("%s", sentence)
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise StoreClosed(path=self._directory)
+
+
+def _is_old(segments: list[Segment]) -> bool:
+    return any(segment.format != FORMAT for segment in segments)
+
+
+def _first(records: list[Inference], limit: int, *, down: bool) -> list[Inference]:
+    return sorted(records, key=lambda record: (record.time, record.id), reverse=down)[:limit]
+
+
+def _columns(journals: list[Index], wanted: Filter) -> dict[str, Any]:
+    """The journals' figures for the matching rows, as numpy arrays."""
+    chosen = [(index, index.rows(wanted)) for index in journals]
+    if not any(rows for _, rows in chosen):
+        return {}
+    import numpy as np
+
+    return {
+        name: np.concatenate([np.array(index.figures[name], dtype=np.int64)[rows] for index, rows in chosen if rows])
+        for name in FIGURES
+    }

@@ -1,0 +1,352 @@
+"""From journals to Parquet segments, safe against a crash between any two steps.
+
+    verify the journals -> write one file aside -> rename it into its day -> record it, and what it came from, in one
+    transaction -> remove the journals
+
+Until the transaction the journals are the truth and a stray file is deleted by the next roll; from it on the segment is
+the truth and a stray journal is deleted. One process rolls at a time (a lock file); serving never waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fairlead.errors import StoreError
+from fairlead.records import Inference, new_id, now_us
+from fairlead.store.rows import clean
+from fairlead.store.traces.journal import SUFFIX, Journal, frame, keep_aside, read
+from fairlead.store.traces.segments import FORMAT, Manifest, Segment
+
+if TYPE_CHECKING:
+    from fairlead.store.traces.parquet import Duck
+
+log = logging.getLogger("fairlead.store")
+
+DAY_US = 86_400_000_000
+_MOST_BYTES = 512 << 20
+_KEEP_NOTES_US = 7 * DAY_US
+_SMALL = 5
+"""From so many segments of a past day on, that day is merged into fewer."""
+
+
+def step(name: str) -> None:
+    """Called between any two steps of a roll. Does nothing; the crash tests replace it."""
+
+
+class Roller:
+    """Rolls what is finished or left behind, merges small segments, deletes what is doomed."""
+
+    def __init__(
+        self, directory: Path, *, manifest: Manifest, duck: Callable[[], Duck], rows: int, report: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._journals = directory / "journal"
+        self._aside = directory / "tmp"
+        self._manifest = manifest
+        self._duck = duck
+        self._rows = rows
+        self._report = report
+        self._waiting: list[Journal] = []
+        self._guard = threading.Lock()
+        self.rolled = 0
+
+    def hand_over(self, journal: Journal) -> None:
+        """Take a journal that will not be written to any more."""
+        self._waiting.append(journal)
+
+    def run(self, *, wait: bool = True) -> int:
+        """Do all there is to do; returns the rows rolled meanwhile.
+
+        Without ``wait``, nothing when another process is at it.
+        """
+        before = self.rolled
+        with self._guard, self._alone(wait=wait) as alone:
+            if alone:
+                self._tidy()
+                for batch in self._batches():
+                    self.rolled += self._roll(batch)
+                self._merge_days()
+                self._manifest.bury()
+        return self.rolled - before
+
+    def expire(self, before: int) -> int:
+        """Delete what is older than a time: whole segments, and the old rows of those that hold newer ones too.
+
+        Returns how many rows went. Leaves no bytes of them in any file.
+        """
+        with self._guard, self._alone(wait=True):
+            gone = sum(segment.rows for segment in self._manifest.doom(before))
+            for segment in self._manifest.between(0, before):
+                gone += self._cut(segment, before)
+            self._manifest.bury()
+        return gone
+
+    def _cut(self, segment: Segment, before: int) -> int:
+        """Write the newer rows of a segment to a new one."""
+        self._aside.mkdir(mode=0o700, exist_ok=True)
+        origin = msgspec.json.encode({"segments": [segment.id]}).decode()
+        target = self._aside / f"{new_id()}.parquet"
+        source = self._directory / segment.path
+        self._duck().merge([source], target, origin=origin, since=before, until=segment.max_time + 1)
+        segments = self._place(target, origin)
+        self._manifest.add(segments, replaces=[segment.id])
+        return segment.rows - sum(one.rows for one in segments)
+
+    def close(self) -> None:
+        """Let go of journals not rolled yet; whoever opens the store next rolls them."""
+        with self._guard:
+            for journal in self._waiting:
+                journal.close()
+            self._waiting.clear()
+
+    @contextlib.contextmanager
+    def _alone(self, *, wait: bool) -> Iterator[bool]:
+        handle = os.open(self._directory / "roll.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield True
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(handle)
+
+    def _tidy(self) -> None:
+        """Clear away what an interrupted roll left."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._manifest.bury()
+        known = {segment.path for state in ("live", "quarantined") for segment in self._manifest.of_state(state)}
+        for path in sorted(self._directory.glob("day=*/*.parquet")):
+            name = str(path.relative_to(self._directory))
+            if name not in known:
+                self._settle(path, name)
+        present = [path.name.removesuffix(SUFFIX) for path in self._journals.glob(f"*{SUFFIX}")]
+        self._manifest.forget_journals(now_us() - _KEEP_NOTES_US, present)
+
+    def _settle(self, path: Path, name: str) -> None:
+        """A segment the manifest does not know: delete it if its rows are elsewhere, else take it in."""
+        from fairlead.store.traces.parquet import Error
+
+        try:
+            origin = msgspec.json.decode(self._duck().origin(path) or "{}")
+            journals = list(origin.get("journals", ()))
+            pending = {one for one in journals if (self._journals / (one + SUFFIX)).exists()}
+            rolled = self._manifest.rolled(journals)
+            sources = set(origin.get("segments", ()))
+            held = {segment.id for segment in self._manifest.of_state("live")}
+            if pending - rolled or rolled or sources & held:
+                path.unlink()
+                return
+            segment = self._describe(path, name)
+        except Error as error:
+            self._report(f"Segment {name} is not in the manifest and cannot be read ({error}); it is left where it is.")
+            return
+        self._manifest.add([segment], journals=journals)
+        self._report(f"Segment {name} was not in the manifest; its {segment.rows} rows were taken in again.")
+
+    def _batches(self) -> Iterator[list[Journal]]:
+        """Finished and left-behind journals, together up to the size of a segment."""
+        mine, self._waiting = self._waiting, []
+        taken = [Journal.take(path) for path in sorted(self._journals.glob(f"*{SUFFIX}"))]
+        journals = mine + [journal for journal in taken if journal is not None]
+        done = self._manifest.rolled(journal.id for journal in journals)
+        batch: list[Journal] = []
+        try:
+            while journals:
+                journal = journals.pop(0)
+                if journal.id in done or not journal.size:
+                    journal.remove()
+                    continue
+                batch.append(journal)
+                if sum(one.size for one in batch) + (journals[0].size if journals else 0) > _MOST_BYTES:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+                batch = []
+        finally:
+            # Not rolled because something failed: they stay ours, to be tried again.
+            self._waiting.extend(one for one in [*batch, *journals] if one.handle >= 0)
+
+    def _roll(self, journals: list[Journal]) -> int:
+        self._aside.mkdir(mode=0o700, exist_ok=True)
+        paths, rows, longest = [], 0, 0
+        for journal in journals:
+            path, count, length = self._verified(journal)
+            rows, longest = rows + count, max(longest, length)
+            if count:
+                paths.append(path)
+        step("verified")
+        names = [journal.id for journal in journals]
+        segments: list[Segment] = []
+        if rows:
+            origin = msgspec.json.encode({"journals": names}).decode()
+            target = self._aside / f"{new_id()}.parquet"
+            self._convert(paths, target, rows=rows, longest=longest, origin=origin)
+            step("written")
+            segments = self._place(target, origin)
+        self._manifest.add(segments, journals=names)
+        step("recorded")
+        for journal in journals:
+            journal.remove()
+            step("removed")
+        shutil.rmtree(self._aside, ignore_errors=True)
+        return rows
+
+    def _verified(self, journal: Journal) -> tuple[Path, int, int]:
+        """The file to convert, its rows, and its longest line: the journal itself when every line is whole."""
+        rows, longest, damage = 0, 0, []
+        for start, data, found in read(journal.handle, 0, final=True):
+            rows += len(found.lines)
+            longest = max(longest, max((end - begin for begin, end in found.lines), default=0))
+            damage += [(start + begin, data[begin:end]) for begin, end in found.damage]
+        if not damage:
+            return journal.path, rows, longest
+        for offset, lost in damage:
+            keep_aside(journal.path, lost, offset)
+        self._report(
+            f"Journal {journal.path.name}: {len(damage)} damaged places ({sum(len(lost) for _, lost in damage)} bytes) "
+            f"were set aside in {journal.id}-*.torn; its {rows} whole records are kept."
+        )
+        copy = self._aside / f"{journal.id}.clean"
+        with copy.open("wb") as file:
+            for _, data, found in read(journal.handle, 0, final=True):
+                file.writelines(data[begin:end] + b"\n" for begin, end in found.lines)
+        return copy, rows, longest
+
+    def _convert(self, paths: list[Path], target: Path, *, rows: int, longest: int, origin: str) -> None:
+        from fairlead.store.traces.parquet import Error
+
+        duck = self._duck()
+        try:
+            duck.roll(paths, target, longest=longest, origin=origin)
+            if duck.bounds(target)[0] == rows:
+                return
+            reason = "rows are missing"
+        except Error as error:
+            if "No space" in str(error) or "write" in str(error):
+                raise StoreError(detail=f"Traces could not be rolled: {error}") from error
+            reason = str(error)
+        log.warning("a journal is converted record by record, because DuckDB could not: %s", reason)
+        target.unlink(missing_ok=True)
+        plain = [self._rewritten(path) for path in paths]
+        duck.roll(plain, target, longest=4 * longest, origin=origin)
+
+    def _rewritten(self, path: Path) -> Path:
+        """A copy that holds only records of the right types; the others are set aside."""
+        copy = self._aside / f"{path.name}.plain"
+        decoder, encoder = msgspec.json.Decoder(Inference, strict=False), msgspec.json.Encoder()
+        with path.open("rb") as source, copy.open("wb") as file:
+            for line in source:
+                try:
+                    file.write(frame(encoder.encode(_within_range(decoder.decode(line)))))
+                except msgspec.MsgspecError as error:
+                    aside = keep_aside(self._journals / path.name, line, source.tell())
+                    self._report(f"A record that is no trace ({error}) was set aside in {aside.name}.")
+        return copy
+
+    def _place(self, target: Path, origin: str) -> list[Segment]:
+        """Move the file into its day; one that spans days becomes one file a day."""
+        duck = self._duck()
+        _, first, last, _, _ = duck.bounds(target)
+        days = [(target, first // DAY_US)]
+        if first // DAY_US != last // DAY_US:
+            days = []
+            for day in range(first // DAY_US, last // DAY_US + 1):
+                part = self._aside / f"{new_id()}.parquet"
+                duck.merge([target], part, origin=origin, since=day * DAY_US, until=(day + 1) * DAY_US)
+                if duck.bounds(part)[0]:
+                    days.append((part, day))
+        segments = []
+        for part, day in days:
+            name = f"day={datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}/{part.name}"
+            final = self._directory / name
+            final.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync(part)
+            part.rename(final)
+            _sync(final.parent)
+            step("renamed")
+            segments.append(self._describe(final, name))
+        return segments
+
+    def _describe(self, path: Path, name: str) -> Segment:
+        rows, first, last, low, high = self._duck().bounds(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Segment(
+            id=path.stem,
+            path=name,
+            state="live",
+            detail="",
+            rows=rows,
+            bytes=path.stat().st_size,
+            digest=digest,
+            min_time=first,
+            max_time=last,
+            min_id=low,
+            max_id=high,
+            format=FORMAT,
+            created=now_us(),
+        )
+
+    def _merge_days(self) -> None:
+        """Merge the small segments of days that are over."""
+        today = now_us() // DAY_US
+        days: dict[int, list[Segment]] = {}
+        for segment in self._manifest.between(0, today * DAY_US):
+            if segment.rows < self._rows // 2 and segment.max_time // DAY_US < today:
+                days.setdefault(segment.min_time // DAY_US, []).append(segment)
+        for small in days.values():
+            if len(small) >= _SMALL:
+                self._merge(small)
+
+    def _merge(self, small: list[Segment]) -> None:
+        from fairlead.store.traces.parquet import Error
+
+        self._aside.mkdir(mode=0o700, exist_ok=True)
+        group: list[Segment] = []
+        rows = 0
+        for segment in small:
+            if group and rows + segment.rows > self._rows:
+                break
+            group.append(segment)
+            rows += segment.rows
+        origin = msgspec.json.encode({"segments": [segment.id for segment in group]}).decode()
+        target = self._aside / f"{new_id()}.parquet"
+        try:
+            self._duck().merge([self._directory / segment.path for segment in group], target, origin=origin)
+        except Error as error:
+            log.warning("small segments could not be merged: %s", error)
+            return
+        step("merged")
+        segments = self._place(target, origin)
+        if sum(segment.rows for segment in segments) == rows:
+            self._manifest.add(segments, replaces=[segment.id for segment in group])
+            step("replaced")
+
+
+def _within_range(record: Inference) -> Inference:
+    values = clean(msgspec.to_builtins(record))
+    for name, value in values.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            values[name] = max(-(1 << 63), min(value, (1 << 63) - 1))
+    return msgspec.convert(values, Inference)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
