@@ -166,13 +166,13 @@ class KeyRefused(ServiceError):
 
 
 class ScopeMissing(ServiceError):
-    """This needs the scope {scope!r}, which the API key does not have. `fairlead keys create` makes one that does."""
+    """The API key lacks the scope {scope!r}, which this needs. `fairlead keys create --scope {scope}` makes one."""
 
     status, code, kind = 403, "insufficient_scope", "permission_error"
 
 
 class ModelUnknown(ServiceError):
-    """There is no model {model}. Nearest: {nearest}. GET /v1/models lists all; `variants:` in fairlead.yaml adds one."""
+    """There is no model {model}. Nearest: {nearest}. `fairlead check` lists the variants, GET /v1/models all."""
 
     status, code, kind = 404, "model_not_found", "invalid_request_error"
 
@@ -201,10 +201,10 @@ class ShuttingDown(ServiceError):
     status, code, kind = 503, "shutting_down", "server_error"
 
 
-class CallCancelled(ServiceError):
-    """The answer was cancelled: {reason}."""
+class CallerGone(ServiceError):
+    """The caller went away before the answer was complete."""
 
-    status, code, kind = 499, "cancelled", "cancelled"
+    status, code, kind = 499, "client_disconnected", "cancelled"
 
 
 class InternalFault(ServiceError):
@@ -293,3 +293,11 @@ class AssistantRefuses(ServiceError):
     """The assistant does not take {what}: {why}. Send the request to one of its variants instead: {variants}."""
 
     status, code, kind = 400, "unsupported_parameter", "invalid_request_error"
+
+
+class TargetInUse(UsageError):
+    """{count} of the files to write exist in {path} already: {files}. Choose another folder, or overwrite with --force."""
+
+
+class TargetUnwritable(MachineError):
+    """{path} cannot be written: {detail}. Choose another folder."""

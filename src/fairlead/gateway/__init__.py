@@ -1,0 +1,22 @@
+"""The data plane: OpenAI-compatible HTTP, and the same request path in process (see docs/design/request-path.md)."""
+
+from fairlead.gateway.exchange import Exchange, Step
+from fairlead.gateway.gateway import Gateway
+from fairlead.gateway.keyring import ADMIN, ANONYMOUS, INFERENCE, KeySource, Principal
+from fairlead.gateway.path import SLOTS, Slot
+from fairlead.gateway.route import Identity, Route
+
+__all__ = [
+    "ADMIN",
+    "ANONYMOUS",
+    "INFERENCE",
+    "SLOTS",
+    "Exchange",
+    "Gateway",
+    "Identity",
+    "KeySource",
+    "Principal",
+    "Route",
+    "Slot",
+    "Step",
+]

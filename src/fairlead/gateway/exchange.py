@@ -1,0 +1,111 @@
+"""Exchange: one request on its way, from the first header to its record. Mutable, owned by one task at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fairlead.errors import ServiceError
+from fairlead.gateway.keyring import Principal
+from fairlead.gateway.relay import Relay
+from fairlead.gateway.route import Route
+from fairlead.providers.base import CallContext, Operation, Reply
+from fairlead.records import now_us
+
+Step = Callable[["Exchange"], Awaitable[None]]
+"""A step of the request path that another room supplies. It may change the exchange, set ``reply`` (then no model is
+called) or refuse by raising a ServiceError."""
+
+clock = time.perf_counter_ns
+
+
+class Exchange:
+    """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
+
+    ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the arrival times of the pieces
+    ``relay`` captured, in microseconds since the start. ``hung_up``: if it is cancelled, then by who asked.
+    """
+
+    __slots__ = (
+        "_mark",
+        "answer",
+        "authorization",
+        "body",
+        "context",
+        "deadline",
+        "error",
+        "hung_up",
+        "id",
+        "marks",
+        "operation",
+        "principal",
+        "receive",
+        "relay",
+        "reply",
+        "route",
+        "sent",
+        "started",
+        "steps",
+        "stream",
+        "subject",
+        "time",
+        "timeout_s",
+        "total_us",
+    )
+
+    def __init__(
+        self,
+        identifier: str,
+        operation: Operation,
+        *,
+        context: CallContext,
+        timeout_s: float,
+        principal: Principal | None = None,
+        body: dict[str, Any] | None = None,
+        authorization: bytes = b"",
+    ) -> None:
+        self.id = identifier
+        self.operation = operation
+        self.context = context
+        self.timeout_s = timeout_s
+        self.deadline = asyncio.get_running_loop().time() + timeout_s
+        self.principal = principal
+        self.body: dict[str, Any] = body if body is not None else {}
+        self.sent: dict[str, Any] = self.body
+        self.authorization = authorization
+        self.receive: Callable[[], Awaitable[bytes]] | None = None
+        self.subject = context.subject
+        self.stream = False
+        self.route: Route | None = None
+        self.reply: Reply | None = None
+        self.answer: dict[str, Any] | None = None
+        self.relay: Relay | None = None
+        self.marks: list[int] = []
+        self.error: ServiceError | None = None
+        self.hung_up = True
+        self.steps: dict[str, int] = {}
+        self.total_us = 0
+        self.time = now_us()
+        self.started = self._mark = clock()
+
+    def read_raw(self, receive: Callable[[], Awaitable[bytes]]) -> None:
+        """Take the body from ``receive`` when it is known who asks; a cancellation is ours until told otherwise."""
+        self.receive = receive
+        self.hung_up = False
+
+    def mark(self, step: str) -> None:
+        """Note that ``step`` has just ended."""
+        now = clock()
+        self.steps[step] = (now - self._mark) // 1000
+        self._mark = now
+
+    def elapsed_us(self) -> int:
+        """Microseconds since the request arrived."""
+        return (clock() - self.started) // 1000
+
+    async def close(self) -> None:
+        """Let go of the upstream; a stream that still runs is cancelled there."""
+        if self.reply is not None:
+            await self.reply.aclose()

@@ -1,0 +1,138 @@
+"""Fold: what a finished stream said, from the bytes that passed. Runs after the last byte, never per chunk.
+
+Tolerant: what does not look like the protocol is left out, nothing raises. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from fairlead.providers import sse
+
+
+class Folded(msgspec.Struct, kw_only=True):
+    """``choices`` as a call without streaming would have returned them; ``first_at`` is the byte offset where the
+    first event that carries words or a tool call begins; ``pieces`` counts such events.
+    """
+
+    choices: list[dict[str, Any]]
+    finish: str = ""
+    first_at: int | None = None
+    pieces: int = 0
+    usage: dict[str, Any] | None = None
+
+
+def fold(raw: bytes) -> Folded:
+    """Put the chunks of ``raw`` (server-sent events) together."""
+    found: dict[int, _Choice] = {}
+    folded = Folded(choices=[])
+    offset = 0
+    for event in sse.split(raw):
+        chunk = _decode(event)
+        if chunk is not None:
+            if isinstance(usage := chunk.get("usage"), dict):
+                folded.usage = usage
+            carries = False
+            for choice in chunk.get("choices") or ():
+                if isinstance(choice, dict):
+                    index = choice.get("index")
+                    place = index if isinstance(index, int) else 0
+                    carries |= found.setdefault(place, _Choice()).add(choice)
+            if carries:
+                folded.pieces += 1
+                if folded.first_at is None:
+                    folded.first_at = offset
+        offset += len(event)
+    folded.choices = [choice.whole(index) for index, choice in sorted(found.items())]
+    if folded.choices:
+        folded.finish = folded.choices[0]["finish_reason"] or ""
+    return folded
+
+
+def _decode(event: bytes) -> dict[str, Any] | None:
+    try:
+        # One line of data, as nearly every event has it; loads ignores the empty line at the end.
+        chunk = orjson.loads(event[6:] if event.startswith(b"data: {") else sse.payload(event))
+    except orjson.JSONDecodeError:
+        try:
+            chunk = orjson.loads(sse.payload(event))
+        except orjson.JSONDecodeError:
+            return None
+    return chunk if isinstance(chunk, dict) else None
+
+
+class _Choice:
+    """One choice in the making."""
+
+    __slots__ = ("calls", "extra", "finish", "is_chat", "logprobs", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, dict[str, Any]] = {}
+        self.extra: dict[str, Any] = {}
+        self.logprobs: list[Any] = []
+        self.finish: str | None = None
+        self.is_chat = True
+
+    def add(self, choice: dict[str, Any]) -> bool:
+        """Take in one chunk; True when it carries words or a tool call."""
+        if isinstance(choice.get("finish_reason"), str):
+            self.finish = choice["finish_reason"]
+        if isinstance(choice.get("logprobs"), dict) and isinstance(choice["logprobs"].get("content"), list):
+            self.logprobs += choice["logprobs"]["content"]
+        if isinstance(choice.get("fairlead"), dict):
+            self.extra["fairlead"] = choice["fairlead"]
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            if isinstance(text := choice.get("text"), str):
+                self.is_chat = False
+                self.text.append(text)
+                return bool(text)
+            return False
+        carries = False
+        for name, value in delta.items():
+            if name == "content":
+                if isinstance(value, str) and value:
+                    self.text.append(value)
+                    carries = True
+            elif name == "tool_calls":
+                carries |= self._add_calls(value)
+            elif isinstance(value, str) and isinstance(self.extra.get(name), str) and name != "role":
+                self.extra[name] += value
+            elif value is not None:
+                self.extra[name] = value
+        return carries
+
+    def _add_calls(self, calls: Any) -> bool:
+        carries = False
+        for made in calls if isinstance(calls, list) else ():
+            if not isinstance(made, dict):
+                continue
+            carries = True
+            index = made.get("index")
+            whole = self.calls.setdefault(index if isinstance(index, int) else 0, {"function": {}})
+            whole.update({name: made[name] for name in ("id", "type") if made.get(name)})
+            function = made.get("function")
+            for name, value in function.items() if isinstance(function, dict) else ():
+                if isinstance(value, str):
+                    whole["function"][name] = whole["function"].get(name, "") + value
+        return carries
+
+    def whole(self, index: int) -> dict[str, Any]:
+        """The choice put together."""
+        text = "".join(self.text)
+        choice: dict[str, Any] = {"index": index, "finish_reason": self.finish}
+        if not self.is_chat:
+            return {**choice, "text": text}
+        message = {"role": "assistant", "content": text or None, **self.extra}
+        if self.calls:
+            message["tool_calls"] = [made for _, made in sorted(self.calls.items())]
+        elif not text:
+            message["content"] = ""
+        choice["message"] = message
+        if self.logprobs:
+            choice["logprobs"] = {"content": self.logprobs}
+        return choice

@@ -1,0 +1,314 @@
+"""Gateway: the data plane. Serves the OpenAI protocol over HTTP, and the same path in process.
+
+Both ways take the steps of ``path`` and leave the same records. It knows upstreams and keys only by their interfaces
+and imports nothing above it: what must act inside a request from there is passed in as a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from fairlead.errors import (
+    CallerGone,
+    InternalFault,
+    MethodWrong,
+    PathUnknown,
+    ScopeMissing,
+    ServiceError,
+)
+from fairlead.gateway import body as bodies
+from fairlead.gateway import http, openapi
+from fairlead.gateway.exchange import Exchange, Step
+from fairlead.gateway.http import ASGIApp, Delivery, Head, Receive, Scope, Send
+from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
+from fairlead.gateway.path import Path, Slot
+from fairlead.gateway.recorder import Recorder
+from fairlead.gateway.route import Identity, Route, find_route
+from fairlead.providers import sse
+from fairlead.providers.base import CallContext, Operation
+from fairlead.records import Inference, new_id
+from fairlead.settings import Settings
+from fairlead.telemetry import CONTENT_TYPE, Telemetry
+
+_OPERATIONS: dict[str, Operation] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+    "/v1/embeddings": "embedding",
+}
+_READS = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
+logger = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The data plane of one process.
+
+    ``record`` and ``mask`` are called off the request path. ``ready`` says what is not ready yet (empty: all is).
+    ``pseudonym_secret`` keys the stand-ins for callers' user names; without one they change with every start.
+    ``steps`` are those of other rooms, by the name of their place in the path. ``fallback`` answers every path that
+    is not the gateway's.
+    """
+
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Route],
+        keys: KeySource,
+        record: Callable[[Inference], bool],
+        settings: Settings,
+        mask: Callable[[str], str],
+        identity: Identity,
+        fallback: ASGIApp | None = None,
+        ready: Callable[[], list[str]] = list,
+        telemetry: Telemetry | None = None,
+        steps: Mapping[Slot, tuple[Step, ...]] | None = None,
+        pseudonym_secret: bytes | None = None,
+    ) -> None:
+        self.routes = routes
+        self.settings = settings
+        self.telemetry = telemetry or Telemetry()
+        self._fallback = fallback
+        self._ready = ready
+        self._created = int(time.time())
+        self._keyring = KeyRing(keys, required=settings.require_key)
+        self._recorder = Recorder(
+            record=record,
+            mask=mask,
+            identity=identity,
+            telemetry=self.telemetry,
+            store_content=settings.store_content,
+            limit=settings.record_queue,
+        )
+        self._path = Path(
+            routes=routes,
+            keyring=self._keyring,
+            steps=steps or {},
+            record=self._recorder.add,
+            max_depth=settings.max_depth,
+            retry_after_s=max(1, round(settings.shutdown_grace_s)),
+            secret=pseudonym_secret or os.urandom(32),
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.telemetry.watch_in_flight(lambda: self._path.in_flight)
+
+    # --- in process -------------------------------------------------------------------------------------------------
+
+    async def complete(
+        self,
+        body: dict[str, Any],
+        *,
+        principal: Principal,
+        context: CallContext | None = None,
+        operation: Operation = "chat",
+    ) -> dict[str, Any]:
+        """One answer, decoded. Raises ServiceError with the status and code an HTTP client would get."""
+        x = self._exchange_in_process({**body, "stream": False}, principal, context, operation)
+        async with self._path.travel(x):
+            return x.answer or {}
+
+    async def stream(
+        self,
+        body: dict[str, Any],
+        *,
+        principal: Principal,
+        context: CallContext | None = None,
+        operation: Operation = "chat",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The decoded chunks of one answer. Leaving the iteration early (``aclose``) cancels the model's work.
+
+        Raises ServiceError, also in the middle of the stream.
+        """
+        x = self._exchange_in_process({**body, "stream": True}, principal, context, operation)
+        async with self._path.travel(x):
+            async for chunk in self._chunks(x):
+                yield chunk
+
+    async def _chunks(self, x: Exchange) -> AsyncIterator[dict[str, Any]]:
+        relay, chunks = x.relay, x.reply.chunks if x.reply else None
+        if relay is None or chunks is None:
+            raise InternalFault(request=x.context.request)
+        iterator = aiter(chunks)
+        while True:
+            try:
+                # Around each wait, not around the loop: between two chunks the caller's own work must not be cancelled.
+                async with asyncio.timeout_at(x.deadline):
+                    whole = relay.feed(await anext(iterator))
+            except StopAsyncIteration:
+                break
+            if whole:
+                x.marks.append(x.elapsed_us())
+                for chunk in _decoded(whole):
+                    yield chunk
+        for chunk in _decoded(relay.end()):
+            yield chunk
+
+    def _exchange_in_process(
+        self, body: dict[str, Any], principal: Principal, context: CallContext | None, operation: Operation
+    ) -> Exchange:
+        identifier = new_id()
+        context = context or CallContext(request=identifier, channel="internal")
+        return Exchange(
+            identifier,
+            operation,
+            context=context,
+            timeout_s=self.settings.request_timeout_s,
+            principal=principal,
+            body=body,
+        )
+
+    # --- over HTTP --------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        path: str = scope["path"]
+        operation = _OPERATIONS.get(path)
+        if operation is not None and scope["method"] == "POST":
+            await self._infer(operation, scope, receive, send)
+            return
+        if operation is None and not path.startswith("/v1/") and path not in _READS and self._fallback is not None:
+            await self._fallback(scope, receive, send)
+            return
+        head = Head(scope)
+        try:
+            await self._read_only(path, scope["method"], head, send)
+        except ServiceError as error:
+            await http.respond_error(send, error, head.request)
+
+    async def _infer(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
+        head = Head(scope)
+        self._keyring.watch()
+        x = Exchange(
+            new_id(),
+            operation,
+            context=CallContext(request=head.request, conversation=head.conversation.decode("ascii")),
+            timeout_s=head.timeout_s(self.settings.request_timeout_s),
+            authorization=head.authorization,
+        )
+        delivery = Delivery(x, receive, send)
+
+        async def read() -> bytes:
+            bodies.check_content_type(head.content_type, head.content_encoding)
+            raw = await http.read_body(receive, head, self.settings.max_body_bytes)
+            delivery.watch()
+            return raw
+
+        x.read_raw(read)
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+        try:
+            async with self._path.travel(x):
+                await delivery.deliver()
+        except ServiceError as error:
+            await delivery.fail(error)
+        except asyncio.CancelledError:
+            # Whoever cancelled, a client that is still there gets an end it can read; uvicorn closes the rest.
+            if task is not None:
+                task.uncancel()
+            await delivery.fail(x.error or CallerGone())
+        except Exception:
+            logger.exception("Request %s failed.", head.request)
+            await delivery.fail(InternalFault(request=head.request))
+        finally:
+            delivery.unwatch()
+            if task is not None:
+                self._tasks.discard(task)
+
+    async def _read_only(self, path: str, method: str, head: Head, send: Send) -> None:
+        if path in _OPERATIONS:
+            raise MethodWrong(path=path, method=method, allowed="POST")
+        model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
+        if path not in _READS and not model:
+            raise PathUnknown(method=method, path=path[:200])
+        if method not in ("GET", "HEAD"):
+            raise MethodWrong(path=path, method=method, allowed="GET, HEAD")
+        status, body, kind = 200, b"", http.JSON
+        if path == "/healthz":
+            body = b'{"status":"ok"}'
+        elif path == "/readyz":
+            status, body = self._readiness()
+        elif path == "/openapi.json":
+            body = orjson.dumps(openapi.describe())
+        elif path == "/metrics":
+            self._demand(head, ADMIN)
+            body, kind = self.telemetry.expose(), CONTENT_TYPE.encode("ascii")
+        else:
+            self._demand(head, INFERENCE)
+            body = orjson.dumps(self._model(model) if model else self._models())
+        await http.respond(send, status, body, head.request, kind=kind)
+
+    def _demand(self, head: Head, scope: str) -> None:
+        """Raise unless the caller may do this. Without required keys anyone on this address may."""
+        self._keyring.watch()
+        principal = self._keyring.identify(head.authorization)
+        if scope not in principal.scopes and self.settings.require_key:
+            raise ScopeMissing(scope=scope)
+
+    def _readiness(self) -> tuple[int, bytes]:
+        waiting = ["shutting down"] if self._path.closing else self._ready()
+        if waiting:
+            return 503, orjson.dumps({"status": "not ready", "waiting_for": waiting})
+        return 200, b'{"status":"ready"}'
+
+    def _models(self) -> dict[str, Any]:
+        return {"object": "list", "data": [self._show(route) for route in self.routes.values()]}
+
+    def _model(self, name: str) -> dict[str, Any]:
+        if name not in self.routes:
+            find_route(self.routes, name, "chat")
+        return self._show(self.routes[name])
+
+    def _show(self, route: Route) -> dict[str, Any]:
+        return {"id": route.name, "object": "model", "created": self._created, "owned_by": route.owned_by}
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            if self._fallback is not None:
+                await self._fallback(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1000})
+            return
+        while True:  # lifespan
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._keyring.watch()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def drain(self) -> None:
+        """Take no new requests; /readyz says so."""
+        self._path.closing = True
+
+    async def aclose(self) -> None:
+        """Let open requests finish for ``shutdown_grace_s``, cancel the rest, write every record, close upstreams."""
+        self.drain()
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=self.settings.shutdown_grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._recorder.flush()
+        await self._keyring.aclose()
+        for upstream in {id(route.upstream): route.upstream for route in self.routes.values()}.values():
+            await upstream.aclose()
+
+
+def _decoded(events: bytes) -> list[dict[str, Any]]:
+    chunks = []
+    for event in sse.split(events):
+        data = sse.payload(event)
+        if data and data != b"[DONE]":
+            chunks.append(orjson.loads(data))
+    return chunks

@@ -1,0 +1,243 @@
+"""The way of a request: one screen of code whose steps are verbs.
+
+A step another room supplies (limits, budgets, pseudonyms, screening, caches) is a callable in the tuple of its name;
+an empty tuple costs nothing and leaves no trace. How bytes come and go is the carrier's business (``http``, or the
+caller of ``complete`` and ``stream``): it delivers inside ``async with travel(exchange)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import orjson
+
+from fairlead.errors import (
+    BodyLate,
+    CallerGone,
+    InternalFault,
+    ScopeMissing,
+    ServiceError,
+    ShuttingDown,
+    UpstreamBroken,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from fairlead.gateway import body as bodies
+from fairlead.gateway.encoding import fit_encoding
+from fairlead.gateway.exchange import Exchange, Step
+from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
+from fairlead.gateway.relay import Relay
+from fairlead.gateway.route import Route, find_route
+from fairlead.providers.base import Call, CallContext, Reply
+
+Slot = Literal["admit", "mask", "screen", "recall", "restore", "check"]
+SLOTS: tuple[Slot, ...] = ("admit", "mask", "screen", "recall", "restore", "check")
+
+_SECRET = re.compile(r"\b(?:sk|fl|key|Bearer)[-_ ][A-Za-z0-9_\-.]{8,}")
+_UPSTREAM_STATUS = {400: 400, 409: 409, 413: 413, 415: 400, 422: 400, 408: 504, 429: 429, 503: 503, 504: 504, 529: 503}
+"""What the client sees of an upstream's status. Others are 502: a refused key or a missing model upstream is not the
+client's mistake, and a 401 or 404 would send people looking in the wrong place."""
+
+
+class Path:
+    """The request path of one gateway. ``record`` is called once for every exchange, after its last byte."""
+
+    def __init__(
+        self,
+        *,
+        routes: Mapping[str, Route],
+        keyring: KeyRing,
+        steps: Mapping[Slot, tuple[Step, ...]],
+        record: Callable[[Exchange], None],
+        max_depth: int,
+        retry_after_s: int,
+        secret: bytes,
+    ) -> None:
+        self.routes = routes
+        self.keyring = keyring
+        self.steps = {slot: tuple(steps.get(slot, ())) for slot in SLOTS}
+        self.record = record
+        self.max_depth = max_depth
+        self.retry_after_s = retry_after_s
+        self.secret = secret
+        self.closing = False
+        self.in_flight = 0
+
+    @asynccontextmanager
+    async def travel(self, x: Exchange) -> AsyncIterator[Exchange]:
+        """Take ``x`` to its answer; the carrier delivers it inside the ``async with``. Raises ServiceError."""
+        self.in_flight += 1
+        try:
+            async with asyncio.timeout_at(x.deadline):
+                self.authenticate(x)
+                await self.read(x)
+                await self.admit(x)
+                await self.run("mask", x)
+                await self.run("screen", x)
+                await self.run("recall", x)
+                if x.reply is None:
+                    self.choose(x)
+                    await self.call(x)
+                await self.run("restore", x)
+                await self.check(x)
+            yield x
+            x.mark("deliver")
+        except ServiceError as error:
+            x.error = error
+            raise
+        except TimeoutError as error:
+            x.error = timed_out(x)
+            raise x.error from error
+        except (asyncio.CancelledError, GeneratorExit):
+            x.error = CallerGone() if x.hung_up else ShuttingDown(retry_after=self.retry_after_s)
+            raise
+        except Exception:
+            x.error = InternalFault(request=x.context.request)
+            raise
+        finally:
+            self.in_flight -= 1
+            await x.close()
+            x.total_us = x.elapsed_us()
+            self.record(x)
+
+    def authenticate(self, x: Exchange) -> None:
+        """Who asks: given in process, proved by a key over HTTP."""
+        if x.principal is None:
+            x.principal = self.keyring.identify(x.authorization)
+        if INFERENCE not in x.principal.scopes:
+            raise ScopeMissing(scope=INFERENCE)
+        x.mark("authenticate")
+
+    async def read(self, x: Exchange) -> None:
+        """What is asked: decoded once, checked, with the caller's name replaced by a pseudonym."""
+        if x.receive is not None:
+            x.body = bodies.decode(await x.receive(), max_depth=self.max_depth)
+        bodies.check(x.body, x.operation)
+        x.stream = x.operation != "embedding" and x.body.get("stream") is True
+        x.sent = dict(x.body)
+        self._pseudonymise(x)
+        x.mark("read")
+
+    async def admit(self, x: Exchange) -> None:
+        """Whether it may start now."""
+        if self.closing:
+            raise ShuttingDown(retry_after=self.retry_after_s)
+        await self.run("admit", x)
+
+    def choose(self, x: Exchange) -> None:
+        """Who answers."""
+        x.route = find_route(self.routes, x.body["model"], x.operation)
+        for name, value in x.route.defaults.items():
+            if x.sent.get(name) is None:
+                x.sent[name] = value
+        x.mark("choose")
+
+    async def call(self, x: Exchange) -> None:
+        """Ask the model; returns when its status is known."""
+        route = x.route
+        if route is None:
+            raise InternalFault(request=x.context.request)
+        principal = x.principal or Principal()
+        x.sent["model"] = route.model
+        if x.stream:
+            x.sent["stream_options"] = {**(x.sent.get("stream_options") or {}), "include_usage": True}
+        context = CallContext(
+            request=x.context.request,
+            tenant=principal.tenant,
+            subject=x.subject,
+            conversation=x.context.conversation,
+            parent=x.id,
+            channel=x.context.channel,
+        )
+        x.reply = await route.upstream.open(
+            Call(operation=x.operation, body=x.sent, stream=x.stream, deadline=x.deadline, context=context)
+        )
+        if x.reply.status != 200:
+            raise refusal(route.upstream.name, x.reply)
+        x.mark("call")
+
+    async def check(self, x: Exchange) -> None:
+        """Whether the answer is one."""
+        if x.reply is None:
+            raise InternalFault(request=x.context.request)
+        name = x.route.upstream.name if x.route else "the cache"
+        if x.reply.chunks is not None:
+            wants = (x.body.get("stream_options") or {}).get("include_usage") is True
+            x.relay = Relay(name, wants_usage=wants)
+        else:
+            x.answer = decode_answer(name, x.reply.body or b"")
+            if x.stream:
+                raise UpstreamBroken(name=name, detail="asked for a stream, it sent one piece")
+            if x.operation == "embedding" and fit_encoding(x.answer, x.body.get("encoding_format")):
+                x.reply.body = orjson.dumps(x.answer)
+        await self.run("check", x)
+
+    async def run(self, slot: Slot, x: Exchange) -> None:
+        """Run the steps other rooms supply for ``slot``, in order."""
+        steps = self.steps[slot]
+        if steps:
+            for step in steps:
+                await step(x)
+            x.mark(slot)
+
+    def _pseudonymise(self, x: Exchange) -> None:
+        """The model server sees a stable stand-in for the caller's name, the record the same."""
+        tenant = x.principal.tenant if x.principal else ""
+        for field in ("safety_identifier", "user"):
+            if user := x.body.get(field):
+                x.sent[field] = pseudonym(self.secret, tenant, user)
+                x.subject = x.subject or x.sent[field]
+        if not x.subject and x.principal:
+            x.subject = x.principal.subject
+
+
+def timed_out(x: Exchange) -> ServiceError:
+    """What a passed deadline means for ``x``: who was waited for."""
+    if x.principal is not None and not x.body:
+        return BodyLate(seconds=x.timeout_s)
+    return UpstreamTimeout(name=x.route.name if x.route else "the gateway", seconds=x.timeout_s)
+
+
+def decode_answer(name: str, raw: bytes) -> dict[str, Any]:
+    """An upstream's JSON answer. Raises UpstreamBroken when it is none, or an error dressed as success."""
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamBroken(name=name, detail="its answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise UpstreamBroken(name=name, detail="its answer is not a JSON object")
+    if answer.get("error") and not answer.get("choices") and not answer.get("data"):
+        raise UpstreamBroken(name=name, detail=_hide_secrets(str(answer["error"])[:500]))
+    return answer
+
+
+def refusal(name: str, reply: Reply) -> UpstreamRefused:
+    """What the client is told when an upstream refuses."""
+    try:
+        error = orjson.loads(reply.body or b"{}").get("error") or {}
+    except (orjson.JSONDecodeError, AttributeError):
+        error = {}
+    status = _UPSTREAM_STATUS.get(reply.status, 502)
+    said = str(error.get("message") or "")
+    if reply.status in (401, 403):
+        said = "it does not accept the key Fairlead has for it; check `api_key:` of the variant"
+    message = f"The model behind {name} refused with status {reply.status}: {_hide_secrets(said) or 'no reason given'}"
+    details: dict[str, Any] = {"upstream_status": reply.status}
+    if status < 500 and isinstance(error.get("param"), str):
+        details["param"] = error["param"]
+    if retry := reply.headers.get("retry-after"):
+        details["retry_after"] = retry
+    elif status in (429, 503):
+        details["retry_after"] = "1"
+    own = error.get("code") if isinstance(error.get("code"), str) and status < 500 else None
+    code = own or ("rate_limit_exceeded" if status == 429 else "upstream_refused")
+    kind = {429: "rate_limit_error"}.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return UpstreamRefused(status=status, code=code, kind=kind, message=message, **details)
+
+
+def _hide_secrets(said: str) -> str:
+    return _SECRET.sub("[key]", said)

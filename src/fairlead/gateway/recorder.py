@@ -1,0 +1,230 @@
+"""Recorder: turns finished exchanges into Inference records, off the request path.
+
+``add`` only queues. A little later, in slices short enough that no other request waits for them, the exchange is
+parsed, masked, counted and handed to ``record``. The queue is bounded; what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from fairlead.gateway.exchange import Exchange, clock
+from fairlead.gateway.fold import Folded, fold
+from fairlead.gateway.relay import Relay
+from fairlead.gateway.route import Identity
+from fairlead.records import Inference
+from fairlead.telemetry import Telemetry
+
+DELAY_S = 0.02
+SLICE_NS = 1_000_000
+LONGEST_DATA_URL = 256
+_BYTES_PER_TOKEN = 4
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """``mask`` takes personal data out of a text; ``record`` takes the record and says whether it was accepted."""
+
+    def __init__(
+        self,
+        *,
+        record: Callable[[Inference], bool],
+        mask: Callable[[str], str],
+        identity: Identity,
+        telemetry: Telemetry,
+        store_content: bool,
+        limit: int,
+    ) -> None:
+        self._record = record
+        self._mask = mask
+        self._identity = identity
+        self._telemetry = telemetry
+        self._store_content = store_content
+        self._limit = limit
+        self._waiting: deque[Exchange] = deque()
+        self._timer: asyncio.Handle | None = None
+
+    def add(self, x: Exchange) -> None:
+        """Queue a finished exchange."""
+        if x.principal is None:
+            self._telemetry.count_refused(x.error.code if x.error else "unknown")
+            return
+        if len(self._waiting) >= self._limit:
+            self._telemetry.count_dropped()
+            return
+        self._waiting.append(x)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._work)
+
+    def flush(self) -> None:
+        """Record everything queued, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            self._take(self._waiting.popleft())
+
+    def _work(self) -> None:
+        until = clock() + SLICE_NS
+        while self._waiting and clock() < until:
+            self._take(self._waiting.popleft())
+        self._timer = asyncio.get_running_loop().call_soon(self._work) if self._waiting else None
+
+    def _take(self, x: Exchange) -> None:
+        try:
+            inference = self._build(x)
+            accepted = self._record(inference)
+        except Exception:
+            logger.exception("The request %s could not be recorded.", x.context.request)
+            accepted = False
+        if not accepted:
+            self._telemetry.count_dropped()
+
+    def _build(self, x: Exchange) -> Inference:
+        folded = self._fold(x.relay) if x.relay is not None else None
+        first_us = _first_token_us(x, folded) if folded else None
+        tags: dict[str, str] = {}
+        tokens = self._count_tokens(x, folded, tags)
+        route = x.route
+        cost = None
+        if route is not None and route.price is not None:
+            cost = tokens[0] * route.price[0] + tokens[1] * route.price[1]
+        inference = Inference(
+            id=x.id,
+            time=x.time,
+            tenant=x.principal.tenant if x.principal else "",
+            subject=x.subject,
+            usecase=self._identity.usecase,
+            spec_hash=self._identity.spec_hash,
+            release=route.release if route else "",
+            conversation=x.context.conversation,
+            parent=x.context.parent,
+            request=x.context.request,
+            key=x.principal.key_id if x.principal else "",
+            operation=(route.recorded_as if route else None) or x.operation,
+            variant=route.variant if route else "",
+            provider=route.upstream.name if route else "",
+            model=route.model if route else "",
+            stream=x.stream,
+            status=x.error.status if x.error else 200,
+            error=x.error.code if x.error else "",
+            finish=_finish(x, folded),
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            cached_tokens=tokens[2],
+            cost=cost,
+            first_token_us=first_us,
+            total_us=x.total_us,
+            steps=x.steps,
+            input=self._text_of(_shown_input(x)) if self._store_content else "",
+            output=self._text_of(_shown_output(x, folded)) if self._store_content else "",
+            tags=tags,
+        )
+        self._telemetry.observe(
+            operation=inference.operation,
+            provider=inference.provider,
+            model=route.name if route else "",
+            error=inference.error,
+            seconds=x.total_us / 1e6,
+            first_seconds=None if first_us is None else first_us / 1e6,
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+        )
+        return inference
+
+    def _fold(self, relay: Relay) -> Folded:
+        folded = fold(b"".join(relay.captured))
+        if tail := relay.tail():
+            last = fold(b"".join(tail))
+            folded.finish = last.finish or folded.finish
+        folded.usage = relay.usage or folded.usage
+        return folded
+
+    def _count_tokens(self, x: Exchange, folded: Folded | None, tags: dict[str, str]) -> tuple[int, int, int]:
+        """Tokens (in, out, cached) as the upstream reports them; estimated, and tagged so, where it did not."""
+        usage = folded.usage if folded else (x.answer or {}).get("usage")
+        if isinstance(usage, dict):
+            details = usage.get("prompt_tokens_details")
+            cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+            return _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens")), _whole(cached)
+        if x.reply is None or x.reply.status != 200:
+            return 0, 0, 0
+        tags["usage"] = "estimated"
+        said = folded.pieces if folded else len(x.reply.body or b"") // _BYTES_PER_TOKEN
+        return len(orjson.dumps(x.body)) // _BYTES_PER_TOKEN, 0 if x.operation == "embedding" else said, 0
+
+    def _text_of(self, value: Any) -> str:
+        return orjson.dumps(self._mask_all(value)).decode() if value else ""
+
+    def _mask_all(self, value: Any) -> Any:
+        """``value`` with every text in it masked; numbers that could be personal (card, phone) as well."""
+        if isinstance(value, str):
+            if value.startswith("data:") and len(value) > LONGEST_DATA_URL:
+                return f"[{value[:64].partition(',')[0]}: {len(value)} characters]"
+            return self._mask(value)
+        if isinstance(value, dict):
+            return {name: self._mask_all(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self._mask_all(part) for part in value]
+        if type(value) is int and value > 99_999_999:
+            text = str(value)
+            masked = self._mask(text)
+            return value if masked == text else masked
+        return value
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _shown_input(x: Exchange) -> dict[str, Any]:
+    """What the client sent; the name of its user only as the pseudonym."""
+    shown = dict(x.body)
+    for name in ("user", "safety_identifier"):
+        if shown.get(name) and x.sent.get(name) != shown[name]:
+            shown[name] = x.sent[name]
+        else:
+            shown.pop(name, None)
+    return shown
+
+
+def _shown_output(x: Exchange, folded: Folded | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    if folded is not None:
+        shown["choices"] = folded.choices
+    elif x.operation == "embedding" and x.answer is not None:
+        data = x.answer.get("data")
+        shown["embeddings"] = len(data) if isinstance(data, list) else 0
+    elif x.answer is not None:
+        shown["choices"] = x.answer.get("choices")
+    if x.error is not None:
+        shown["error"] = {"code": x.error.code, "message": str(x.error)}
+    return shown
+
+
+def _finish(x: Exchange, folded: Folded | None) -> str:
+    if folded is not None:
+        return folded.finish
+    choices = (x.answer or {}).get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        reason = choices[0].get("finish_reason")
+        return reason if isinstance(reason, str) else ""
+    return ""
+
+
+def _first_token_us(x: Exchange, folded: Folded) -> int | None:
+    """When the piece arrived in which the first words began."""
+    if folded.first_at is None or x.relay is None:
+        return None
+    end = 0
+    for piece, mark in zip(x.relay.captured, x.marks, strict=False):
+        end += len(piece)
+        if folded.first_at < end:
+            return mark
+    return None

@@ -1,0 +1,98 @@
+"""Relay: what happens to the bytes of a stream between the upstream and the client, and what is kept for the record.
+
+Bytes come cut anywhere and leave as whole events, unchanged, except that the usage chunk is withheld from a client
+that did not ask for it. Nothing is parsed that need not be: an event is decoded only if it may hold usage or an error.
+Pure: knows no HTTP, no clock, no loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Any
+
+import orjson
+
+from fairlead.errors import UpstreamBroken
+from fairlead.providers import sse
+
+CAPTURE_BYTES = 4 * 1024 * 1024
+"""So much of a stream is kept for the record; of a longer one, this much of its beginning and the last pieces."""
+_LAST_PIECES = 16
+_DONE_AT_END = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*\Z")
+
+
+class Relay:
+    """One stream on its way. Feed it what arrives, send what it returns, then ask ``end``."""
+
+    __slots__ = ("_last", "_splitter", "_wants_usage", "captured", "kept", "pieces", "size", "upstream", "usage")
+
+    def __init__(self, upstream: str, *, wants_usage: bool) -> None:
+        self.upstream = upstream
+        self._wants_usage = wants_usage
+        self._splitter = sse.Splitter()
+        self._last: deque[bytes] = deque(maxlen=_LAST_PIECES)
+        self.captured: list[bytes] = []
+        self.kept = 0
+        self.size = 0
+        self.usage: dict[str, Any] | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be sent now, often all of ``data``. Raises UpstreamBroken when the upstream reports an error."""
+        try:
+            whole = self._splitter.feed(data)
+        except sse.EventTooLarge as error:
+            raise UpstreamBroken(name=self.upstream, detail="it sent an event without end") from error
+        if whole:
+            if b'_tokens"' in whole or b'"error"' in whole:
+                whole = self._inspect(whole)
+            if whole:
+                self._capture(whole)
+        return whole
+
+    def end(self) -> bytes:
+        """What is left to send. Raises UpstreamBroken for a stream that stopped without saying it was done."""
+        rest = self._splitter.rest()
+        if rest.strip():
+            self._capture(rest)
+        if not self.is_done():
+            raise UpstreamBroken(name=self.upstream, detail="the stream ended without [DONE]")
+        return rest if rest.strip() else b""
+
+    def is_done(self) -> bool:
+        """Whether the last event so far is [DONE]."""
+        return _DONE_AT_END.search(b"".join(self._last)[-4096:]) is not None
+
+    def tail(self) -> list[bytes]:
+        """The last pieces of a stream too long to be captured whole."""
+        return list(self._last) if self.size > self.kept else []
+
+    def _capture(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self._last.append(piece)
+        if self.size <= CAPTURE_BYTES:
+            self.captured.append(piece)
+            self.kept = self.size
+
+    def _inspect(self, whole: bytes) -> bytes:
+        """``whole`` without the usage chunk, unless it was asked for."""
+        passed = []
+        for event in sse.split(whole):
+            try:
+                chunk = orjson.loads(sse.payload(event))
+            except orjson.JSONDecodeError:
+                chunk = None
+            if isinstance(chunk, dict):
+                if chunk.get("error") and not chunk.get("choices"):
+                    raise UpstreamBroken(name=self.upstream, detail=_message(chunk["error"]))
+                if isinstance(chunk.get("usage"), dict):
+                    self.usage = chunk["usage"]
+                    if chunk.get("choices") == [] and not self._wants_usage:
+                        continue
+            passed.append(event)
+        return b"".join(passed)
+
+
+def _message(error: Any) -> str:
+    text = error.get("message") if isinstance(error, dict) else error
+    return str(text)[:500]

@@ -1,0 +1,100 @@
+"""Any server that speaks the OpenAI protocol: OpenAI itself, vLLM, llama.cpp, Ollama and many more.
+
+Translating a request is in ``dialect``, calling in ``http``; here they are put together. Streams are relayed as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from yarl import URL
+
+from fairlead.errors import UpstreamBroken
+from fairlead.providers.base import Call, Reply
+from fairlead.providers.dialect import OPENAI, PATHS, Dialect, translate
+from fairlead.providers.http import HttpClient, Response
+
+_KEPT_HEADERS = ("content-type", "retry-after")
+_LONGEST_MESSAGE = 2000
+
+
+class OpenAICompatible:
+    """An Upstream over HTTP.
+
+    ``base_url`` ends where the protocol's paths begin (``http://127.0.0.1:8000/v1``); ``model`` is the name the server
+    knows; ``api_key`` is sent as a bearer token and shown nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        connect_timeout_s: float = 5.0,
+        dialect: Dialect = OPENAI,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.dialect = dialect
+        self._secret = api_key
+        self._urls = {operation: URL(base_url.rstrip("/") + path) for operation, path in PATHS.items()}
+        headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fairlead"}
+        if api_key:
+            headers["authorization"] = f"Bearer {api_key}"
+        self._http = HttpClient(name, headers=headers, connect_timeout_s=connect_timeout_s)
+
+    async def open(self, call: Call) -> Reply:
+        """Send ``call``; see Upstream.open."""
+        data = translate(self.dialect, self.model, call)
+        response = await self._http.post(self._urls[call.operation], data, call.deadline)
+        headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+        if call.stream and response.status == 200:
+            return Reply(200, chunks=await self._stream(response), headers=headers)
+        body = await response.read()
+        if response.status != 200:
+            body = self._error_body(body)
+        return Reply(response.status, body=body, headers=headers)
+
+    async def _stream(self, response: Response) -> AsyncIterator[bytes]:
+        kind = response.headers.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            await response.read()
+            raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
+        return response.chunks()
+
+    def _error_body(self, body: bytes) -> bytes:
+        """An upstream's error in OpenAI's shape, whatever it was; our own secret never in it."""
+        error = read_error(body)
+        if self._secret:
+            error = {
+                name: value.replace(self._secret, "[key]") if isinstance(value, str) else value
+                for name, value in error.items()
+            }
+        return orjson.dumps({"error": error})
+
+    async def aclose(self) -> None:
+        """Close pooled connections. Idempotent."""
+        await self._http.aclose()
+
+
+def read_error(body: bytes) -> dict[str, Any]:
+    """The ``error`` object in ``body``; servers put it under several names, or send plain text or HTML."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        answer = body.decode("utf-8", "replace")
+        if answer.lstrip().startswith("<"):
+            answer = ""
+    found = answer
+    if isinstance(answer, dict):
+        found = next((answer[name] for name in ("error", "detail", "message") if answer.get(name)), "")
+    if isinstance(found, dict):
+        error = {name: found.get(name) for name in ("message", "type", "param", "code")}
+    else:
+        error = {"message": found if isinstance(found, str) else orjson.dumps(found).decode()}
+    message = error.get("message")
+    error["message"] = (message if isinstance(message, str) else "")[:_LONGEST_MESSAGE]
+    return error
