@@ -8,11 +8,15 @@ from fairlead.spec.metrics import Metric
 from fairlead.spec.model import Objective, Policy, Price, UseCase, Variant
 from fairlead.spec.problems import Problem, SpecError
 from fairlead.spec.release import release_hash
+from fairlead.spec.report import CheckReport, check
+from fairlead.spec.scaffold import init, templates
+from fairlead.spec.schema import json_schema
 from fairlead.spec.target import Target
 
 __all__ = [
     "FILE_NAME",
     "Bound",
+    "CheckReport",
     "Metric",
     "Objective",
     "Policy",
@@ -23,7 +27,11 @@ __all__ = [
     "Target",
     "UseCase",
     "Variant",
+    "check",
+    "init",
+    "json_schema",
     "load",
     "parse",
     "release_hash",
+    "templates",
 ]

@@ -52,6 +52,9 @@ class Metric(BaseModel):
     sample: float = Field(
         default=1.0, gt=0, le=1, description="Share of the traffic that is scored (judges cost money)."
     )
+    rows: dict[str, str] = Field(
+        default={}, description="Rows of labelled data that count, by tag; * stands for any value."
+    )
     reported_with: tuple[str, ...] = Field(default=(), description="Metrics that must be shown beside this one.")
 
     @property
@@ -97,6 +100,7 @@ class MetricEntry(BaseModel):
     denominator: str | None = _optional("denominator", min_length=1, max_length=200)
     window_hours: float | None = _optional("window_hours", gt=0, le=8760)
     sample: float | None = _optional("sample", gt=0, le=1)
+    rows: dict[str, str] | None = _optional("rows")
     reported_with: tuple[str, ...] | None = _optional("reported_with")
 
     def given(self) -> dict[str, Any]:
@@ -106,11 +110,13 @@ class MetricEntry(BaseModel):
 
 REQUIRED = ("definition", "level", "type", "direction", "source")
 """What a metric of one's own must say."""
-OVERRIDABLE = ("source", "window_hours", "sample")
+OVERRIDABLE = ("source", "window_hours", "sample", "rows")
 """What may be changed of a built-in metric."""
 
 
-def _share(definition: str, level: Level, direction: Direction, source: str, **more: float | tuple[str, ...]) -> Metric:
+def _share(
+    definition: str, level: Level, direction: Direction, source: str, **more: float | tuple[str, ...] | dict[str, str]
+) -> Metric:
     return Metric.model_validate(
         {"definition": definition, "level": level, "type": "bool", "direction": direction, "source": source, **more}
     )
@@ -140,6 +146,7 @@ BUILT_IN: Mapping[str, Metric] = {
     "escalation": _share("Share of conversations handed to a person.", "conversation", "min", "outcome"),
     "correct_escalation": _share(
         "Share of the conversations that had to be handed to a person that were.", "conversation", "max", "code:label",
+        rows={"expect": "handoff"},
     ),
     "recontact": _share(
         "Share of customers who made contact again about the same matter within the window.", "user", "min", "outcome",
@@ -156,11 +163,12 @@ BUILT_IN: Mapping[str, Metric] = {
         direction="max", aggregations=("mean",), low=0.0, high=1.0, source="judge:grounded",
     ),
     "intent_accuracy": _share(
-        "Share of messages whose recognised intent is exactly the labelled one.", "inference", "max", "code:label"
+        "Share of messages whose recognised intent is exactly the labelled one.", "inference", "max", "code:label",
+        rows={"intent": "*"},
     ),
     "out_of_scope_recall": _share(
         "Share of the questions outside the assistant's task that it declined to answer.", "inference", "max",
-        "code:label",
+        "code:label", rows={"expect": "unanswerable"},
     ),
     "first_token_latency": _measure(
         "Time from the request's arrival to the first token of the answer.", "s", "min", "trace"
