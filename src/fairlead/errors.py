@@ -301,3 +301,17 @@ class TargetInUse(UsageError):
 
 class TargetUnwritable(MachineError):
     """{path} cannot be written: {detail}. Choose another folder."""
+
+
+class TracesUnreadable(StoreError):
+    """The stored traces cannot be read: {detail}"""
+
+
+class TracesUnconvertible(StoreError):
+    """A journal holds something that is no trace: {detail}"""
+
+
+class RequestRefused(ServiceError):
+    """{detail}"""
+
+    status, code, kind = 400, "invalid_request", "invalid_request_error"
