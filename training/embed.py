@@ -44,7 +44,15 @@ VOCABULARY, DIMENSION, WINDOW = 20000, 128, 5
 SMOOTHING = 1e-3  # a of the start weights a / (a + p(word)), Arora et al. 2017
 WORD_DROP, TEMPERATURE, LONGEST = 0.15, 0.05, 48
 # Permissive shards only: no share-alike text goes into the weights.
-DIALOGUE = ["self-dialogue", "star", "multiwoz21-devtest", "taskmaster4", "ms-chitchat", "dstc9-faq", "multidogo-customer"]
+DIALOGUE = [
+    "self-dialogue",
+    "star",
+    "multiwoz21-devtest",
+    "taskmaster4",
+    "ms-chitchat",
+    "dstc9-faq",
+    "multidogo-customer",
+]
 PROSE = ["clapnq-dev", "mtrag-un", "gutenberg-children", "gsm8k-train"]
 DATA_LICENCES = {
     "bitext": "CDLA-Sharing-1.0",
@@ -106,7 +114,7 @@ def read_texts(data: Path) -> list[list[str]]:
     texts: list[list[str]] = []
     for source in DIALOGUE + PROSE:
         for record in read_shard(data, source):
-            for part in ([record["text"]] if "text" in record else [t for _, t in record["turns"]]):
+            for part in [record["text"]] if "text" in record else [t for _, t in record["turns"]]:
                 texts.append(words_of(part))
             if record.get("context"):
                 texts.append(words_of(record["context"][:4000]))
@@ -342,7 +350,11 @@ def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
         optimiser.step()
         running[source.name] = 0.9 * running[source.name] + 0.1 * float(loss.detach())
         if step % 250 == 249:
-            print(f"step {step + 1} {time.monotonic() - began:.0f} s", {k: round(v, 2) for k, v in running.items()}, flush=True)
+            print(
+                f"step {step + 1} {time.monotonic() - began:.0f} s",
+                {k: round(v, 2) for k, v in running.items()},
+                flush=True,
+            )
 
 
 # ---------------------------------------------------------------- writing

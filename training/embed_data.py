@@ -154,9 +154,7 @@ def _money(rng: random.Random) -> str:
 
 def _clock(rng: random.Random) -> str:
     hour = rng.randint(7, 21)
-    return rng.choice(
-        [f"{hour}:00", f"{hour}:30", f"{hour if hour < 13 else hour - 12} {'am' if hour < 12 else 'pm'}"]
-    )
+    return rng.choice([f"{hour}:00", f"{hour}:30", f"{hour if hour < 13 else hour - 12} {'am' if hour < 12 else 'pm'}"])
 
 
 def _range(rng: random.Random) -> str:

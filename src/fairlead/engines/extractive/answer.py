@@ -1,0 +1,119 @@
+"""The quote: which unit answers a question, joined or trimmed by rules, with its sources and a confidence.
+
+Every character of a quote comes from a document. Knows no tools and no small talk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fairlead.engines.embed.embedder import Embedder
+from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, match
+from fairlead.engines.extractive.question import Query
+from fairlead.engines.extractive.units import Passage, Unit
+
+LONGEST = 600  # characters of a joined quote
+_NEEDS_BEFORE = re.compile(
+    r"^(?:It|They|This|That|These|Those|Both|Otherwise|However|But|In that case|In this case|After that|Then|Such)\b"
+)
+_GOES_ON = re.compile(
+    r"^(?:However|Otherwise|But|Except|Unless|In that case|After that|Then|Please note|Note that|Only|Below that|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
+)
+_FIT = FEATURES.index("fit")
+_NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined
+
+
+class Quote(NamedTuple):
+    """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1."""
+
+    text: str
+    sources: tuple[str, ...]
+    confidence: float
+
+    @property
+    def known(self) -> bool:
+        """Whether it is worth saying at all."""
+        return bool(self.text) and self.confidence >= calibration().answer_from
+
+    @property
+    def sure(self) -> bool:
+        """Whether it can be said without a reservation."""
+        return self.confidence >= calibration().sure_from
+
+
+def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote:
+    """The best quote for a question and how sure we are of it."""
+    matches = [m for m in match(query, passages, embedder) if not _is_lead(m.unit)]
+    if not matches:
+        return Quote("", (), 0.0)
+    text, sources = compose(query, matches)
+    return Quote(text, sources, confidence(query, matches, embedder))
+
+
+def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:
+    """The quote and the ids of the documents it stands in, best first."""
+    best = matches[0]
+    texts = [_with_lead(best)]
+    before, after = _neighbour(best, -1), _neighbour(best, 1)
+    if before and _NEEDS_BEFORE.match(best.unit.text):
+        texts.insert(0, before.text)
+    if after and _GOES_ON.match(after.text):
+        texts.append(after.text)
+    sources = [best.passage.id]
+    second = _second(query, matches)
+    if second and len(texts) < 3 and not any(second.unit.text in t or t in second.unit.text for t in texts):
+        texts.append(_with_lead(second))
+        sources.append(second.passage.id)
+    kept: list[str] = []
+    for text in texts:
+        if not kept or sum(map(len, kept)) + len(text) <= LONGEST:
+            kept.append(_closed(text))
+    return _glue(kept), tuple(dict.fromkeys(sources[: len(kept)] or sources[:1]))
+
+
+def _second(query: Query, matches: Sequence[Match]) -> Match | None:
+    """A second sentence worth adding: close in score, and holding an idea or a kind of value the first lacks."""
+    best = matches[0]
+    lacking = query.concepts - best.unit.concepts - best.unit.context_concepts
+    for other in matches[1:4]:
+        if best.score - other.score > _NEAR_SCORE or other.unit.kind == "list" or best.unit.kind == "list":
+            break
+        better_fit = other.features[_FIT] > best.features[_FIT]
+        same_section = other.passage is best.passage and abs(other.unit.position - best.unit.position) == 1
+        if better_fit or lacking & other.unit.concepts or (same_section and best.score - other.score < _NEAR_SCORE / 3):
+            return other
+    return None
+
+
+def _neighbour(found: Match, step: int) -> Unit | None:
+    units = found.passage.units
+    index = next((i for i, unit in enumerate(units) if unit is found.unit), -1)
+    other = index + step
+    if index < 0 or not 0 <= other < len(units) or found.unit.kind != "sentence" or units[other].kind != "sentence":
+        return None
+    return units[other] if units[other].context == found.unit.context else None
+
+
+def _with_lead(found: Match) -> str:
+    """A short list item with the line that leads the list, if there is one; any other unit as it is."""
+    if found.unit.kind != "item" or len(found.unit.text.split()) > 6:
+        return found.unit.text
+    leads = [u for u in found.passage.units if u.position < found.unit.position and _is_lead(u)]
+    return f"{leads[-1].text} {found.unit.text}" if leads else found.unit.text
+
+
+def _is_lead(unit: Unit) -> bool:
+    return unit.kind == "sentence" and unit.text.endswith(":")
+
+
+def _closed(text: str) -> str:
+    return text if text.endswith((".", "!", "?", ":", "…", ")", "”", '"')) or "\n" in text else f"{text}."
+
+
+def _glue(texts: list[str]) -> str:
+    out = ""
+    for text in texts:
+        out += ("" if not out else "\n" if "\n" in out or "\n" in text else " ") + text
+    return out

@@ -1,0 +1,34 @@
+"""Every sentence the engine says of its own accord. None holds a number, a name or a fact of any shop."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GREETING: Final = "Hello! How can I help you?"
+THANKS: Final = "You're welcome! Is there anything else I can do for you?"
+GOODBYE: Final = "Goodbye, and have a nice day!"
+HOW_ARE_YOU: Final = "I'm doing fine, thank you. How can I help you?"
+BOT: Final = "I'm an AI assistant, not a person. I answer from this shop's information, and I can pass you to a person if you like."
+ABILITIES: Final = "I can answer questions from this shop's information and look things up for you. Just ask, or tell me if you would rather talk to a person."
+JOKE: Final = "I'm better at answers than at jokes, I'm afraid. What can I look up for you?"
+PRAISE: Final = "Thank you, that's kind! Is there anything else I can do for you?"
+ALL_RIGHT: Final = "All right. Is there anything else I can do for you?"
+EMPTY: Final = "I did not receive any text. What can I do for you?"
+OFFER: Final = "Shall I pass you to a person?"
+SORRY: Final = "I'm very sorry for the trouble."
+RUDE: Final = "I'm sorry that I have not been of help."
+UNKNOWN: Final = "I'm sorry, I don't know that. " + OFFER
+UNKNOWN_PART: Final = "About your question “{question}”: I don't know, I'm sorry. " + OFFER
+MAYBE: Final = "I'm not certain that this is what you mean: "
+MAYBE_TAIL: Final = "If it is not, I can pass you to a person."
+HANDOFF: Final = "Of course, I'll pass you to a person."
+NO_TOOL: Final = "I'm sorry, I can't do that myself. " + OFFER
+NOT_ENGLISH: Final = "I'm sorry, I only understand English so far. " + OFFER
+ASK: Final = "Could you please tell me {what}?"
+ASK_AGAIN: Final = "I could not find {what} in your message. Could you please write it once more?"
+NOTHING_FOUND: Final = (
+    "I'm sorry, I found nothing for these details. Could you check them, or shall I pass you to a person?"
+)
+TOOL_FAILED: Final = "I'm sorry, that did not work. " + OFFER
+TOOL_REFUSED: Final = "I'm sorry, that did not work: {reason} " + OFFER
+TOOL_DONE: Final = "Done."

@@ -1,0 +1,157 @@
+"""One request to one answer: the order in which the parts of this engine are asked.
+
+Knows no protocol: it takes a checked Request and gives an Answer.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fairlead.engines.embed.embedder import Embedder
+from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive import acts, answer, phrases, question, results, tools
+from fairlead.engines.extractive.acts import Act
+from fairlead.engines.extractive.answer import Quote
+from fairlead.engines.extractive.arguments import Value
+from fairlead.engines.extractive.tools import Plan, Tool
+from fairlead.engines.extractive.units import Passage, cut
+
+TOOL_LEAD = 0.10  # how much surer of a document than of a tool we must be to quote instead of calling
+
+
+class Request(NamedTuple):
+    """What a chat request says, checked. ``turns`` are (role, text) of customer and assistant, oldest first.
+
+    ``results`` are the contents of tool messages after the last turn; ``forced`` names the tools one of which must be
+    used, empty when free.
+    """
+
+    turns: tuple[tuple[str, str], ...]
+    results: tuple[str, ...]
+    documents: tuple[dict[str, str], ...]
+    tools: tuple[Tool, ...]
+    forced: tuple[str, ...]
+
+
+class ToolUse(NamedTuple):
+    """A call the caller should make."""
+
+    id: str
+    name: str
+    arguments: dict[str, Value]
+
+
+class Answer(NamedTuple):
+    """What to say and why."""
+
+    text: str
+    act: Act
+    confidence: float
+    sources: tuple[str, ...] = ()
+    calls: tuple[ToolUse, ...] = ()
+
+
+def respond(request: Request, embedder: Embedder) -> Answer:
+    """The answer to the last message of a conversation."""
+    said = [text for role, text in request.turns if role == "user"]
+    message = said[-1] if said else ""
+    passages = cut(list(request.documents), embedder)
+    if request.results:
+        return _after_tools(request, message, said, passages, embedder)
+    if request.forced:
+        return _forced(request, said, embedder)
+    last_answer = request.turns[-2][1] if len(request.turns) > 1 and request.turns[-2][0] == "assistant" else ""
+    plan = tools.plan(request.tools, request.turns, embedder)
+    if plan is None or plan.score < 1.0 or acts.wishes_person(message):
+        reaction = acts.react(message, last_answer)
+        if reaction:
+            return Answer(reaction.text, reaction.act, 1.0)
+    quotes = _quotes(message, said, passages, embedder)
+    best = max((quote.confidence for _, quote in quotes if quote.known), default=0.0)
+    if plan and plan.score + TOOL_LEAD >= best:
+        return _use(plan, request, message)
+    return _say(message, quotes)
+
+
+def _quotes(
+    message: str, said: Sequence[str], passages: Sequence[Passage], embedder: Embedder
+) -> list[tuple[str, Quote]]:
+    """A quote for each question of the message; the later ones may lean on the earlier ones."""
+    parts = question.split(acts.strip_greeting(message))
+    earlier = list(said[:-1])
+    quotes = []
+    for part in parts:
+        query = question.standalone(part, earlier)
+        quotes.append((part, answer.find(query, passages, embedder)))
+        earlier.append(part)
+    return quotes
+
+
+def _say(message: str, quotes: list[tuple[str, Quote]]) -> Answer:
+    known = [quote for _, quote in quotes if quote.known]
+    angry = acts.complains(message)
+    opening = f"{phrases.RUDE if acts.rude(message) else phrases.SORRY} " if angry else ""
+    if not known:
+        doubt = 1.0 - max((quote.confidence for _, quote in quotes), default=0.0)
+        if angry:
+            return Answer(opening + phrases.OFFER, "complaint", doubt)
+        unknown = phrases.NOT_ENGLISH if acts.foreign(words_of(message)) else phrases.UNKNOWN
+        return Answer(unknown, "unknown", doubt)
+    lines: list[str] = []
+    for part, quote in quotes:
+        if not quote.known:
+            lines.append(phrases.UNKNOWN_PART.format(question=part.strip()[:200]))
+        elif quote.text not in lines:
+            lines.append(quote.text if quote.sure else f"{phrases.MAYBE}{quote.text} {phrases.MAYBE_TAIL}")
+    sources = tuple(dict.fromkeys(source for quote in known for source in quote.sources))
+    surest = min(quote.confidence for quote in known)
+    return Answer(opening + "\n\n".join(lines), "complaint" if angry else "answer", surest, sources)
+
+
+def _use(plan: Plan, request: Request, message: str) -> Answer:
+    if plan.missing is None:
+        return Answer("", "tool", plan.score, calls=(_call(plan, len(request.turns)),))
+    again = tools.asked_again(request.turns, plan)
+    text = phrases.ASK_AGAIN.format(what=tools.noun_of(plan.missing)) if again else plan.question
+    opening = f"{phrases.SORRY} " if acts.complains(message) else ""
+    return Answer(opening + text, "ask", plan.score)
+
+
+def _call(plan: Plan, turn: int) -> ToolUse:
+    mark = zlib.crc32(
+        f"{turn}:{plan.tool.name}:{json.dumps(plan.arguments, sort_keys=True)}".encode("utf-8", "surrogatepass")
+    )
+    return ToolUse(f"call_{mark:08x}", plan.tool.name, plan.arguments)
+
+
+def _forced(request: Request, said: list[str], embedder: Embedder) -> Answer:
+    """`tool_choice` demands a tool: the best of the allowed ones, or the question for what it lacks."""
+    allowed = [tool for tool in request.tools if tool.name in request.forced]
+    going = tools.plan(allowed, request.turns, embedder)
+    if going is None:
+        message = said[-1] if said else ""
+        ranked = tools.rank(allowed, message, embedder)
+        tool, score = ranked[0] if ranked else (allowed[0], 0.0)
+        going = tools.fill(tool, score, said or [""], asked=None)
+    return _use(going, request, said[-1] if said else "")
+
+
+def _after_tools(
+    request: Request, message: str, said: list[str], passages: Sequence[Passage], embedder: Embedder
+) -> Answer:
+    """The tools have spoken: their results in words, then what else the message asked and the documents answer."""
+    text, fine = results.word_results(list(request.results), message)
+    parts = question.split(acts.strip_greeting(message))
+    extra: list[Quote] = []
+    if len(parts) > 1:
+        for part, quote in _quotes(message, said, passages, embedder):
+            ranked = tools.rank(request.tools, part, embedder)
+            if quote.known and quote.sure and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
+                extra.append(quote)
+    lines = [text, *(quote.text for quote in extra)]
+    sources = tuple(dict.fromkeys(source for quote in extra for source in quote.sources))
+    opening = f"{phrases.SORRY} " if acts.complains(message) and fine else ""
+    return Answer(opening + "\n\n".join(lines), "tool", 1.0 if fine else 0.5, sources)
