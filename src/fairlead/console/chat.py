@@ -229,9 +229,7 @@ class Chat:
             conversation = await self._owned(request)
             ask = await _decoded(request, _Ask)
             if not self._streams.enter(client := client_group(client_address(request))):
-                raise RefusalError(
-                    429, "too_many_streams", "Too many answers are on their way. Wait for one.", 5.0
-                )
+                raise RefusalError(429, "too_many_streams", "Too many answers are on their way. Wait for one.", 5.0)
         except RefusalError as refusal:
             return refusal.response()
         try:
@@ -301,9 +299,7 @@ class Chat:
         digest = hashlib.sha256(secret.encode()).hexdigest()
         expected = conversation.secret_hash if conversation is not None else "-"
         if conversation is None or not hmac.compare_digest(digest, expected):
-            raise RefusalError(
-                404, "conversation_unknown", "This conversation has ended. Start a new one."
-            )
+            raise RefusalError(404, "conversation_unknown", "This conversation has ended. Start a new one.")
         return conversation
 
     async def _open(self, request: Request, wish: _Open) -> tuple[Conversation, str]:
@@ -344,9 +340,7 @@ class Chat:
             raise RefusalError(400, "kind_invalid", "Feedback is a thumb or a comment.")
         text = judge.text.strip()
         if len(text) > MAX_COMMENT_CHARS:
-            raise RefusalError(
-                413, "comment_too_long", f"Shorten the comment to {MAX_COMMENT_CHARS} characters."
-            )
+            raise RefusalError(413, "comment_too_long", f"Shorten the comment to {MAX_COMMENT_CHARS} characters.")
         if judge.kind == "comment" and not text:
             raise RefusalError(400, "comment_empty", "Write what was wrong first.")
         messages = await self._messages(conversation.id)

@@ -14,7 +14,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from fairlead.console.chat import Chat
+from fairlead.console.conversations import Conversations
+from fairlead.console.desk import Desk
 from fairlead.console.http import MAX_BODY_BYTES, SecurityHeaders, problem
+from fairlead.console.overview import Overview
+from fairlead.console.steps import Steps
+from fairlead.console.traces import Traces
 from fairlead.console.view import STATIC, Pages
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 _EXPLAINED = {
     400: "The request could not be read.",
+    403: "That form did not come from this console. Go back, reload the page and try again.",
     404: "There is no page at this address.",
     405: "This address does not take that kind of request.",
     413: "That is more than can be taken at once.",
@@ -45,6 +51,7 @@ def create_app(fairlead: Fairlead) -> Starlette:
     """
     pages = Pages()
     chat = Chat(fairlead, pages)
+    desk = Desk(fairlead, pages)
 
     async def root(request: Request) -> Response:
         return RedirectResponse("/chat", status_code=307)
@@ -71,6 +78,11 @@ def create_app(fairlead: Fairlead) -> Starlette:
             Route("/widget.js", widget_script),
             Mount("/static", VersionedFiles(directory=STATIC)),
             *chat.routes(),
+            *desk.routes(),
+            *Overview(desk).routes(),
+            *Conversations(desk).routes(),
+            *Traces(desk).routes(),
+            *Steps(desk).routes(),
         ],
         middleware=[Middleware(SecurityHeaders, widget_origins=fairlead.settings.widget_origins)],
         exception_handlers={HTTPException: explain, 500: explain},

@@ -18,7 +18,8 @@ import jinja2
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from fairlead.records import Outcome, time_of
+from fairlead.console.ranges import link
+from fairlead.records import Feedback, Outcome, time_of
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -129,6 +130,19 @@ VERDICTS: dict[Outcome, tuple[str, str]] = {
 }
 """Each verdict differs by shape and word, not by colour alone."""
 
+STATES = {"open": "open", "waiting": "waiting for a person", "with_person": "with a person", "closed": "closed"}
+"""The states of a conversation, in words."""
+
+
+def said(feedback: Feedback) -> str:
+    """What someone said about an answer, in one line."""
+    if feedback.kind == "thumb":
+        return "Helpful" if feedback.value else "Not helpful"
+    if feedback.kind == "csat":
+        return f"Satisfaction {feedback.value:g}" if feedback.value is not None else "Satisfaction"
+    text = feedback.text or "(no text)"
+    return f"“{text}”" if feedback.kind == "comment" else f"Better answer: {text}"
+
 
 class Pages:
     """The templates, and the names every one of them may use."""
@@ -141,7 +155,6 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
-            extensions=["jinja2.ext.loopcontrols"],
         )
         self._environment.filters.update(
             moment=moment,
@@ -157,7 +170,9 @@ class Pages:
             pretty_json=pretty_json,
             time_of=time_of,
         )
-        self._environment.globals.update(static=static, parts=parts, share=share, verdicts=VERDICTS)
+        self._environment.globals.update(
+            static=static, parts=parts, share=share, said=said, link=link, verdicts=VERDICTS, dict=dict
+        )
 
     def text(self, template: str, **values: Any) -> str:
         """A template as text."""

@@ -1,0 +1,181 @@
+"""The console's first page: what is going on, in words, then the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fairlead.console import ranges
+from fairlead.console.charts import Chart, Point, band_chart, bar_chart
+from fairlead.console.desk import Desk
+from fairlead.console.sessions import Session
+from fairlead.console.view import STATES, brief, clock, count, dollars, share, span
+from fairlead.records import now_us
+
+if TYPE_CHECKING:
+    from fairlead.app import Fairlead
+
+LATEST = 8
+
+
+class Overview:
+    """``/console``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> list[Route]:
+        """Its one path."""
+        return [self._desk.route("", self.page)]
+
+    def page(self, request: Request, session: Session) -> Response:
+        """``GET /console``."""
+        now = now_us()
+        period = ranges.parse(request.query_params, now)
+        store, tenant = self._desk.fairlead.store, session.tenant
+        total = totals(self._desk.fairlead, period, tenant)
+        buckets = store.traces.summary(since=period.since, until=period.until, bucket_us=period.bucket, tenant=tenant)
+        releases = [
+            (release.time, brief(release.id)) for release in store.releases.list(self._desk.fairlead.usecase.name)
+        ]
+        conversations = store.conversations.list(since=period.since, until=period.until, tenant=tenant, limit=LATEST)
+        return self._desk.render(
+            request,
+            session,
+            "overview.html",
+            page="overview",
+            title="Overview",
+            span=period,
+            headline=headline(total, period, store.traces.dropped),
+            total=total,
+            states=STATES,
+            bucket_link=bucket_link,
+            buckets=buckets,
+            charts=[requests_chart(buckets, period, releases), latency_chart(buckets, period, releases)],
+            conversations=conversations,
+            conversation_count=store.conversations.count(since=period.since, until=period.until, tenant=tenant),
+            handoffs=store.handoffs.waiting(tenant=tenant)[:LATEST],
+            feedback=[
+                (entry, conversation_of(self._desk.fairlead, entry.target))
+                for entry in store.feedback.list(period.since, period.until, LATEST, tenant=tenant)
+            ],
+            problems=self._desk.fairlead.ready(),
+        )
+
+
+def totals(
+    fairlead: Fairlead, period: ranges.Range, tenant: str, *, variant: str | None = None, operation: str | None = None
+) -> dict[str, Any] | None:
+    """The whole range as one bucket, so that its percentiles are true ones; None when nothing happened."""
+    rows = fairlead.store.traces.summary(
+        since=period.since,
+        until=period.until,
+        bucket_us=period.until,
+        tenant=tenant,
+        variant=variant,
+        operation=operation,
+    )
+    return rows[0] if rows else None
+
+
+def conversation_of(fairlead: Fairlead, target: str) -> str:
+    """The conversation that something said about a message belongs to; empty when it is gone."""
+    message = fairlead.store.conversations.message(target)
+    return message.conversation if message is not None else ""
+
+
+def requests_chart(
+    buckets: Sequence[dict[str, Any]], period: ranges.Range, releases: Sequence[tuple[int, str]]
+) -> Chart:
+    """Requests per bucket, with the failed ones within."""
+    points = [
+        Point(
+            time=bucket["time"],
+            value=bucket["count"],
+            part=bucket["errors"],
+            href=bucket_link(bucket["time"], period),
+            label=f"{clock(bucket['time'])}: {count(bucket['count'])} requests, {count(bucket['errors'])} failed",
+        )
+        for bucket in buckets
+    ]
+    whole, failed = sum(bucket["count"] for bucket in buckets), sum(bucket["errors"] for bucket in buckets)
+    busiest = max(buckets, key=lambda bucket: bucket["count"], default=None)
+    summary = f"{count(whole)} requests, {count(failed)} failed ({share(failed, whole)})."
+    if busiest is not None:
+        summary += f" Busiest: {count(busiest['count'])} in {bucket_words(period)} from {clock(busiest['time'])} UTC."
+    return bar_chart(
+        f"Requests per {bucket_words(period)}",
+        summary,
+        points,
+        since=period.since,
+        until=period.until,
+        bucket=period.bucket,
+        show=lambda value: count(round(value)) if value >= 1 or value == 0 else f"{value:g}",
+        releases=releases,
+    )
+
+
+def latency_chart(
+    buckets: Sequence[dict[str, Any]], period: ranges.Range, releases: Sequence[tuple[int, str]]
+) -> Chart:
+    """Total latency, from the median to the 95th percentile."""
+    points, last = [], None
+    for bucket in buckets:
+        if last is not None and bucket["time"] > last + period.bucket:
+            points.append(Point(time=last + period.bucket, value=None))
+        last = bucket["time"]
+        points.append(Point(time=last, value=bucket["p50_total_us"], high=bucket["p95_total_us"]))
+    slowest = max(
+        (bucket for bucket in buckets if bucket["p95_total_us"] is not None),
+        key=lambda bucket: bucket["p95_total_us"],
+        default=None,
+    )
+    summary = "No request was answered in this range."
+    if slowest is not None:
+        summary = f"Slowest {bucket_words(period)}: p95 {span(slowest['p95_total_us'])}, {clock(slowest['time'])} UTC."
+    return band_chart(
+        f"Time to the complete answer, per {bucket_words(period)}",
+        summary,
+        points,
+        since=period.since,
+        until=period.until,
+        bucket=period.bucket,
+        show=lambda value: span(value) if value else "0",
+        names=("p50", "p95"),
+        releases=releases,
+    )
+
+
+def bucket_words(period: ranges.Range) -> str:
+    """``30 minutes``, ``hour``, ``day``."""
+    seconds = period.bucket // ranges.SECOND
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if seconds % size == 0:
+            return unit if seconds == size else f"{seconds // size} {unit}s"
+    raise AssertionError(seconds)
+
+
+def bucket_link(time: int, period: ranges.Range) -> str:
+    """The traces behind one bar."""
+    part = ranges.Range(since=time, until=time + period.bucket)
+    return ranges.link("/console/traces", part.params)
+
+
+def headline(total: dict[str, Any] | None, period: ranges.Range, dropped: int) -> str:
+    """What is going on, in one sentence."""
+    if total is None:
+        return f"No requests in {period.words}."
+    parts = [
+        f"{count(total['count'])} requests in {period.words}",
+        f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})",
+    ]
+    if total["p50_first_token_us"] is not None:
+        parts.append(f"first token p50 {span(total['p50_first_token_us'])}, p95 {span(total['p95_first_token_us'])}")
+    cost = total["cost"]
+    parts.append("cost unknown" if cost is None else f"cost {dollars(cost)} USD")
+    parts.append("no record dropped" if not dropped else f"{count(dropped)} records dropped")
+    return "; ".join(parts) + "."

@@ -1,0 +1,149 @@
+"""The seven steps and the inbox: what each holds today, and the command that goes on from there.
+
+A step whose machinery is not built yet says so in words; nothing here pretends.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fairlead.console import ranges
+from fairlead.console.desk import Desk
+from fairlead.console.overview import bucket_words, conversation_of, totals
+from fairlead.console.sessions import Session
+from fairlead.records import now_us
+
+MOST_AUDIT = 50
+MOST_FEEDBACK = 100
+
+
+class Steps:
+    """One page each."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._fairlead = desk.fairlead
+        self._store = desk.fairlead.store
+
+    def routes(self) -> list[Route]:
+        """Their paths."""
+        pages = {
+            "/define": self.define,
+            "/choose": self.choose,
+            "/deploy": self.deploy,
+            "/tune": self.tune,
+            "/improve": self.improve,
+            "/govern": self.govern,
+            "/scale": self.scale,
+            "/inbox": self.inbox,
+        }
+        return [self._desk.route(path, page) for path, page in pages.items()]
+
+    def define(self, request: Request, session: Session) -> Response:
+        """What good means: the use case as it was read."""
+        return self._desk.render(request, session, "define.html", page="define", title="Define")
+
+    def choose(self, request: Request, session: Session) -> Response:
+        """The ways to answer, and what was seen of each."""
+        period = ranges.parse(request.query_params, now_us())
+        newest = {release.variant: release for release in self._store.releases.list(self._fairlead.usecase.name)}
+        variants = [
+            (variant, totals(self._fairlead, period, session.tenant, variant=variant.id), newest.get(variant.id))
+            for variant in self._fairlead.usecase.variants
+        ]
+        return self._desk.render(
+            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants
+        )
+
+    def deploy(self, request: Request, session: Session) -> Response:
+        """What runs: engines, routes, keys, the store."""
+        keys = [key for key in self._store.keys.active() if key.tenant == session.tenant]
+        return self._desk.render(
+            request,
+            session,
+            "deploy.html",
+            page="deploy",
+            title="Deploy",
+            engines=[(engine.name, engine.health()) for engine in self._fairlead.engines.values()],
+            failures=self._fairlead.failures,
+            unready=self._fairlead.ready(),
+            routes=list(self._fairlead.gateway.routes.values()),
+            keys=keys,
+            store_status=self._store.traces.status(),
+            recovered=self._store.recovered,
+            started=self._fairlead.started_at,
+            settings=self._fairlead.settings,
+        )
+
+    def tune(self, request: Request, session: Session) -> Response:
+        """Better answers: not yet by machine."""
+        return self._desk.render(request, session, "tune.html", page="tune", title="Tune")
+
+    def improve(self, request: Request, session: Session) -> Response:
+        """What customers said about the answers."""
+        period = ranges.parse(request.query_params, now_us())
+        entries = self._store.feedback.list(period.since, period.until, MOST_FEEDBACK, tenant=session.tenant)
+        return self._desk.render(
+            request,
+            session,
+            "improve.html",
+            page="improve",
+            title="Improve",
+            span=period,
+            entries=[(entry, conversation_of(self._fairlead, entry.target)) for entry in entries],
+            thumbs_up=sum(entry.kind == "thumb" and entry.value == 1 for entry in entries),
+            thumbs_down=sum(entry.kind == "thumb" and entry.value == 0 for entry in entries),
+            comments=sum(entry.kind == "comment" for entry in entries),
+            full=len(entries) == MOST_FEEDBACK,
+        )
+
+    def govern(self, request: Request, session: Session) -> Response:
+        """The policy that holds, and the audit log."""
+        return self._desk.render(
+            request,
+            session,
+            "govern.html",
+            page="govern",
+            title="Govern",
+            entries=self._store.audit.list(since=0, until=now_us() + 1, tenant=session.tenant, limit=MOST_AUDIT),
+            whole=self._store.audit.verify(),
+        )
+
+    def scale(self, request: Request, session: Session) -> Response:
+        """How much there is to serve, and what serves it."""
+        period = ranges.parse(request.query_params, now_us())
+        buckets = self._store.traces.summary(
+            since=period.since, until=period.until, bucket_us=period.bucket, tenant=session.tenant
+        )
+        return self._desk.render(
+            request,
+            session,
+            "scale.html",
+            page="scale",
+            title="Scale",
+            span=period,
+            total=totals(self._fairlead, period, session.tenant),
+            bucket_words=bucket_words,
+            busiest=max(buckets, key=lambda bucket: int(bucket["count"]), default=None),
+            store_status=self._store.traces.status(),
+            settings=self._fairlead.settings,
+        )
+
+    def inbox(self, request: Request, session: Session) -> Response:
+        """Who waits for a person."""
+        policy = self._fairlead.usecase.policy.handoff
+        waiting = self._store.handoffs.waiting(tenant=session.tenant)
+        return self._desk.render(
+            request,
+            session,
+            "inbox.html",
+            page="inbox",
+            title="Inbox",
+            handoffs=[(entry, self._store.conversations.get(entry.conversation)) for entry in waiting],
+            policy=policy,
+            is_open=policy.opening.is_open(datetime.datetime.now(datetime.UTC), policy.timezone),
+        )

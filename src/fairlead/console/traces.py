@@ -1,0 +1,118 @@
+"""Traces: every inference of a range, and one inference with everything that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fairlead.console import export, ranges, waterfall
+from fairlead.console.desk import Desk
+from fairlead.console.sessions import Session
+from fairlead.console.view import machine_time
+from fairlead.records import Inference, now_us
+
+PAGE = 50
+FAMILY_US = 3_600 * ranges.SECOND
+"""How long after an answer began its own calls are looked for, and before a call its answer."""
+COLUMNS = [
+    "id", "time", "conversation", "parent", "request", "operation", "variant", "provider", "model", "release",
+    "spec_hash", "subject", "stream", "status", "error", "finish", "input_tokens", "output_tokens", "cached_tokens",
+    "cost_nano_usd", "first_token_us", "total_us",
+]  # fmt: skip
+
+
+class Traces:
+    """``/console/traces`` and ``/console/traces/{id}``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._store = desk.fairlead.store
+
+    def routes(self) -> list[Route]:
+        """Both paths."""
+        return [self._desk.route("/traces", self.listing), self._desk.route("/traces/{trace}", self.one)]
+
+    def listing(self, request: Request, session: Session) -> Response:
+        """The newest inferences of a range; ``variant``, ``status``, ``before`` narrow it, ``format`` exports it."""
+        query = request.query_params
+        period = ranges.parse(query, now_us())
+        variants = [variant.id for variant in self._desk.fairlead.usecase.variants]
+        variant = query.get("variant") if query.get("variant") in variants else None
+        status = int(query["status"]) if query.get("status", "").isdecimal() and len(query["status"]) == 3 else None
+        wanted: dict[str, Any] = {
+            "since": period.since,
+            "until": period.until,
+            "tenant": session.tenant,
+            "variant": variant,
+            "status": status,
+        }
+        if query.get("format") in ("csv", "json"):
+            return export.respond(query["format"], "traces", COLUMNS, self._all(wanted))
+        found = self._store.traces.query(**wanted, limit=PAGE + 1, before=query.get("before") or None)
+        shown, more = found[:PAGE], len(found) > PAGE
+        params = {**period.params, "variant": variant or "", "status": status or ""}
+        return self._desk.render(
+            request,
+            session,
+            "traces.html",
+            page="traces",
+            title="Traces",
+            span=period,
+            traces=shown,
+            variants=variants,
+            variant=variant or "",
+            status_filter=status or "",
+            first=not query.get("before"),
+            newest=ranges.link(request.url.path, params),
+            older=ranges.link(request.url.path, {**params, "before": shown[-1].id}) if more else "",
+            exports={kind: ranges.link(request.url.path, {**params, "format": kind}) for kind in ("csv", "json")},
+        )
+
+    def _all(self, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        before: str | None = None
+        while found := self._store.traces.query(**wanted, limit=1_000, before=before):
+            for trace in found:
+                yield row_of(trace)
+            before = found[-1].id
+
+    def one(self, request: Request, session: Session) -> Response:
+        """Figures, timings, and the masked texts."""
+        identifier = request.path_params["trace"]
+        try:
+            trace = self._store.traces.get(identifier)
+        except ValueError:
+            trace = None
+        if trace is None or trace.tenant != session.tenant:
+            return self._desk.missing(
+                request,
+                session,
+                f"There is no trace {identifier[:40]!r}. It may have reached the end of its retention.",
+            )
+        children = self._store.traces.query(
+            since=trace.time - FAMILY_US,
+            until=trace.time + FAMILY_US,
+            tenant=session.tenant,
+            parent=trace.id,
+            order="asc",
+        )
+        return self._desk.render(
+            request,
+            session,
+            "trace.html",
+            page="traces",
+            title="Trace",
+            trace=trace,
+            children=children,
+            rows=waterfall.rows(trace, children),
+        )
+
+
+def row_of(trace: Inference) -> dict[str, Any]:
+    """An inference as a row of an export: figures and names, no texts; cost in nano-dollars, empty when unknown."""
+    row = {column: getattr(trace, column) for column in COLUMNS if column != "cost_nano_usd"}
+    row["time"], row["cost_nano_usd"] = machine_time(trace.time), trace.cost
+    return row
