@@ -220,18 +220,15 @@ class UpstreamRefused(ServiceError):
 
 
 class StoreNewer(StoreError):
-    """The store {path} was made by a newer Fairlead (schema {found}; this one knows up to {expected}). \
-Upgrade with: pip install --upgrade fairlead. Nothing was changed."""
+    """The store {path} is of a newer Fairlead (schema {found}, known {expected}). Run: pip install -U fairlead"""
 
 
 class StoreBusy(StoreError):
-    """The store {path} was held by another process for more than {seconds} s. \
-Stop that process, or try again; nothing was written."""
+    """The store {path} is in use by another process (waited {seconds} s). Stop that process, or try again."""
 
 
 class StoreDamaged(StoreError):
-    """The store {path} is damaged: {detail}. Nothing was changed. \
-Mend it, keeping the damaged file aside, with: python -m fairlead.store mend {directory}"""
+    """The store {path} is damaged ({detail}). Mend it with: python -m fairlead.store mend {directory}"""
 
 
 class StoreFull(StoreError, DiskFull):
@@ -264,7 +261,8 @@ class CredentialMissing(UsageError):
 
 class KnowledgeInvalid(UsageError):
     """The knowledge cannot be used; {count} to mend:
-    {problems}"""
+    {problems}
+    """
 
 
 class ToolsInvalid(UsageError):
@@ -315,3 +313,15 @@ class RequestRefused(ServiceError):
     """{detail}"""
 
     status, code, kind = 400, "invalid_request", "invalid_request_error"
+
+
+class ConversationClosed(ServiceError):
+    """This conversation is closed. Open a new one."""
+
+    status, code, kind = 409, "conversation_closed", "invalid_request_error"
+
+
+class FeedbackInvalid(ServiceError):
+    """The feedback cannot be kept: {detail}."""
+
+    status, code, kind = 400, "feedback_invalid", "invalid_request_error"

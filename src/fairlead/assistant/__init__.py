@@ -1,5 +1,38 @@
 """A grounded support assistant on top of the gateway: retrieval, tools, disclosure, hand-off to people."""
 
+from fairlead.assistant.assistant import Assistant
+from fairlead.assistant.events import (
+    Act,
+    Answer,
+    Delta,
+    Done,
+    Event,
+    Facts,
+    Failed,
+    HandedOff,
+    Sources,
+    Started,
+)
 from fairlead.assistant.knowledge import Knowledge, Passage
+from fairlead.assistant.tools import Tool, ToolResult, Tools
+from fairlead.assistant.upstream import AssistantUpstream
 
-__all__ = ["Knowledge", "Passage"]
+__all__ = [
+    "Act",
+    "Answer",
+    "Assistant",
+    "AssistantUpstream",
+    "Delta",
+    "Done",
+    "Event",
+    "Facts",
+    "Failed",
+    "HandedOff",
+    "Knowledge",
+    "Passage",
+    "Sources",
+    "Started",
+    "Tool",
+    "ToolResult",
+    "Tools",
+]

@@ -1,0 +1,541 @@
+"""Assistant: conversations with customers, grounded in the use case's pages and tools, kept and handed over.
+
+Two faces: ``reply`` answers within a stored conversation and streams events; ``answer``, ``ask`` and ``stream`` are
+stateless, for the API and the command line. ``open_conversation``, ``feedback``, ``handoff``, ``resume`` and
+``transcript`` block on the store: call them in a thread from asynchronous code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+
+from fairlead.assistant import conversation as talk
+from fairlead.assistant.agent import Agent, Misses, Outcome, Turn
+from fairlead.assistant.conversation import MAX_CLIENT_ID, Thread, Threads
+from fairlead.assistant.events import (
+    Answer,
+    Delta,
+    Done,
+    Event,
+    Facts,
+    Failed,
+    HandedOff,
+    Sources,
+    Started,
+)
+from fairlead.assistant.handoff import Desk, wants_to_resume
+from fairlead.assistant.knowledge import Knowledge
+from fairlead.assistant.masking import PublicMask
+from fairlead.assistant.prompt import last_question
+from fairlead.assistant.tools import Tools
+from fairlead.errors import (
+    ConversationClosed,
+    ConversationUnknown,
+    FeedbackInvalid,
+    MessageEmpty,
+    MessageTooLong,
+    ServiceError,
+)
+from fairlead.gateway import Gateway, Principal
+from fairlead.providers.base import CallContext
+from fairlead.records import Conversation, Feedback, FeedbackKind, Inference, Message, new_id, now_us
+from fairlead.spec import UseCase, Variant
+from fairlead.store import Store
+
+MAX_MESSAGE_CHARS: Final = 4_000
+MAX_FEEDBACK_CHARS: Final = 2_000
+RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "csat": (1, 5)}
+
+WAITING: Final = "Your message is with our team; a person will answer you here."
+RESUMED: Final = "All right, I go on helping you. What would you like to know?"
+APOLOGY: Final = "I am sorry, I cannot answer at the moment. Please try again in a minute, or ask for a person."
+
+log = logging.getLogger(__name__)
+
+
+class Assistant:
+    """The assistant of one use case. ``releases`` are release hashes by variant, ``mask`` masks what is stored."""
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        usecase: UseCase,
+        store: Store,
+        knowledge: Knowledge,
+        tools: Tools,
+        mask: Callable[[str], str],
+        releases: Mapping[str, str] | None = None,
+        max_message_chars: int = MAX_MESSAGE_CHARS,
+    ) -> None:
+        self.usecase = usecase
+        self.knowledge = knowledge
+        self.tools = tools
+        self._store = store
+        self._releases = dict(releases or {})
+        self._max_chars = max_message_chars
+        self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
+        self._keep_texts = usecase.policy.privacy.store_content
+        self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools)
+        self._desk = Desk(store, usecase.policy.handoff)
+        self._threads = Threads()
+
+    @property
+    def greeting(self) -> str:
+        """What is shown before the first answer: that an AI answers."""
+        return self.usecase.policy.disclosure.greeting
+
+    # --- conversations ----------------------------------------------------------------------------------------------
+
+    def open_conversation(
+        self, channel: str = "chat", tenant: str = "default", language: str = ""
+    ) -> tuple[Conversation, str]:
+        """Begin a conversation with the greeting. Returns it and the secret that proves the client later. Blocks."""
+        secret, secret_hash = talk.new_secret()
+        identifier, now = new_id(), now_us()
+        conversation = Conversation(
+            **self._columns(identifier, now, tenant, f"conversation:{identifier}", self.usecase.live.id),
+            channel=channel, language=language, updated=now, secret_hash=secret_hash,
+        )  # fmt: skip
+        self._store.conversations.create(conversation)
+        self._add(conversation, new_id(), "assistant", self.greeting, facts={"act": "disclosure"})
+        return conversation, secret
+
+    def authorise(self, conversation_id: str, secret: str) -> Conversation:
+        """The conversation, if the secret opens it. Raises ConversationUnknown otherwise. Blocks."""
+        return talk.authorise(self._store, conversation_id, secret)
+
+    async def reply(
+        self, conversation_id: str, text: str, *, variant: str | None = None, client_id: str = ""
+    ) -> AsyncGenerator[Event, None]:
+        """Answer a message; two messages of one conversation wait for each other.
+
+        A message repeated with the same ``client_id`` gets the same answer again and is asked only once. Raises
+        MessageEmpty, MessageTooLong, ConversationUnknown, ConversationClosed before the first event. What goes wrong
+        later is the last event, Failed.
+        """
+        text = self._checked(text)
+        client_id = client_id[:MAX_CLIENT_ID]
+        chosen = self._variant(variant)
+        thread = self._threads.get(conversation_id)
+        thread.users += 1
+        try:
+            async with thread.lock:
+                conversation = await self._enter(thread, conversation_id)
+                events = thread.replay(client_id)
+                if events is not None:
+                    for event in events:
+                        yield event
+                    return
+                events = []
+                async with aclosing(self._turn(thread, conversation, text, chosen, client_id)) as turn:
+                    async for event in turn:
+                        events.append(event)
+                        yield event
+                if isinstance(events[-1], Done):
+                    thread.keep(client_id, events)
+        finally:
+            thread.users -= 1
+
+    async def _enter(self, thread: Thread, conversation_id: str) -> Conversation:
+        conversation = await asyncio.to_thread(self._store.conversations.get, conversation_id)
+        if conversation is None:
+            self._threads.forget(conversation_id)
+            raise ConversationUnknown
+        if conversation.state == "closed":
+            raise ConversationClosed
+        if not thread.loaded:
+            thread.load(await asyncio.to_thread(self._store.conversations.messages, conversation_id))
+        return conversation
+
+    async def _turn(
+        self, thread: Thread, conversation: Conversation, text: str, variant: Variant, client_id: str
+    ) -> AsyncGenerator[Event, None]:
+        message_id = new_id()
+        if not client_id or client_id != thread.last_client_id:  # else it is said again because its answer was lost
+            facts = {"client_id": client_id} if client_id else {}
+            await asyncio.to_thread(self._add, conversation, new_id(), "user", text, facts=facts)
+            thread.remember("user", text)
+            thread.last_client_id = client_id
+        yield Started(message_id=message_id)
+        if conversation.state in {"waiting", "with_person"}:
+            async for event in self._wait(thread, conversation, text, message_id):
+                yield event
+            return
+        outcome: Outcome | None = None
+        said = ""
+        inference = _Trace(self, conversation.tenant, conversation.subject, conversation.id, conversation.channel)
+        try:
+            async with aclosing(self._agent.answer(self._ask(thread, inference, variant))) as parts:
+                async for part in parts:
+                    if isinstance(part, Outcome):
+                        outcome = part
+                        break
+                    said += part.text if isinstance(part, Delta) else ""
+                    yield part
+        except ServiceError as error:
+            log.warning("conversation %s: no answer (%s): %s", conversation.id, error.code, error)
+            await self._keep_answer(thread, conversation, message_id, said or APOLOGY, inference, variant, None)
+            inference.fail(error, variant, text, said)
+            yield Failed(code=error.code, message=APOLOGY, retry_after=_retry_after(error))
+            return
+        finally:
+            if outcome is None and said and inference.open:
+                # The client went away in the middle: what it has seen belongs into the transcript all the same.
+                inference.cancel(variant, text, said)
+                await asyncio.shield(
+                    self._keep_answer(thread, conversation, message_id, said, inference, variant, None)
+                )
+        if outcome is None:
+            return
+        inference.finish(outcome, text)
+        if outcome.sources:
+            yield Sources(sources=outcome.sources)
+        await self._keep_answer(thread, conversation, message_id, outcome.text, inference, variant, outcome)
+        if outcome.act == "handoff":
+            yield await asyncio.to_thread(self._desk.request, conversation, "the customer asked", self._mask(text))
+        yield Done(message_id=message_id, inference_id=inference.id, act=outcome.act, total_us=inference.total_us)
+
+    def _ask(self, thread: Thread, inference: _Trace, variant: Variant) -> Turn:
+        return Turn(
+            messages=tuple(thread.said),
+            variant=variant,
+            principal=Principal(tenant=inference.tenant, subject=inference.subject),
+            context=inference.context(),
+            misses=thread.misses,
+        )
+
+    async def _wait(
+        self, thread: Thread, conversation: Conversation, text: str, message_id: str
+    ) -> AsyncGenerator[Event, None]:
+        """The turn of someone who waits for a person or talks with one."""
+        if conversation.state == "waiting" and wants_to_resume(text):
+            state = await asyncio.to_thread(self._desk.withdraw, conversation)
+            said = RESUMED
+        else:
+            state = await asyncio.to_thread(self._desk.place, conversation)
+            said = WAITING if state.state == "waiting" else ""
+        if said:
+            yield Delta(text=said)
+            thread.remember("assistant", said)
+            await asyncio.to_thread(self._add, conversation, message_id, "assistant", said, facts={"act": "waiting"})
+        await asyncio.to_thread(self._touch, conversation, text)
+        yield state
+        yield Done(message_id=message_id, act="waiting")
+
+    async def _keep_answer(
+        self,
+        thread: Thread,
+        conversation: Conversation,
+        message_id: str,
+        said: str,
+        inference: _Trace,
+        variant: Variant,
+        outcome: Outcome | None,
+    ) -> None:
+        thread.remember("assistant", said)
+        facts: dict[str, Any] = {"act": outcome.act} if outcome is not None else {"act": "unknown"}
+        if outcome is not None and outcome.facts:
+            facts["cards"] = self._mask_json([{"title": card.title, "rows": card.rows} for card in outcome.facts])
+        await asyncio.to_thread(
+            self._add, conversation, message_id, "assistant", said,
+            facts=facts, sources=outcome.sources if outcome is not None else (),
+            inference=inference.id, variant=outcome.variant if outcome is not None else variant.id,
+        )  # fmt: skip
+        await asyncio.to_thread(
+            self._touch, conversation, str(thread.said[-2]["content"]) if len(thread.said) > 1 else ""
+        )
+
+    def transcript(self, conversation_id: str) -> list[Message]:
+        """What was said, masked, in order. Blocks."""
+        return self._store.conversations.messages(conversation_id)
+
+    def feedback(
+        self, conversation_id: str, message_id: str, kind: FeedbackKind, value: float | None = None, text: str = ""
+    ) -> Feedback:
+        """Keep what a customer says about an answer, or (empty ``message_id``) about the conversation. Blocks.
+
+        A thumb is 0 or 1, csat 1 to 5. Raises ConversationUnknown, FeedbackInvalid.
+        """
+        conversation = self._store.conversations.get(conversation_id)
+        if conversation is None:
+            raise ConversationUnknown
+        if kind not in {"thumb", "csat", "comment", "demonstration"}:
+            raise FeedbackInvalid(detail=f"there is no kind {str(kind)[:40]!r}; use thumb, csat or comment")
+        if kind in RANGES:
+            low, high = RANGES[kind]
+            if value is None or not low <= value <= high or value != int(value):
+                raise FeedbackInvalid(detail=f"a {kind} is a whole number from {low:g} to {high:g}, found {value}")
+        elif not text.strip():
+            raise FeedbackInvalid(detail=f"a {kind} needs a text")
+        if len(text) > MAX_FEEDBACK_CHARS:
+            raise FeedbackInvalid(detail=f"the text has {len(text)} characters; {MAX_FEEDBACK_CHARS} are possible")
+        target = self._store.conversations.message(message_id) if message_id else None
+        if message_id and (target is None or target.conversation != conversation.id or target.role == "user"):
+            raise FeedbackInvalid(detail="this conversation has no such answer")
+        return self._store.feedback.add(
+            Feedback(
+                id=new_id(), time=now_us(), tenant=conversation.tenant, subject=conversation.subject,
+                usecase=self.usecase.name, spec_hash=self.usecase.spec_hash,
+                release=target.release if target is not None else conversation.release,
+                target_kind="message" if message_id else "conversation", target=message_id or conversation.id,
+                kind=kind, value=value, text=self._mask(text.strip()), author=conversation.subject,
+            )
+        )  # fmt: skip
+
+    def handoff(self, conversation_id: str, reason: str = "") -> HandedOff:
+        """Ask for a person. Asking twice changes nothing. Raises ConversationUnknown. Blocks."""
+        conversation = self._known(conversation_id)
+        messages = self._store.conversations.messages(conversation_id)
+        asked = [message.text for message in messages if message.role == "user"]
+        return self._desk.request(conversation, self._mask(reason) or "asked for a person", " / ".join(asked[-3:]))
+
+    def place_in_line(self, conversation_id: str) -> HandedOff:
+        """Where the request for a person stands. Raises ConversationUnknown. Blocks."""
+        return self._desk.place(self._known(conversation_id))
+
+    def resume(self, conversation_id: str) -> HandedOff:
+        """Take a waiting conversation back from the queue. Raises ConversationUnknown. Blocks."""
+        return self._desk.withdraw(self._known(conversation_id))
+
+    def _known(self, conversation_id: str) -> Conversation:
+        conversation = self._store.conversations.get(conversation_id)
+        if conversation is None:
+            raise ConversationUnknown
+        return conversation
+
+    # --- without a conversation ------------------------------------------------------------------------------------
+
+    async def stream(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        variant: str | None = None,
+        principal: Principal | None = None,
+        context: CallContext | None = None,
+    ) -> AsyncGenerator[Delta | Facts | Answer, None]:
+        """Answer the last user message of an OpenAI-shaped history; the whole Answer comes last.
+
+        Nothing is remembered but the trace, and the same messages give the same answer. Messages of the roles system
+        and tool are not used: instructions and tools are the project's. Raises ServiceError.
+        """
+        history = [dict(message) for message in messages if message.get("role") in {"user", "assistant"}]
+        if not history or history[-1]["role"] != "user":
+            raise MessageEmpty
+        text = self._checked(last_question(history)[0])
+        chosen = self._variant(variant)
+        context = context or CallContext(channel="internal")
+        tenant = principal.tenant if principal is not None else context.tenant
+        subject = principal.subject if principal is not None else context.subject
+        trace = _Trace(self, tenant, subject, context.conversation, context.channel, context)
+        turn = Turn(
+            messages=tuple(history),
+            variant=chosen,
+            principal=principal or Principal(tenant=tenant, subject=subject),
+            context=trace.context(),
+            misses=Misses(),
+        )
+        said = ""
+        try:
+            async with aclosing(self._agent.answer(turn)) as parts:
+                async for part in parts:
+                    if isinstance(part, Outcome):
+                        trace.finish(part, text)
+                        yield self._whole(part, trace)
+                        return
+                    said += part.text if isinstance(part, Delta) else ""
+                    yield part
+        except ServiceError as error:
+            trace.fail(error, chosen, text, said)
+            raise
+        finally:
+            if trace.open:
+                trace.cancel(chosen, text, said)
+
+    async def answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        variant: str | None = None,
+        principal: Principal | None = None,
+        context: CallContext | None = None,
+    ) -> Answer:
+        """As ``stream``, whole."""
+        async with aclosing(self.stream(messages, variant=variant, principal=principal, context=context)) as parts:
+            async for part in parts:
+                if isinstance(part, Answer):
+                    return part
+        raise MessageEmpty
+
+    async def ask(self, text: str, *, variant: str | None = None, channel: str = "cli") -> Answer:
+        """Answer one question."""
+        return await self.answer(
+            [{"role": "user", "content": text}], variant=variant, context=CallContext(channel=channel)
+        )
+
+    def _whole(self, outcome: Outcome, trace: _Trace) -> Answer:
+        return Answer(
+            text=outcome.text,
+            act=outcome.act,
+            confidence=outcome.confidence,
+            sources=outcome.sources,
+            facts=tuple(outcome.facts),
+            variant=outcome.variant,
+            release=self._releases.get(outcome.variant, ""),
+            inference=trace.id,
+            input_tokens=outcome.input_tokens,
+            output_tokens=outcome.output_tokens,
+            total_us=trace.total_us,
+        )
+
+    # --- what both have in common ----------------------------------------------------------------------------------
+
+    def _variant(self, identifier: str | None) -> Variant:
+        return self.usecase.variant(identifier) if identifier else self.usecase.live
+
+    def _checked(self, text: str) -> str:
+        text = text.replace("\x00", "").strip()
+        if not text:
+            raise MessageEmpty
+        if len(text) > self._max_chars:
+            raise MessageTooLong(found=len(text), limit=self._max_chars)
+        return text
+
+    def _columns(self, identifier: str, time: int, tenant: str, subject: str, variant: str) -> dict[str, Any]:
+        return {
+            "id": identifier,
+            "time": time,
+            "tenant": tenant,
+            "subject": subject,
+            "usecase": self.usecase.name,
+            "spec_hash": self.usecase.spec_hash,
+            "release": self._releases.get(variant, ""),
+        }
+
+    def _add(
+        self, conversation: Conversation, identifier: str, role: Any, text: str, *, variant: str = "", **more: Any
+    ) -> None:
+        """Store a message, masked."""
+        self._store.conversations.add(
+            Message(
+                **self._columns(
+                    identifier, now_us(), conversation.tenant, conversation.subject, variant or self.usecase.live.id
+                ),
+                conversation=conversation.id,
+                role=role,
+                text=self._mask(text) if self._keep_texts else "",
+                **more,
+            )
+        )
+
+    def _touch(self, conversation: Conversation, asked: str) -> None:
+        """Count the turn, and give the conversation its first question as a title."""
+        title = None if conversation.title or not self._keep_texts else self._mask(" ".join(asked.split()))[:80]
+        self._store.conversations.update(
+            conversation.id, turns=conversation.turns + 1, updated=now_us(), title=title or None
+        )
+
+    def _mask_json(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._mask(value)
+        if isinstance(value, list | tuple):
+            return [self._mask_json(part) for part in value]
+        if isinstance(value, dict):
+            return {key: self._mask_json(part) for key, part in value.items()}
+        return value
+
+    def record(self, inference: Inference) -> None:
+        """Hand a trace to the store; a full queue is counted there."""
+        self._store.traces.append(inference)
+
+
+class _Trace:
+    """The record of one answer, parent of the model calls made for it."""
+
+    def __init__(
+        self,
+        assistant: Assistant,
+        tenant: str,
+        subject: str,
+        conversation: str,
+        channel: str,
+        outer: CallContext | None = None,
+    ) -> None:
+        self._assistant = assistant
+        self._outer = outer or CallContext()
+        self.id = new_id()
+        self.time = now_us()
+        self.tenant, self.subject = tenant, subject
+        self.conversation, self.channel = conversation, channel
+        self.total_us = 0
+        self.open = True
+        self._began = time.perf_counter_ns()
+
+    def context(self) -> CallContext:
+        """The context of the calls below."""
+        return CallContext(
+            request=self._outer.request or self.id, tenant=self.tenant, subject=self.subject,
+            conversation=self.conversation, parent=self.id, channel=self.channel,
+        )  # fmt: skip
+
+    def finish(self, outcome: Outcome, text: str) -> None:
+        """Record an answer."""
+        shown = {
+            "text": outcome.text,
+            "act": outcome.act,
+            "confidence": outcome.confidence,
+            "sources": [source.location for source in outcome.sources],
+        }
+        self._record(
+            outcome.variant, text, shown, steps=outcome.steps, tags={"act": outcome.act, **outcome.tags},
+            first_token_us=outcome.first_text_us, finish="stop",
+            input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens,
+        )  # fmt: skip
+
+    def fail(self, error: ServiceError, variant: Variant, text: str, said: str) -> None:
+        """Record that there was no answer, or only a piece."""
+        self._record(variant.id, text, {"text": said}, status=error.status, error=error.code)
+
+    def cancel(self, variant: Variant, text: str, said: str) -> None:
+        """Record that nobody waited for the end."""
+        self._record(variant.id, text, {"text": said}, status=499, error="cancelled")
+
+    def _record(self, variant: str, text: str, shown: dict[str, Any], **more: Any) -> None:
+        if not self.open:
+            return
+        self.open = False
+        self.total_us = (time.perf_counter_ns() - self._began) // 1000
+        assistant = self._assistant
+        keep = assistant._keep_texts  # noqa: SLF001  (one class in two parts)
+        mask = assistant._mask_json  # noqa: SLF001
+        assistant.record(
+            Inference(
+                **assistant._columns(self.id, self.time, self.tenant, self.subject, variant),  # noqa: SLF001
+                conversation=self.conversation,
+                parent=self._outer.parent,
+                request=self._outer.request or self.id,
+                operation="assistant",
+                variant=variant,
+                provider="fairlead",
+                model=assistant.usecase.name,
+                total_us=self.total_us,
+                input=msgspec.json.encode(mask({"message": text})).decode() if keep else "",
+                output=msgspec.json.encode(mask(shown)).decode() if keep else "",
+                **more,
+            )
+        )
+
+
+def _retry_after(error: ServiceError) -> float | None:
+    found = error.details.get("retry_after")
+    try:
+        return float(found) if found is not None else None
+    except (TypeError, ValueError):
+        return None

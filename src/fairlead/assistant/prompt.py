@@ -1,0 +1,123 @@
+"""What a model is asked, and the few answers that are never left to a model. Pure functions on text.
+
+The shape of the system text is the one the embedded model `mini` is trained on (``training/prompt.py``); larger models
+take it as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fairlead.assistant.knowledge import Passage
+
+MAX_HISTORY = 8
+"""Messages of a conversation that go with a question, the newest ones."""
+
+_MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>|</?tool_response>|\[/?INST\]|<</?SYS>>")
+_CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?]|$)")
+_ROW = re.compile(r"^[^.;:]{1,60}: [^;]+;")
+_IS_HUMAN = re.compile(
+    r"\b(are|r) (you|u|yu) (\w+ ){0,2}?(an? )?(real |actual |living |human |live )*"
+    r"(human|person|robot|bot|chat ?bot|machine|computer|ai|a\.i\.|man|woman|program|artificial intelligence)\b"
+    r"|\b(am i|is this|is it|i'm|do i) (\w+ ){0,3}?(talk|speak|chat|writ)ing (to|with) (an? )?(real |actual |live )*"
+    r"(human|person|robot|bot|chat ?bot|machine|computer|ai)\b"
+    r"|\bis (this|that) (an? )(\w+ )?(human|person|robot|bot|chat ?bot|machine|ai|automated)\b",
+    re.IGNORECASE,
+)
+_WANTS_PERSON = re.compile(
+    r"\b(talk|speak|chat|connect|transfer|pass|put|hand|forward|escalate|get|give|want|need|like|let)\b.{0,40}?"
+    r"\b(human( being)?|(real|actual|live) (person|human|agent)|(a|some|any|your) person|representative|operator"
+    r"|human agent|live agent|customer service agent|someone (real|human|from your team)|member of staff|manager"
+    r"|supervisor)\b"
+    r"|^\W*(human|agent|operator|representative|real person|(a )?person)( please| pls)?\W*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_CLAIMS_HUMAN = re.compile(
+    r"\b(i am|i'm|we are|yes,? (i am|i'm)) (\w+ ){0,3}?(an? )?(real |actual |living )*"
+    r"(human( being)?|person)\b"
+    r"|\bnot an? (ai|bot|robot|machine|computer|chat ?bot)\b",
+    re.IGNORECASE,
+)
+_NO = re.compile(r"\b(not|no|n't|never)\b", re.IGNORECASE)
+
+
+def render_prompt(instruction: str, passages: Sequence[Passage]) -> str:
+    """The system text of a generative model: the project's instruction, then the passages as numbered sources.
+
+    A table row is preceded by its heading, without which it would say little.
+    """
+    if not passages:
+        return instruction.strip()
+    lines = (f"[{number}] {_shown(passage)}" for number, passage in enumerate(passages, 1))
+    return f"{instruction.strip()}\n\nSources:\n" + "\n".join(lines)
+
+
+def _shown(passage: Passage) -> str:
+    text = defuse(passage.text)
+    return f"{defuse(passage.title.rsplit(' › ', 1)[-1])}: {text}" if _ROW.match(text) else text
+
+
+def defuse(text: str) -> str:
+    """``text`` without the markers models use for turns and tool calls, so that nobody outside can open one.
+
+    Repeats until nothing is left: removing a marker may join its neighbours into a new one.
+    """
+    while _MARKER.search(text):
+        text = _MARKER.sub("", text)
+    return text
+
+
+def trim_history(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest turns of users and assistant, as plain texts; everything else in a history is left out."""
+    said = [
+        {"role": message["role"], "content": text}
+        for message in messages
+        if message.get("role") in {"user", "assistant"} and (text := text_of(message))
+    ]
+    return said[-MAX_HISTORY:]
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text of an OpenAI message; parts that are not text are left out."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def last_question(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """(the newest user message, the user message before it or "")."""
+    asked = [text_of(message) for message in messages if message.get("role") == "user"]
+    return (asked[-1] if asked else "", asked[-2] if len(asked) > 1 else "")
+
+
+def drop_citations(text: str) -> str:
+    """``text`` without ``[1]``: sources are shown apart."""
+    return _CITATION.sub("", text)
+
+
+def asks_if_human(text: str) -> bool:
+    """Whether someone wants to know if a person or a machine answers."""
+    return bool(_IS_HUMAN.search(text[:500]))
+
+
+def asks_for_person(text: str) -> bool:
+    """Whether someone clearly asks to be passed on to a person."""
+    return bool(_WANTS_PERSON.search(text[:500]))
+
+
+def claims_to_be_human(text: str) -> bool:
+    """Whether an answer says that a person gives it. "I am not a human" does not."""
+    for match in _CLAIMS_HUMAN.finditer(text):
+        if match[0].lower().startswith("not"):
+            before = text[: match.start()]
+            if re.search(r"\b(i am|i'm)\s*$", before, re.IGNORECASE):
+                return True
+        elif not _NO.search(match[0]):
+            return True
+    return False
