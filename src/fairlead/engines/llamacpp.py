@@ -19,6 +19,8 @@ from fairlead.engines.logs import RotatingLog
 from fairlead.engines.served import ServedUpstream
 from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
 from fairlead.providers.base import Upstream
+from fairlead.providers.dialect import LLAMA_CPP
+from fairlead.providers.openai_compatible import OpenAICompatible
 
 CHILD: Final = "fairlead.engines.llamacpp_child"
 SPARE: Final = 4
@@ -76,7 +78,6 @@ class LlamaCpp:
         self.header = await asyncio.to_thread(read_header, self.model_path)
         for adapter in self.adapters:
             await asyncio.to_thread(read_header, adapter, kind="adapter")
-        self._upstream.reopen()
         await self._supervisor.start()
 
     async def stop(self) -> None:
@@ -84,6 +85,7 @@ class LlamaCpp:
         if self._supervisor.health().state == "ready":
             await self._upstream.drain(self._drain_s)
         await self._supervisor.stop()
+        self._upstream.reopen()
         await self._upstream.aclose()
 
     def health(self) -> Health:
@@ -102,7 +104,7 @@ class LlamaCpp:
             config={
                 "name": self.model_path.stem,
                 "model": str(self.model_path.resolve()),
-                "adapters": [(str(path.resolve()), 1.0) for path in self.adapters],
+                "adapters": [str(path.resolve()) for path in self.adapters],
                 "port": 0,  # the kernel chooses a free one and the child reports it: nothing to race for
                 "key": self._key,
                 "threads": self._threads,
@@ -110,16 +112,19 @@ class LlamaCpp:
                 "context": self._context,
                 "http_threads": calls + SPARE_HTTP_THREADS,
                 "embeddings": self._embeddings,
+                "mean_pooling": self._embeddings and not self._has_pooling(),
                 "cache_mib": self._cache_mib,
             },
             # OpenMP threads that wait by spinning take the core from whoever they wait for.
             env={"OMP_WAIT_POLICY": "passive"},
         )
 
-    def _connect(self, address: str) -> Upstream:
-        from fairlead.providers.openai_compatible import OpenAICompatible
+    def _has_pooling(self) -> bool:
+        """Whether the file says how to make one vector of many; averaging is right for those that do not."""
+        return self.header is not None and f"{self.header.architecture}.pooling_type" in self.header.fields
 
-        return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key)
+    def _connect(self, address: str) -> Upstream:
+        return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key, dialect=LLAMA_CPP)
 
 
 def default_threads() -> int:

@@ -49,9 +49,8 @@ def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = config["model"]
     params.model_alias = {config["name"]}  # otherwise answers would carry the file's path
-    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, scale) for path, scale in config["adapters"]]
-    # Listed and addressable by each request, in effect for none that does not ask.
-    params.lora_init_without_apply = True
+    # Scale 0: each request may ask for an adapter, it is in effect for none that does not.
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in config["adapters"]]
     params.hostnames = ["127.0.0.1"]
     params.port = config["port"]
     params.api_keys = [config["key"]]
@@ -60,6 +59,8 @@ def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     params.n_ctx = config["context"] * config["slots"]
     params.n_threads_http = config["http_threads"]
     params.embedding = config["embeddings"]
+    if config["mean_pooling"]:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.use_jinja = True
     params.offline = True
     params.ui = False

@@ -16,8 +16,8 @@ TAIL_BYTES: Final = 8192
 class RotatingLog:
     """Append-only file that is renamed to ``.1``, ``.2`` ... when it reaches ``file_bytes``.
 
-    On disk there are never more than ``file_bytes * (backups + 1)`` bytes plus one chunk. Readable by its owner only,
-    since native code may write whatever it likes.
+    On disk there are never more than ``file_bytes * (backups + 1)`` bytes. Readable by its owner only, since native
+    code may write whatever it likes.
     """
 
     def __init__(self, path: Path, *, file_bytes: int = 1_000_000, backups: int = 2) -> None:
@@ -33,18 +33,17 @@ class RotatingLog:
     def write(self, data: bytes) -> None:
         """Append ``data``; on an I/O error count it in ``lost_bytes`` and try again with the next."""
         self._remember(data)
+        rest = memoryview(data)
         try:
-            if self._file is None:
-                self._open()
-            elif self._written + len(data) > self._file_bytes and self._written:
-                self._rotate()
-            rest = data
-            while rest and self._file is not None:
-                done = os.write(self._file, rest)
+            while rest:
+                file = self._file if self._file is not None else self._open()
+                if self._written >= self._file_bytes:
+                    file = self._rotate()
+                done = os.write(file, rest[: self._file_bytes - self._written])
                 self._written += done
                 rest = rest[done:]
         except OSError:
-            self.lost_bytes += len(data)
+            self.lost_bytes += len(rest)
             self.close()
 
     def tail(self, lines: int = 8) -> str:
@@ -58,12 +57,13 @@ class RotatingLog:
             os.close(self._file)
             self._file = None
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._written = os.fstat(self._file).st_size
+        return self._file
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> int:
         self.close()
         for number in range(self._backups, 0, -1):
             older = self.path.with_name(f"{self.path.name}.{number}")
@@ -72,7 +72,7 @@ class RotatingLog:
                 newer.replace(older)
         if not self._backups:
             self.path.unlink()
-        self._open()
+        return self._open()
 
     def _remember(self, data: bytes) -> None:
         data = data[-TAIL_BYTES:]

@@ -159,7 +159,7 @@ class Supervisor:
 
     def _delay(self, in_a_row: int) -> float:
         """Exponential back-off with jitter, so that several engines do not restart in step."""
-        full = min(self._limits.backoff_max_s, self._limits.backoff_first_s * 2.0 ** (in_a_row - 1))
+        full = min(self._limits.backoff_max_s, self._limits.backoff_first_s * 2.0 ** min(in_a_row - 1, 30))
         return full * random.uniform(0.5, 1.0)
 
     async def _bring_up(self) -> None:
