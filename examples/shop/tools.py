@@ -26,7 +26,7 @@ SHOP_TIME = ZoneInfo("Europe/Berlin")
 OrderNumber = Annotated[
     str,
     Field(
-        description="Order number from the confirmation e-mail: TT and six digits, for example TT-482913",
+        description="The order number: TT and six digits, from the confirmation e-mail",
         pattern=r"^([Tt]{2})?[ -]?[0-9]{6}$",
         examples=["TT-482913"],
     ),
@@ -34,7 +34,7 @@ OrderNumber = Annotated[
 Email = Annotated[
     str,
     Field(
-        description="E-mail address the order was placed with",
+        description="The e-mail address of the order",
         pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
         max_length=254,
         examples=["mira.holm@example.com"],
@@ -115,7 +115,8 @@ def track_parcel(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     return {
         "found": True,
         "summary": (
-            f"Your parcel travels with {order['carrier']}, tracking number {order['tracking']}. "
+            f"The parcel of your order {order['id']} travels with {order['carrier']}, "
+            f"tracking number {order['tracking']}. "
             f"Last scan: {last['text'].lower()}, {last['place']}, {_day(last['time'])} at {last['time'][11:16]}."
         ),
         "order_id": order["id"],

@@ -20,8 +20,9 @@ from fairlead.engines.extractive.text import STOP, concepts_of, content, respell
 
 Scores = npt.NDArray[np.float32]
 
-FUSION_K = 60.0
-"""The constant of reciprocal rank fusion, as in its paper."""
+FUSION_K = 10.0
+"""The constant of reciprocal rank fusion. Its paper takes 60 for lists of thousands; on some hundred passages the first
+places count more (recall@5 .94 instead of .92 on the shop, see docs/design/assistant.md)."""
 MAX_QUERY_CHARS = 2_000
 """Characters of a message that are looked at; the end counts, for that is where a long message asks."""
 _FOLLOW_UP = re.compile(
