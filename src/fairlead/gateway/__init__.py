@@ -3,6 +3,7 @@
 from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.gateway import Gateway
 from fairlead.gateway.keyring import ADMIN, ANONYMOUS, INFERENCE, KeySource, Principal
+from fairlead.gateway.memory import settle
 from fairlead.gateway.path import SLOTS, Slot
 from fairlead.gateway.route import Identity, Route
 
@@ -19,4 +20,5 @@ __all__ = [
     "Route",
     "Slot",
     "Step",
+    "settle",
 ]

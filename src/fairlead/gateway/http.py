@@ -70,6 +70,8 @@ class Head:
 
     def timeout_s(self, limit: float) -> float:
         """The deadline asked for in ``x-request-timeout`` (seconds), never above ``limit``."""
+        if not self.timeout:
+            return limit
         try:
             asked = float(self.timeout)
         except ValueError:

@@ -94,7 +94,7 @@ class Recorder:
         route = x.route
         cost = None
         if route is not None and route.price is not None:
-            cost = tokens[0] * route.price[0] + tokens[1] * route.price[1]
+            cost = round(tokens[0] * route.price[0] + tokens[1] * route.price[1])
         inference = Inference(
             id=x.id,
             time=x.time,

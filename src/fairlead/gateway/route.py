@@ -32,7 +32,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     variant: str = ""
     release: str = ""
     operations: frozenset[Operation] = frozenset({"chat", "completion"})
-    price: tuple[int, int] | None = None
+    price: tuple[float, float] | None = None
     owned_by: str = "fairlead"
     defaults: Mapping[str, Any] = MappingProxyType({})
     recorded_as: RecordedOperation | None = None

@@ -1,0 +1,423 @@
+"""What a request costs in the gateway, beside nginx and LiteLLM, in one run on one machine.
+
+The figure to trust is the CPU time of the gateway's whole process tree per request (user and system, from /proc): it
+hardly depends on what else the machine does. Every gateway stands alone between the same load generator and the same
+model server, both small C programs of ours (compiled here), neither of which is ever the limit. Fairlead runs with
+everything this version has switched on: keys, checks, masking, recording to its store on disk.
+
+    make bench NAME=gateway            needs gcc; nginx and LiteLLM where found, named as missing where not
+    FAIRLEAD_BENCH_LITELLM=/path/to/python python -m benchmarks.gateway --runs 5 --seconds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Report
+
+HERE = Path(__file__).resolve().parent
+TICKS = os.sysconf("SC_CLK_TCK")
+PATH = "/v1/chat/completions"
+START_S = 120.0
+LITELLM_KEY = "sk-" + "0123456789abcdef" * 2
+CONTENT = (
+    "My parcel was due on Monday and the tracking page has not changed for three days. I would like to know where it is, "
+    "whether I can still send it to another address, and what happens if it is lost on the way. I am at work until six, "
+    "so an evening delivery would suit me best. "
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """One kind of load. ``rate`` 0 sends as fast as answers come."""
+
+    name: str
+    model: str
+    stream: bool
+    connections: int
+    rate: float = 0
+
+
+ONE_SHOT = Mode("one-shot, 32 at once", "plain", False, 32)
+BURST = Mode("50-chunk stream in a burst, 32 at once", "plain", True, 32)
+PACED = Mode("50-chunk stream at 10 ms, 64 at once", "paced", True, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A gateway under test, listening on ``port`` as process ``pid``."""
+
+    name: str
+    port: int
+    pid: int
+    headers: tuple[str, ...] = ()
+    low_rate: float = 100
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def build(folder: Path) -> tuple[Path, Path]:
+    """The model server and the load generator, compiled."""
+    made = []
+    for name in ("gateway_upstream", "gateway_load"):
+        subprocess.run(["gcc", "-O2", "-o", folder / name, HERE / f"{name}.c"], check=True)
+        made.append(folder / name)
+    return made[0], made[1]
+
+
+def body(mode: Mode) -> bytes:
+    messages = [
+        {"role": "system", "content": "You answer the customers of a shop, briefly and kindly. " * 6},
+        {"role": "user", "content": CONTENT},
+    ]
+    request: dict[str, Any] = {"model": mode.model, "messages": messages, "temperature": 0, "max_tokens": 200}
+    if mode.stream:
+        request["stream"] = True
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+def tree(root: int) -> list[int]:
+    """``root`` and all its descendants."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
+                parents.setdefault(int(stat[1]), []).append(int(entry))
+    found, queue = [], [root]
+    while queue:
+        found.append(queue.pop())
+        queue += parents.get(found[-1], [])
+    return found
+
+
+def cpu_s(root: int) -> float:
+    """CPU seconds of the process tree so far, children that have ended included."""
+    ticks = 0
+    for pid in tree(root):
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(int(value) for value in stat[11:15])
+    return ticks / TICKS
+
+
+def memory_mib(root: int) -> float:
+    """Proportional memory of the process tree."""
+    kib = 0
+    for pid in tree(root):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kib += int(line.split()[1])
+    return kib / 1024
+
+
+@contextlib.contextmanager
+def running(command: list[str], log: Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> Iterator[int]:
+    """A process of its own session; at the end it and its children are told to stop, then made to."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, **(env or {})}, cwd=cwd, start_new_session=True
+        )
+        try:
+            yield process.pid
+        finally:
+            for sign, patience in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 8.0)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, sign)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(patience)
+                    break
+
+
+def await_answer(port: int, headers: tuple[str, ...], log: Path) -> float:
+    """Seconds until the first 200. Raises RuntimeError with the end of the log when none comes."""
+    began = time.monotonic()
+    said = ""
+    named = dict(header.split(": ", 1) for header in ("content-type: application/json", *headers))
+    while time.monotonic() - began < START_S:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("POST", PATH, body(ONE_SHOT), named)
+            answer = connection.getresponse()
+            said = f"{answer.status} {answer.read(300)!r}"
+            if answer.status == 200:
+                return time.monotonic() - began
+        except OSError as error:
+            said = str(error)
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise RuntimeError(f"no 200 within {START_S:g} s: {said}\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def load(tool: Path, peer: Peer, mode: Mode, seconds: float, folder: Path) -> dict[str, float]:
+    file = folder / "body.json"
+    file.write_bytes(body(mode))
+    command = [tool, str(peer.port), str(mode.connections), str(seconds), str(mode.rate), file, *peer.headers]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, float] = json.loads(answer.stdout)
+    if result["bad"] or result["broken"] or not result["good"]:
+        raise RuntimeError(f"{peer.name}, {mode.name}: not every request was answered: {result}")
+    return result
+
+
+def cpu_per_thousand(tool: Path, peer: Peer, mode: Mode, runs: int, seconds: float, folder: Path) -> list[float]:
+    """CPU milliseconds per 1,000 requests (the same number as microseconds per request), one value a run."""
+    load(tool, peer, mode, min(seconds, 1.0), folder)
+    values = []
+    for _ in range(runs):
+        before = cpu_s(peer.pid)
+        result = load(tool, peer, mode, seconds, folder)
+        time.sleep(0.3)  # what is done after the answer (recording) belongs to the request
+        values.append((cpu_s(peer.pid) - before) * 1e6 / result["good"])
+    return values
+
+
+def added_latency(tool: Path, peer: Peer, direct: Peer, runs: int, folder: Path) -> list[tuple[float, float]]:
+    """(p50, p99) in milliseconds added to the model server's own, at a low constant rate, interleaved runs."""
+    mode = dataclasses.replace(ONE_SHOT, connections=16, rate=peer.low_rate)
+    values = []
+    for _ in range(runs):
+        alone = load(tool, direct, mode, 2, folder)
+        through = load(tool, peer, mode, 2, folder)
+        values.append(tuple((through[name] - alone[name]) / 1000 for name in ("total_p50", "total_p99")))
+    return values
+
+
+# --- the gateways -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def nginx(upstream: int, folder: Path) -> Iterator[Peer]:
+    port = free_port()
+    temporary = "".join(
+        f" {kind}_temp_path {folder}/nginx-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/nginx.log;"
+        "events { worker_connections 1024; }"
+        f"http {{ access_log off; keepalive_requests 1000000000; client_body_buffer_size 64k;{temporary}"
+        f" upstream model {{ server 127.0.0.1:{upstream}; keepalive 128; keepalive_requests 1000000000; }}"
+        f" server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://model; proxy_http_version 1.1;"
+        ' proxy_set_header Connection ""; proxy_buffering off; } } }\n',
+        encoding="utf-8",
+    )
+    log = folder / "nginx.out"
+    with running(["nginx", "-c", str(config)], log) as pid:
+        await_answer(port, (), log)
+        yield Peer("nginx", port, pid)
+
+
+@contextlib.contextmanager
+def litellm(upstream: int, folder: Path, python: str) -> Iterator[Peer]:
+    port = free_port()
+    models = "".join(
+        f"  - model_name: {name}\n    litellm_params: {{model: openai/{name}, "
+        f'api_base: "http://127.0.0.1:{upstream}/v1", api_key: none}}\n'
+        for name in ("plain", "paced")
+    )
+    config = folder / "litellm.yaml"
+    config.write_text(
+        f"model_list:\n{models}general_settings: {{master_key: {LITELLM_KEY}}}\n"
+        "litellm_settings: {set_verbose: false, json_logs: false}\n",
+        encoding="utf-8",
+    )
+    command = [str(Path(python).with_name("litellm")), "--config", str(config), "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--num_workers", "1", "--telemetry", "False"]
+    env = {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    log = folder / "litellm.out"
+    headers = (f"authorization: Bearer {LITELLM_KEY}",)
+    with running([*command], log, env, folder) as pid:
+        await_answer(port, headers, log)
+        yield Peer("LiteLLM", port, pid, headers, low_rate=20)
+
+
+@contextlib.contextmanager
+def fairlead(upstream: int, folder: Path) -> Iterator[Peer]:
+    port = free_port()
+    log = folder / "fairlead.out"
+    from fairlead.store import Store
+
+    with Store.open(folder / "data") as store:
+        _, secret = store.keys.create("benchmark", ["inference"])
+    headers = (f"authorization: Bearer {secret}",)
+    command = [sys.executable, "-m", "benchmarks.gateway", "--serve", str(port), str(upstream), str(folder / "data")]
+    with running(command, log) as pid:
+        await_answer(port, headers, log)
+        yield Peer("Fairlead", port, pid, headers)
+    with Store.open(folder / "data") as store:
+        status = store.traces.status()
+        print(f"fairlead recorded: {status}", file=sys.stderr)
+
+
+def serve(port: int, upstream: int, data: Path) -> None:
+    """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
+    import uvicorn
+
+    from fairlead.gateway import Gateway, Identity, Route, settle
+    from fairlead.guard import mask_text
+    from fairlead.providers.openai_compatible import OpenAICompatible
+    from fairlead.settings import Settings
+    from fairlead.store import Store
+
+    kinds = frozenset({"email", "phone", "card", "iban"})
+    with Store.open(data) as store:
+        routes = {
+            name: Route(
+                name=name,
+                upstream=OpenAICompatible(name, f"http://127.0.0.1:{upstream}/v1", name),
+                model=name,
+                variant=name,
+                price=(400, 1600),
+            )
+            for name in ("plain", "paced")
+        }
+        gateway = Gateway(
+            routes=routes,
+            keys=store.keys,
+            record=store.traces.append,
+            settings=Settings(),
+            mask=lambda text: mask_text(text, kinds),
+            identity=Identity("benchmark", "0" * 64),
+        )
+        config = uvicorn.Config(
+            gateway,
+            host="127.0.0.1",
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+        )
+        settle()
+        uvicorn.Server(config).run()
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Measured:
+    """What one gateway showed: CPU by mode, added latency, memory."""
+
+    cpu: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    latency: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    memory: float = 0.0
+
+
+def measure(peer: Peer, direct: Peer, tool: Path, runs: int, seconds: float, folder: Path) -> Measured:
+    found = Measured()
+    for mode in (ONE_SHOT, BURST, PACED):
+        found.cpu[mode.name] = cpu_per_thousand(tool, peer, mode, runs, seconds, folder)
+        print(f"{peer.name}, {mode.name}: {[round(value, 1) for value in found.cpu[mode.name]]} us", file=sys.stderr)
+    found.latency = added_latency(tool, peer, direct, runs, folder)
+    found.memory = memory_mib(peer.pid)
+    return found
+
+
+def add_spread(report: Report, figure: str, values: list[float], unit: str, **extra: Any) -> None:
+    report.add(figure, statistics.median(values), unit, n=len(values), low=min(values), high=max(values), **extra)
+
+
+def write(report: Report, found: dict[str, Measured]) -> int:
+    """Fairlead's figures with their targets first, then every peer's own."""
+    targets = {ONE_SHOT.name: "<= 300", PACED.name: "<= 2000"}
+    ours = found["Fairlead"]
+    for mode in (ONE_SHOT, BURST, PACED):
+        for peer in [name for name in found if name != "Fairlead"] or [""]:
+            compared: dict[str, Any] = {}
+            if peer:
+                compared = {"peer": peer, "peer_value": statistics.median(found[peer].cpu[mode.name])}
+            target = targets.get(mode.name, "")
+            add_spread(report, f"Fairlead: CPU, {mode.name}", ours.cpu[mode.name], "us", target=target, **compared)
+    for name, measured in found.items():
+        if name != "Fairlead":
+            for mode in (ONE_SHOT, BURST, PACED):
+                add_spread(report, f"{name}: CPU, {mode.name}", measured.cpu[mode.name], "us")
+    for name, measured in found.items():
+        rate = 20 if name == "LiteLLM" else 100
+        for place, quantile in enumerate(("p50", "p99")):
+            values = [pair[place] for pair in measured.latency]
+            target = {"p50": "<= 1", "p99": "<= 2"}[quantile] if name == "Fairlead" else ""
+            add_spread(report, f"{name}: latency added at {rate}/s, {quantile}", values, "ms", target=target)
+        report.add(f"{name}: memory after the load", measured.memory, "MiB")
+    return report.finish()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
+    parser.add_argument("--only", default="", help="comma-separated gateways: fairlead,nginx,litellm")
+    parser.add_argument(
+        "--litellm-python",
+        default=os.environ.get("FAIRLEAD_BENCH_LITELLM", ""),
+        help="Python of a virtual environment with litellm[proxy]",
+    )
+    parser.add_argument("--serve", nargs=3, metavar=("PORT", "UPSTREAM", "DATA"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(int(given.serve[0]), int(given.serve[1]), Path(given.serve[2]))
+        return 0
+    wanted = set(filter(None, given.only.split(","))) or {"fairlead", "nginx", "litellm"}
+    missing = []
+    found: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        server, tool = build(folder)
+        upstream = free_port()
+        direct = Peer("direct", upstream, stack.enter_context(running([str(server), str(upstream)], folder / "up.out")))
+        await_answer(upstream, (), folder / "up.out")
+        if "fairlead" in wanted:
+            with fairlead(upstream, folder) as peer:
+                found["Fairlead"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
+        if "nginx" in wanted:
+            if shutil.which("nginx"):
+                with nginx(upstream, folder) as peer:
+                    found["nginx"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
+            else:
+                missing.append("nginx (apt install nginx-light)")
+        if "litellm" in wanted:
+            if given.litellm_python and Path(given.litellm_python).with_name("litellm").exists():
+                with litellm(upstream, folder, given.litellm_python) as peer:
+                    found["LiteLLM"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
+            else:
+                missing.append("LiteLLM (a venv with litellm[proxy], named by --litellm-python)")
+    note = (
+        "CPU of the gateway's process tree per request, median of the runs with min and max. Fairlead: keys, checks, "
+        "masking and recording on; limits, budgets and caches do not exist yet. nginx passes bytes through and checks "
+        "nothing. LiteLLM: one worker, master key, no database, nothing recorded."
+    )
+    if missing:
+        note += " Not measured here: " + "; ".join(missing) + "."
+    if "Fairlead" not in found:
+        print(json.dumps({name: dataclasses.asdict(measured) for name, measured in found.items()}, indent=1))
+        return 0
+    return write(Report("gateway", note=note), found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
