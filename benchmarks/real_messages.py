@@ -1,7 +1,7 @@
 """Real customer messages through `fairlead ask --file`: none may fail.
 
 Draws from the public sets Bitext (shop support) and Banking77 under FAIRLEAD_DATA, with a fixed seed. Banking messages
-are foreign to a shop: for them the right behaviour is mostly "I don't know". The messages themselves stay out of results.
+are foreign to a shop: for them the right behaviour is mostly "I don't know". The messages stay out of the results.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def main() -> int:
             with source.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([["message"], *([text] for text in messages)])
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "fairlead", "ask", "--file", str(source), "--output", str(answers)]
             run = subprocess.run(
-                [sys.executable, "-m", "fairlead", "ask", "--file", str(source), "--output", str(answers), "--data-dir", folder],
-                cwd=SHOP, capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                [*command, "--data-dir", folder], cwd=SHOP, capture_output=True, text=True, check=False
+            )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
         errors = sum("error" in row for row in rows) + (len(messages) - len(rows)) + (run.returncode not in (0, 1))

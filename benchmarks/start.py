@@ -66,7 +66,17 @@ def start(target: Path, *, model: bool) -> tuple[float, float, float]:
     """Seconds to the first 200, CPU seconds of the server until then, and its resident MB (without the engine)."""
     shutil.rmtree(target / ".fairlead", ignore_errors=True)
     port = free_port()
-    command = [sys.executable, "-m", "fairlead", "serve", "--port", str(port), "--no-require-key", "--project", str(target)]
+    command = [
+        sys.executable,
+        "-m",
+        "fairlead",
+        "serve",
+        "--port",
+        str(port),
+        "--no-require-key",
+        "--project",
+        str(target),
+    ]
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -128,7 +138,9 @@ def main() -> int:
                     high=max(values), target=bound, peer=peer, peer_value=peer_value,
                 )  # fmt: skip
     size, packages = installed_megabytes()
-    report.add(f"default install, {packages} packages", size, "MB", target="<= 450", peer="LiteLLM proxy", peer_value=720)
+    report.add(
+        f"default install, {packages} packages", size, "MB", target="<= 450", peer="LiteLLM proxy", peer_value=720
+    )
     return report.finish()
 
 

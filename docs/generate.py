@@ -48,7 +48,11 @@ def _help(*words: str) -> str:
         "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb",
     }  # fmt: skip
     shown = subprocess.run(
-        [sys.executable, "-m", "fairlead", *words, "--help"], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-m", "fairlead", *words, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
     ).stdout
     title = " ".join(["fairlead", *words])
     body = "\n".join(line.rstrip() for line in shown.strip().splitlines())
@@ -68,7 +72,10 @@ def transcript() -> str:
 
 def figures() -> str:
     """The figures that have a target, of every committed result, with what a peer reaches and whether they hold."""
-    lines = ["| benchmark | figure | value | range | n | peer | target | holds |", "|---|---|---:|---|---:|---|---|---|"]
+    lines = [
+        "| benchmark | figure | value | range | n | peer | target | holds |",
+        "|---|---|---:|---|---:|---|---|---|",
+    ]
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         for row in json.loads(path.read_text(encoding="utf-8"))["figures"]:
             if not row["target"]:
@@ -92,7 +99,7 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
 
 
 def behind(*, write: bool) -> list[str]:
-    """Names of generated parts that differ from what stands in the files; with ``write`` they are brought up to date."""
+    """Generated parts that differ from what stands in the files; with ``write`` they are brought up to date."""
     late = []
     for name, (path, make) in PARTS.items():
         text = path.read_text(encoding="utf-8")

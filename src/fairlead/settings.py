@@ -44,11 +44,15 @@ class Settings:
     request_timeout_s: float = _setting(120.0, "Deadline of one request, in seconds.", low=0.1)
     connect_timeout_s: float = _setting(5.0, "Deadline for reaching an upstream, in seconds.", low=0.1)
     shutdown_grace_s: float = _setting(10.0, "How long open requests may finish at shutdown, in seconds.", low=0)
-    record_queue: int = _setting(10_000, "Records waiting to be written; beyond it they are counted and dropped.", low=1)
+    record_queue: int = _setting(
+        10_000, "Records waiting to be written; beyond it they are counted and dropped.", low=1
+    )
     store_content: bool = _setting(True, "Store (masked) message texts in traces, not only their figures.")
     journal_flush_ms: int = _setting(200, "Longest time a record waits before it is on disk, in milliseconds.", low=1)
     segment_rows: int = _setting(100_000, "Rows in the journal before it is rolled to a Parquet segment.", low=1)
-    segment_s: float = _setting(600.0, "Age of the journal before it is rolled to a Parquet segment, in seconds.", low=1)
+    segment_s: float = _setting(
+        600.0, "Age of the journal before it is rolled to a Parquet segment, in seconds.", low=1
+    )
     widget_origins: str = _setting("*", "Sites that may embed the chat: * or https://shop.example.")
     chat_message_chars: int = _setting(4_000, "Longest chat message, in characters.", low=1, high=20_000)
     chat_per_minute: int = _setting(30, "Chat messages one client address may send per minute.", low=1)
@@ -126,7 +130,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
     low, high = fields[name].metadata["low"], fields[name].metadata["high"]
     if (low is not None and result < low) or (high is not None and result > high):
         limits = " and ".join(
-            part for part in (f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else "")
+            part
+            for part in (f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else "")
             if part
         )
         raise SettingInvalid(name=name, found=value, source=source, expected=f"{_expected(kind)}, {limits}")
@@ -137,9 +142,16 @@ def _parse(kind: type, value: Any) -> Any:
     if kind is bool:
         if isinstance(value, bool):
             return value
-        return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[
-            str(value).strip().lower()
-        ]
+        return {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+        }[str(value).strip().lower()]
     if isinstance(value, bool):
         raise TypeError
     if kind is int and isinstance(value, float):

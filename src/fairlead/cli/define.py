@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from fairlead import spec
-from fairlead.cli.output import JsonFlag, out, print_json, print_table
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
+from fairlead.spec import CheckReport
+from fairlead.spec.plan import CostPlan, Measure, ObjectivePlan, Sight
 
 
 def register(app: typer.Typer) -> None:
@@ -19,12 +22,123 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    template: Annotated[str, typer.Argument(help="What to start from; `fairlead init --list` shows all.")] = "shop-support",
+    template: Annotated[
+        str | None, typer.Argument(help="What to start from; without it the templates are listed.")
+    ] = None,
     folder: Annotated[Path, typer.Argument(help="Where to put it; made if it does not exist.")] = Path(),
     *,
-    list_templates: Annotated[bool, typer.Option("--list", help="List the templates and stop.")] = False,
-    force: Annotated[bool, typer.Option(help="Overwrite files that exist.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say which files would be written.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which files would be written.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a working project: fairlead.yaml with objectives, knowledge, questions to measure with."""
+    """Write a working project: fairlead.yaml, knowledge, questions to measure with."""
+    if template is None:
+        templates = spec.templates()
+        if as_json:
+            print_json(templates)
+            return
+        print_table(["template", "what it is"], list(templates.items()))
+        out.print("\nFor example: fairlead init shop-support my-shop", markup=False)
+        return
+    files = [str(path) for path in spec.init(template, folder, force=force, dry_run=dry_run)]
+    if as_json:
+        print_json({"written": not dry_run, "files": files})
+        return
+    for file in files:
+        out.print(f"{'would write' if dry_run else 'wrote'} {file}", markup=False)
+    if not dry_run:
+        enter = "" if folder == Path() else f"cd {folder} && "
+        out.print(f'\nNext: {enter}fairlead check && fairlead ask "How long does delivery take?"', markup=False)
+
+
+def check(
+    project: Annotated[Path, typer.Argument(help="The project's folder, or its fairlead.yaml.")] = Path(),
+    *,
+    as_json: JsonFlag = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False,
+) -> None:
+    """Check the definition, and say what the data can show and what the traffic will cost before money is spent."""
+    report = spec.check(project)
+    if as_json:
+        print_json(report)
+    else:
+        describe(report)
+    if not report.ok:
+        raise typer.Exit(2)
+    if strict and report.warnings:
+        raise typer.Exit(1)
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option(help="Write it to this file instead of standard output.")] = None,
+) -> None:
+    """Print the JSON Schema of fairlead.yaml, which gives editors completion and checks."""
+    if output is None:
+        print_json(spec.json_schema())
+        return
+    output.write_bytes(msgspec.json.format(msgspec.json.encode(spec.json_schema()), indent=2) + b"\n")
+    err.print(f"Wrote {output}. First line for fairlead.yaml: # yaml-language-server: $schema={output}", markup=False)
+
+
+def describe(report: CheckReport, *, brief: bool = False) -> None:
+    """Print a check report for people: problems to standard error, else what was found."""
+    if report.problems:
+        things = "1 thing" if len(report.problems) == 1 else f"{len(report.problems)} things"
+        err.print(f"{report.file}: {things} to mend", style="red", markup=False)
+        for problem in report.problems:
+            err.print(f"  {problem}", markup=False)
+        return
+    data = ", ".join(f"{each.id} ({each.rows} rows, {each.purpose})" for each in report.datasets) or "none"
+    out.print(
+        f"{report.name}: sound. Spec {report.spec_hash[:16]}, live variant {report.live}, data: {data}", markup=False
+    )
+    out.print(
+        f"\nWhat can be shown, at {report.confidence:.0%} confidence (± is half the interval at the bound):",
+        markup=False,
+    )
+    print_table(
+        ["objective", "must hold", "kind", "data at hand", "a week of traffic", "samples to confirm"],
+        [_objective(plan) for plan in report.objectives],
+        right=["samples to confirm"],
+    )
+    out.print("\nWhat the declared traffic costs in model fees:", markup=False)
+    print_table(
+        ["variant", "model", "a day", "a month", "an evaluation", "budget"],
+        [_cost(cost) for cost in report.costs],
+        right=["a day", "a month", "an evaluation"],
+    )
+    for warning in () if brief else report.warnings:
+        out.print("[yellow]◌[/yellow] ", end="")
+        out.print(warning, markup=False)
+
+
+def _objective(plan: ObjectivePlan) -> list[str]:
+    needed = "unknown" if plan.needed is None else f"{plan.needed:,}"
+    if plan.assumed is not None and plan.needed is not None:
+        needed += f" (if {_amount(plan.assumed, plan.measure)} better)"
+    return [
+        plan.objective, f"{plan.aggregation} {plan.metric} {plan.bound}", plan.kind,
+        _sight(plan.evaluation, plan.measure), _sight(plan.week, plan.measure), needed,
+    ]  # fmt: skip
+
+
+def _sight(sight: Sight | None, measure: Measure) -> str:
+    if sight is None:
+        return "nothing"
+    width = "" if sight.half_width is None else f"± {_amount(sight.half_width, measure)}"
+    compare = "" if sight.comparison is None else f", tells variants {_amount(sight.comparison, measure)} apart"
+    return f"{width or 'too little'}{compare} (n = {sight.n:,})"
+
+
+def _amount(value: float, measure: Measure) -> str:
+    if measure == "share":
+        return f"{value * 100:.2g} points"
+    return f"{value:.3g} sd" if measure == "standard deviations" else f"{value:.3g}"
+
+
+def _cost(cost: CostPlan) -> list[str]:
+    def usd(value: float | None) -> str:
+        return "unknown" if value is None else f"${value:,.2f}"
+
+    broken = f"breaks {', '.join(cost.breaks)}" if cost.breaks else "unknown" if cost.per_day_usd is None else "holds"
+    return [cost.variant, cost.model, usd(cost.per_day_usd), usd(cost.per_month_usd), usd(cost.evaluation_usd), broken]

@@ -18,7 +18,7 @@ from fairlead.app import Fairlead
 from fairlead.cli.define import describe
 from fairlead.cli.output import err, out, with_settings
 from fairlead.cli.serve import running, until_stopped
-from fairlead.cli.times import money, moment, span
+from fairlead.cli.times import money, span
 from fairlead.errors import FairleadError, PortTaken, UsageError
 from fairlead.records import now_us
 from fairlead.settings import Settings
@@ -38,7 +38,8 @@ def demo(
     settings: Settings,
     questions: Annotated[int, typer.Option(min=1, help="How many customer messages to answer.")] = 8,
     keep: Annotated[
-        bool | None, typer.Option("--keep/--exit", help="Keep serving afterwards, or leave. [default: keep in a terminal]")
+        bool | None,
+        typer.Option("--keep/--exit", help="Keep serving afterwards, or leave. [default: keep in a terminal]"),
     ] = None,
 ) -> None:
     """Take the reference shop from its definition to answers you can look at. No key, no network, no GPU."""
@@ -51,7 +52,8 @@ def prepare(settings: Settings) -> Settings:
     if settings.spec_path.exists():
         return settings
     if settings.project != Path():
-        raise UsageError(detail=f"There is no {settings.spec_path}. Make a project there with: fairlead init shop-support {settings.project}")
+        make = f"fairlead init shop-support {settings.project}"
+        raise UsageError(detail=f"There is no {settings.spec_path}. Make a project there with: {make}")
     checkout = Path(package.__file__).parents[2] / "examples" / "shop"
     if (checkout / "fairlead.yaml").exists():
         return _at(settings, checkout)
@@ -83,7 +85,10 @@ async def _demo(settings: Settings, questions: int, *, stay: bool) -> None:
 async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool) -> None:
     started = now_us()
     async with running(settings) as (fairlead, url):
-        out.print(f"listening on {url} after {time.monotonic() - begun:.1f} s, live variant {fairlead.usecase.live.id}", markup=False)
+        out.print(
+            f"listening on {url} after {time.monotonic() - begun:.1f} s, live variant {fairlead.usecase.live.id}",
+            markup=False,
+        )
         secret = _fresh_key(fairlead)
         messages = _messages(settings, questions)
         await _converse(fairlead.usecase.name, url, secret, messages)
@@ -96,7 +101,9 @@ async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool
             await until_stopped()
         else:
             fairlead.store.keys.revoke(secret[:12])
-            out.print("\nNo terminal, so this run ends here and its key is revoked. `fairlead demo --keep` keeps serving.")
+            out.print(
+                "\nNo terminal, so this run ends here and its key is revoked. `fairlead demo --keep` keeps serving."
+            )
 
 
 def _fresh_key(fairlead: Fairlead) -> str:
@@ -119,7 +126,7 @@ async def _converse(model: str, url: str, secret: str, messages: list[str]) -> N
     headers = {"authorization": f"Bearer {secret}"}
     async with aiohttp.ClientSession(headers=headers) as client:
         for text in messages:
-            out.print(f"\n[bold]customer[/bold]  ", end="")
+            out.print("\n[bold]customer[/bold]  ", end="")
             out.print(text, markup=False)
             out.print("[bold]shop[/bold]      ", end="")
             body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
@@ -157,9 +164,9 @@ def _show_records(fairlead: Fairlead, since: int) -> None:
     if not times:
         return
     errors = sum(1 for row in rows if row.error)
-    out.print(
-        f"{len(rows)} answers recorded since {moment(since)} UTC, {errors} errors, median {span(times[len(times) // 2])}, "
-        f"slowest {span(times[-1])}, cost {money(sum(row.cost or 0 for row in rows) if all(r.cost is not None for r in rows) else None)}",
-        markup=False,
-    )
-    out.print(f"spec {rows[0].spec_hash[:16]}, release {rows[0].release[:16]}. More: fairlead traces list --project {fairlead.settings.project}", markup=False)
+    costs = [row.cost for row in rows]
+    total = None if None in costs else sum(cost or 0 for cost in costs)
+    latency = f"median {span(times[len(times) // 2])}, slowest {span(times[-1])}"
+    out.print(f"{len(rows)} answers recorded, {errors} errors, {latency}, cost {money(total)}", markup=False)
+    out.print(f"spec {rows[0].spec_hash[:16]}, release {rows[0].release[:16]}", markup=False)
+    out.print(f"More: fairlead traces list --project {fairlead.settings.project}", markup=False)

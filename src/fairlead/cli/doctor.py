@@ -45,7 +45,9 @@ def register(app: typer.Typer) -> None:
 def doctor(
     *,
     settings: Settings,
-    show_settings: Annotated[bool, typer.Option("--settings", help="List every setting, its value and default.")] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="List every setting, its value and default.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Look at the machine, the project, the store and the models; exit 1 if something needed is missing."""
@@ -79,7 +81,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _python(_: Settings) -> Iterator[Finding]:
-    found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    found = (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     good = sys.version_info >= (3, 11)
     yield Finding("Python", "ok" if good else "missing", found, "" if good else "install Python 3.11 or newer")
 
@@ -160,7 +164,9 @@ def _port(settings: Settings) -> Iterator[Finding]:
 def _browser(_: Settings) -> Iterator[Finding]:
     if not _installed("playwright"):
         return
-    path = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    path = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
     mend = "" if path else "apt-get install chromium  (only for the browser tests)"
     yield Finding("browser", "ok" if path else "warning", path or "no Chromium", mend)
 
@@ -173,4 +179,7 @@ def _show_settings(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(["setting", "value", "default", "what it is"], [[r["name"], r["value"], r["default"], r["help"]] for r in rows])
+        print_table(
+            ["setting", "value", "default", "what it is"],
+            [[r["name"], r["value"], r["default"], r["help"]] for r in rows],
+        )

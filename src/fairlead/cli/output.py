@@ -66,7 +66,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right:
 
 
 def with_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command one flag for each named setting; it receives them, merged with environment and file, as ``settings``.
+    """Give a command one flag for each named setting; it receives ``settings``, merged with environment and file.
 
     With no names, every setting becomes a flag.
     """

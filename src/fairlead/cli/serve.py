@@ -72,7 +72,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
     except BaseException:
         sock.close()
         raise
-    fairlead.gateway.fallback = create_app(fairlead)
+    fairlead.pages = create_app(fairlead)
     await fairlead.start()
     config = uvicorn.Config(
         fairlead.gateway,
@@ -89,8 +89,8 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # uvicorn says so by a flag only
         host, port = sock.getsockname()[:2]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
         yield fairlead, f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
@@ -116,5 +116,5 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host=host, port=port) from error
         raise UsageError(detail=f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
-    sock.setblocking(False)  # noqa: FBT003
+    sock.setblocking(False)
     return sock

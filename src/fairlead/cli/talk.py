@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import functools
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import msgspec
 import typer
@@ -41,20 +42,31 @@ def ask(
     ] = None,
     column: Annotated[str | None, typer.Option(help="The column or key of --file that holds the message.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of --file.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Append answers to this JSONL file; a rerun goes on after it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Append answers to this JSONL file; a rerun goes on after it.")
+    ] = None,
     variant: Annotated[str | None, typer.Option(help="Ask this variant instead of the live one.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Ask the assistant one question, or a file of them, without a server."""
     if (question is None) == (file is None):
-        raise UsageError(detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"')
+        raise UsageError(
+            detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"'
+        )
     if file is None:
         text = sys.stdin.read() if question == "-" else str(question)
         answer = asyncio.run(_ask_one(settings, text, variant))
         print_json(_plain(text, answer)) if as_json else _show(answer)
         return
     messages = list(read_messages(file, column))[: limit or None]
-    failures = asyncio.run(_ask_all(settings, messages, variant, output, as_json=as_json))
+    if output is None:
+        tell = _tell_json if as_json else _tell_text
+        failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell))
+    else:
+        done = len(output.read_text(encoding="utf-8").splitlines()) if output.exists() else 0
+        with output.open("a", encoding="utf-8") as sink:
+            tell = functools.partial(_tell_json, sink=sink)
+            failures = asyncio.run(_ask_all(settings, messages, variant, done=done, tell=tell))
     err.print(f"{len(messages)} asked, {failures} failed." + (f" Answers: {output}" if output else ""), markup=False)
     if failures:
         raise typer.Exit(1)
@@ -86,43 +98,41 @@ async def _ask_one(settings: Settings, text: str, variant: str | None) -> Answer
 
 
 async def _ask_all(
-    settings: Settings, messages: list[str], variant: str | None, output: Path | None, *, as_json: bool
+    settings: Settings, messages: list[str], variant: str | None, *, done: int, tell: Callable[[dict[str, Any]], None]
 ) -> int:
-    done = sum(1 for _ in output.open(encoding="utf-8")) if output and output.exists() else 0
+    """Ask each of ``messages`` after the first ``done`` and tell each answer; returns how many failed."""
     failures = 0
     progress = Progress(
         TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
     )
     async with _started(settings, variant) as fairlead:
-        sink = output.open("a", encoding="utf-8") if output else None
-        try:
-            with progress:
-                task = progress.add_task("asking", total=len(messages), completed=done)
-                for text in messages[done:]:
-                    try:
-                        row = _plain(text, await fairlead.assistant.ask(text, variant=variant, channel="cli"))
-                    except FairleadError as error:
-                        failures += 1
-                        row = {"question": text, "error": str(error)}
-                    line = json.dumps(row, ensure_ascii=False)
-                    if sink:
-                        sink.write(line + "\n")
-                        sink.flush()
-                    elif as_json:
-                        sys.stdout.write(line + "\n")
-                    else:
-                        out.print(f"> {text}\n{row.get('text') or row.get('error')}\n", markup=False)
-                    progress.advance(task)
-        finally:
-            if sink:
-                sink.close()
+        with progress:
+            task = progress.add_task("asking", total=len(messages), completed=done)
+            for text in messages[done:]:
+                try:
+                    row = _plain(text, await fairlead.assistant.ask(text, variant=variant, channel="cli"))
+                except FairleadError as error:
+                    failures += 1
+                    row = {"question": text, "error": str(error)}
+                tell(row)
+                progress.advance(task)
     return failures
+
+
+def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
+    sink = sink or sys.stdout
+    sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+    sink.flush()
+
+
+def _tell_text(row: dict[str, Any]) -> None:
+    out.print(f"> {row['question']}\n{row.get('text') or row.get('error')}\n", markup=False)
 
 
 async def _chat(settings: Settings, variant: str | None) -> None:
     async with _started(settings, variant) as fairlead:
         assistant = fairlead.assistant
-        conversation, _ = await assistant.open_conversation("cli")
+        conversation, _ = await asyncio.to_thread(assistant.open_conversation, "cli")
         out.print(assistant.greeting, style="dim", markup=False)
         while True:
             try:
@@ -207,4 +217,6 @@ def _show(answer: Answer) -> None:
     out.print(answer.text, markup=False)
     for number, source in enumerate(answer.sources, 1):
         out.print(f"  [{number}] {source.title} ({source.location})", style="dim", markup=False)
-    err.print(f"{answer.variant}, {answer.act}, {span(answer.total_us)}; trace {answer.inference}", style="dim", markup=False)
+    err.print(
+        f"{answer.variant}, {answer.act}, {span(answer.total_us)}; trace {answer.inference}", style="dim", markup=False
+    )

@@ -15,7 +15,9 @@ def parse_duration(text: str) -> int:
     """Microseconds in a duration such as ``90s``, ``15m``, ``24h``, ``30d``. Raises UsageError."""
     match = re.fullmatch(r"(\d{1,9})\s*([smhdw])", text.strip())
     if not match:
-        raise UsageError(detail=f"{text!r} is not a duration. Expected a number and s, m, h, d or w, such as 24h or 30d.")
+        raise UsageError(
+            detail=f"{text!r} is not a duration. Expected a number and s, m, h, d or w, such as 24h or 30d."
+        )
     return int(match[1]) * _UNITS[match[2]] * 1_000_000
 
 

@@ -52,7 +52,7 @@ def list_traces(
         print_json([_plain(row) for row in rows])
         return
     if not rows:
-        out.print(f"Nothing recorded since {since}. Ask something: fairlead ask \"How long does delivery take?\"")
+        out.print(f'Nothing recorded since {since}. Ask something: fairlead ask "How long does delivery take?"')
         return
     print_table(
         ["time (UTC)", "id", "operation", "variant", "status", "tokens in", "out", "first", "total", "cost"],
@@ -85,7 +85,7 @@ def show(
     skip = {"steps", "input", "output", "tags"}
     for name in row.__struct_fields__:
         value = getattr(row, name)
-        if name in skip or value in ("", None) and name != "cost":
+        if name in skip or (value in ("", None) and name != "cost"):
             continue
         shown = {"time": moment, "cost": money, "total_us": span, "first_token_us": span}.get(name, str)(value)
         out.print(f"{name.removesuffix('_us'):>14}  {shown}", markup=False)

@@ -17,7 +17,7 @@ registry: Registry[Engine] = Registry(
     {
         "extractive": "fairlead.engines.extractive:Extractive",
         "llamacpp": "fairlead.engines.llamacpp:LlamaCpp",
-        "embed": "fairlead.engines.embed:Embedder",
+        "embed": "fairlead.engines.embed:Embed",
     },
     group="fairlead.engines",
 )

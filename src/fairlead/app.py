@@ -1,0 +1,256 @@
+"""The composition root: builds everything from the settings and fairlead.yaml. The only place that wires rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import logging
+import os
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from fairlead import __version__, engines
+from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
+from fairlead.engines.base import Engine
+from fairlead.errors import CredentialMissing, FairleadError
+from fairlead.gateway import Gateway, Identity, Route
+from fairlead.gateway.http import ASGIApp, Receive, Scope, Send
+from fairlead.guard import Masker
+from fairlead.providers.base import Upstream
+from fairlead.providers.openai_compatible import OpenAICompatible
+from fairlead.records import Release, now_us
+from fairlead.settings import Settings
+from fairlead.spec import UseCase, Variant, load, release_hash
+from fairlead.store import Store
+
+log = logging.getLogger(__name__)
+
+EMBED: Final = "embed"
+"""Name of the route behind /v1/embeddings, always there."""
+
+
+class Fairlead:
+    """One use case, wired: what the commands and the console work with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started_at = now_us()
+        self.pages: ASGIApp | None = None
+        self.usecase: UseCase = load(settings.spec_path)
+        self.store = Store.open(
+            settings.data_path,
+            flush_ms=settings.journal_flush_ms,
+            segment_rows=settings.segment_rows,
+            segment_s=settings.segment_s,
+        )
+        try:
+            self._wire()
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _wire(self) -> None:
+        usecase, settings = self.usecase, self.settings
+        self.mask = Masker(frozenset(usecase.policy.privacy.mask))
+        self.knowledge = Knowledge.load([usecase.path(part.path) for part in usecase.knowledge])
+        self.tools = Tools.load([usecase.path(part.path) for part in usecase.tools])
+        self.engines: dict[str, Engine] = {}
+        self.failures: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+        upstreams = {variant.id: self._upstream(variant) for variant in usecase.variants}
+        releases = self._freeze(usecase.variants)
+        routes = {
+            variant.id: Route(
+                name=variant.id,
+                upstream=upstreams[variant.id],
+                model=variant.target.name,
+                variant=variant.id,
+                release=releases[variant.id],
+                operations=frozenset({"embedding"} if variant.target.kind == EMBED else {"chat", "completion"}),
+                price=price_of(variant),
+                defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+            )
+            for variant in usecase.variants
+        }
+        if EMBED not in routes:
+            embedder = self._engine(EMBED, EMBED).upstream()
+            routes[EMBED] = Route(
+                name=EMBED, upstream=embedder, model=EMBED, variant=EMBED, release=releases[usecase.live.id],
+                operations=frozenset({"embedding"}), price=(0.0, 0.0), defaults={},
+            )  # fmt: skip
+        stores = settings.store_content and usecase.policy.privacy.store_content
+        self.gateway = Gateway(
+            routes=routes,
+            keys=self.store.keys,
+            record=self.store.traces.append,
+            settings=dataclasses.replace(settings, store_content=stores),
+            mask=self.mask,
+            identity=Identity(usecase=usecase.name, spec_hash=usecase.spec_hash),
+            fallback=self._page,
+            ready=self.ready,
+            pseudonym_secret=self.store.secret("pseudonyms"),
+        )
+        self.assistant = Assistant(
+            gateway=self.gateway,
+            usecase=usecase,
+            store=self.store,
+            knowledge=self.knowledge,
+            tools=self.tools,
+            mask=self.mask,
+            releases=releases,
+        )
+        routes[usecase.name] = Route(
+            name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
+            release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), defaults={},
+        )  # fmt: skip
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything that is not the API's goes to the pages, which are built on top of this."""
+        if self.pages is None:
+            raise RuntimeError("no pages were set before serving")
+        await self.pages(scope, receive, send)
+
+    def _freeze(self, variants: Iterable[Variant]) -> dict[str, str]:
+        """Store the use case and one release per variant; returns variant id to release hash."""
+        usecase = self.usecase
+        self.store.usecases.put(usecase.name, usecase.spec_hash, json.dumps(usecase.content(), sort_keys=True))
+        tools = hashlib.sha256(b"".join(usecase.path(part.path).read_bytes() for part in usecase.tools)).hexdigest()
+        hashes = {}
+        for variant in variants:
+            content = variant.release_content(
+                knowledge=self.knowledge.snapshot, tools=tools, engine=_engine_identity(variant)
+            )
+            hashes[variant.id] = release_hash(content)
+            self.store.releases.put(
+                Release(
+                    id=hashes[variant.id], time=now_us(), tenant="default", subject="", usecase=usecase.name,
+                    spec_hash=usecase.spec_hash, release=hashes[variant.id], variant=variant.id,
+                    content=json.dumps(content, sort_keys=True), state="proposed",
+                )
+            )  # fmt: skip
+        live = hashes[usecase.live.id]
+        current = self.store.releases.live(usecase.name)
+        if current is None or current.id != live:
+            self.store.releases.set_live(usecase.name, live)
+        return hashes
+
+    def _upstream(self, variant: Variant) -> Upstream:
+        target = variant.target
+        if target.kind in ("openai", "http"):
+            return OpenAICompatible(
+                variant.id, target.base_url, target.name, credential(variant, self.usecase),
+                connect_timeout_s=self.settings.connect_timeout_s,
+            )  # fmt: skip
+        weights = str(variant.weights_path()) if target.kind == "gguf" else target.kind
+        return self._engine(variant.id, weights).upstream()
+
+    def _engine(self, name: str, weights: str) -> Engine:
+        """The engine for ``weights`` (extractive, embed, mini or a GGUF path), made once and shared by its variants."""
+        if weights in self.engines:
+            return self.engines[weights]
+        if weights in ("extractive", EMBED):
+            engine = engines.registry.build(weights)
+        else:
+            engine = engines.registry.build(
+                "llamacpp",
+                name,
+                packaged_weights(weights) if weights == "mini" else Path(weights),
+                log_dir=self.settings.data_path / "logs",
+                threads=self.settings.engine_threads,
+                context=self.settings.engine_context,
+                slots=self.settings.engine_slots,
+                drain_s=self.settings.shutdown_grace_s,
+            )
+        self.engines[weights] = engine
+        return engine
+
+    def ready(self) -> list[str]:
+        """Engines that are not ready, with the reason; empty when everything can answer."""
+        waiting = []
+        for engine in self.engines.values():
+            health = engine.health()
+            if health.state != "ready":
+                waiting.append(f"{engine.name}: {self.failures.get(engine.name) or health.detail or health.state}")
+        return waiting
+
+    async def start(self) -> None:
+        """Start every engine. In-process ones answer when this returns, the others start in the background."""
+        for weights, engine in self.engines.items():
+            if weights in ("extractive", EMBED):
+                await engine.start()
+            else:
+                self._spawn(self._start_engine(engine))
+
+    async def start_variant(self, identifier: str) -> None:
+        """Start only what one variant needs, and wait for it. Raises what the engine raises."""
+        self.usecase.variant(identifier)
+        upstream = self.gateway.routes[identifier].upstream
+        for weights, engine in self.engines.items():
+            if weights in ("extractive", EMBED) or engine.upstream() is upstream:
+                await engine.start()
+
+    async def _start_engine(self, engine: Engine) -> None:
+        try:
+            await engine.start()
+        except FairleadError as error:
+            # The other variants go on answering; /readyz, the console and `doctor` show this one.
+            self.failures[engine.name] = str(error)
+            log.error("engine %s: %s", engine.name, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Stop engines, write what waits, close the store. Idempotent."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.gateway.aclose()
+        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
+        await asyncio.to_thread(self.store.close)
+
+
+def build(settings: Settings) -> Fairlead:
+    """Everything, wired and not yet started. Raises SpecErrors, StoreError or what a file at fault raises."""
+    return Fairlead(settings)
+
+
+def packaged_weights(name: str) -> Path:
+    """The GGUF file that comes with Fairlead."""
+    return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
+
+
+def price_of(variant: Variant) -> tuple[float, float] | None:
+    """(input, output) in nano-dollars a token: 0 for models on this machine, None (unknown) where none is declared."""
+    if variant.price is not None:
+        return variant.price.nanos_per_token
+    return (0.0, 0.0) if variant.target.kind in ("extractive", "mini", "embed", "gguf") else None
+
+
+def credential(variant: Variant, usecase: UseCase) -> str | None:
+    """The provider's key behind ``api_key``, None when none is declared or it is not there yet."""
+    if variant.api_key is None:
+        return None
+    kind, _, where = variant.api_key.partition(":")
+    try:
+        secret = os.environ.get(where, "") if kind == "env" else usecase.path(where).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialMissing(variant=variant.id, reference=variant.api_key, detail=str(error)) from error
+    if not secret.strip():
+        log.warning("variant %s has no key: %s is empty or not set", variant.id, variant.api_key)
+    return secret.strip() or None
+
+
+def _engine_identity(variant: Variant) -> str:
+    """What identifies built-in code or weights in a release: the hash of the weights, or Fairlead's version."""
+    if variant.target.kind == "mini":
+        path = packaged_weights("mini")
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+    return f"fairlead {__version__}" if variant.target.kind in ("extractive", "embed") else ""

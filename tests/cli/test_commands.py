@@ -1,0 +1,301 @@
+"""The commands as a person meets them: what they print, what they refuse, and how the refusal reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fairlead.cli import COMMANDS, main
+from fairlead.cli.talk import read_messages
+from fairlead.cli.times import parse_duration, parse_moment
+from fairlead.errors import UsageError
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(name="run")
+def run_fixture(capfd: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        shown = capfd.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture(name="shop")
+def shop_fixture(tmp_path: Path) -> Path:
+    """A copy of the reference shop, so that a test leaves nothing in the repository."""
+    target = tmp_path / "shop"
+    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
+    return target
+
+
+def test_help_lists_the_commands_in_the_order_one_uses_them(run: Run) -> None:
+    shown = run("--help")
+    assert shown.code == 0
+    lines = [line.split()[0] for line in shown.out.splitlines() if line.startswith("  ") and line.split()]
+    assert [word for word in lines if word in COMMANDS] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.code == 0
+    assert "Usage: fairlead" in shown.out
+
+
+def test_an_unknown_command_is_refused(run: Run) -> None:
+    shown = run("srve")
+    assert shown.code == 2
+    assert "srve" in shown.err
+
+
+def test_init_check_ask_make_a_working_project(run: Run, tmp_path: Path) -> None:
+    project = tmp_path / "mine"
+    planned = run("init", "shop-support", project, "--dry-run", "--json")
+    assert planned.code == 0
+    assert not project.exists()
+    assert run("init", "shop-support", project).code == 0
+    assert sorted(json.loads(planned.out)["files"]) == sorted(
+        str(path) for path in project.rglob("*") if path.is_file()
+    )
+    again = run("init", "shop-support", project)
+    assert again.code == 2
+    assert "--force" in again.err
+
+    checked = run("check", project, "--json")
+    assert checked.code == 0, checked.out
+    report = json.loads(checked.out)
+    assert len(report["spec_hash"]) == 64
+    assert report["objectives"]
+
+    asked = run("ask", "How long does delivery take?", "--project", project, "--json")
+    assert asked.code == 0, asked.err
+    answer = json.loads(asked.out)
+    assert answer["text"]
+    assert answer["sources"]
+
+
+def test_check_names_file_line_and_nearest_key(run: Run, shop: Path) -> None:
+    path = shop / "fairlead.yaml"
+    text = path.read_text(encoding="utf-8").replace("min_samples:", "min_sampels:")
+    path.write_text(text, encoding="utf-8")
+    line = next(number for number, row in enumerate(text.splitlines(), 1) if "min_sampels" in row)
+    shown = run("check", shop)
+    assert shown.code == 2
+    assert f"fairlead.yaml:{line}" in shown.err.replace("\n", "")
+    assert "min_samples" in shown.err
+
+
+def test_schema_is_a_json_schema(run: Run) -> None:
+    schema = json.loads(run("schema").out)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert {"objectives", "variants", "policy"} <= set(schema["properties"])
+
+
+def test_keys_are_shown_once_listed_and_revoked(run: Run, shop: Path) -> None:
+    where = ("--project", shop)
+    made = run("keys", "create", "app", *where, "--json")
+    secret = json.loads(made.out)["secret"]
+    listed = run("keys", "list", *where, "--json")
+    assert secret not in listed.out
+    assert [key["name"] for key in json.loads(listed.out)] == ["app"]
+    prefix = json.loads(listed.out)[0]["prefix"]
+    assert run("keys", "revoke", prefix, *where).code == 0
+    assert json.loads(run("keys", "list", *where, "--json").out)[0]["revoked"]
+    files = [file for file in (shop / ".fairlead").rglob("*") if file.is_file()]
+    assert files
+    assert not any(secret.encode() in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("keys", "create", "x", "--scope", "root"), "inference, admin"),
+        (("keys", "create", "x", "--expires", "soon"), "24h or 30d"),
+        (("keys", "revoke", "fl-nothing"), "fairlead keys list"),
+        (("traces", "show", "nonsense"), "fairlead traces list"),
+        (("traces", "list", "--since", "yesterday"), "24h or 30d"),
+        (("ask",), "fairlead ask"),
+        (("ask", "hi", "--variant", "nope"), "extractive"),
+        (("ask", "--file", "does-not-exist.txt"), "does-not-exist.txt"),
+        (("serve", "--port", "99999"), "at most 65535"),
+    ],
+)
+def test_bad_arguments_are_refused_with_what_would_be_right(
+    run: Run, shop: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    shown = run(*arguments, "--project", shop)
+    assert shown.code == 2
+    assert expected in " ".join(shown.err.split())
+    assert "Traceback" not in shown.err
+
+
+def test_without_a_project_the_mending_command_is_named(run: Run, tmp_path: Path) -> None:
+    shown = run("ask", "hello", "--project", tmp_path)
+    assert shown.code == 2
+    assert "fairlead init" in shown.err
+
+
+def test_traces_show_what_was_asked(run: Run, shop: Path) -> None:
+    run("ask", "How much is delivery? Write to jo@example.com", "--project", shop)
+    rows = json.loads(run("traces", "list", "--project", shop, "--json").out)
+    assert {row["operation"] for row in rows} == {"assistant", "chat"}
+    assert len({row["spec_hash"] for row in rows}) == 1
+    assert "jo@example.com" not in json.dumps(rows)
+    shown = run("traces", "show", rows[0]["id"], "--project", shop)
+    assert rows[0]["id"] in shown.out
+    assert json.loads(run("traces", "status", "--project", shop, "--json").out)["rows"] == len(rows)
+    assert run("traces", "summary", "--project", shop).code == 0
+
+
+def test_ask_file_takes_csv_and_goes_on_where_it_stopped(run: Run, shop: Path, tmp_path: Path) -> None:
+    source, answers = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    messages = ["How long does delivery take?", "Können Sie mir helfen? \x00 ", "?" * 500, "refund plz 😀"]
+    with source.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "message"], *([number, text] for number, text in enumerate(messages))])
+    first = run("ask", "--file", source, "--limit", "2", "--output", answers, "--project", shop)
+    assert first.code == 0, first.err
+    assert len(answers.read_text(encoding="utf-8").splitlines()) == 2
+    assert run("ask", "--file", source, "--output", answers, "--project", shop).code == 0
+    rows = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == len(messages)
+    assert all(row.get("text") for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.csv", "id,when\n1,2\n", "--column"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2"),
+        ("a.jsonl", "[1]\n", "line 1"),
+    ],
+)
+def test_a_file_that_cannot_be_read_names_the_line(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=expected):
+        list(read_messages(path, None))
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UsageError, match="UTF-8"):
+        list(read_messages(path, None))
+
+
+def test_durations_and_moments() -> None:
+    assert parse_duration("90s") == 90_000_000
+    assert parse_moment("2026-01-02T03:04:05") == 1_767_323_045_000_000
+    assert parse_moment("2026-01-02T04:04:05+01:00") == 1_767_323_045_000_000
+    with pytest.raises(UsageError):
+        parse_duration("-1h")
+
+
+def test_doctor_finds_what_is_missing(run: Run, tmp_path: Path, shop: Path) -> None:
+    broken = run("doctor", "--project", tmp_path, "--port", "0", "--json")
+    findings = {row["what"]: row for row in json.loads(broken.out)}
+    assert broken.code == 1
+    assert findings["use case"]["state"] == "missing"
+    assert findings["use case"]["mend"].startswith("fairlead init")
+    healthy = run("doctor", "--project", shop, "--port", "0", "--json")
+    assert healthy.code == 0, healthy.out
+
+
+def test_doctor_shows_the_settings_in_force(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("port = 1234\n")
+    rows = {row["name"]: row for row in json.loads(run("doctor", "--settings", "--project", tmp_path, "--json").out)}
+    assert rows["port"]["value"] == 1234
+
+
+class Server(NamedTuple):
+    process: subprocess.Popen[bytes]
+    port: int
+
+
+@pytest.fixture(name="server")
+def server_fixture(shop: Path) -> Iterator[Server]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [sys.executable, "-m", "fairlead", "serve", "--project", str(shop), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+                        break
+                except OSError:
+                    assert process.poll() is None, process.stderr and process.stderr.read().decode()
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            yield Server(process, port)
+        finally:
+            process.kill()
+
+
+def test_serve_answers_says_where_and_stops_on_ctrl_c(server: Server, shop: Path) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/chat", timeout=10) as page:
+        assert b"AI assistant" in page.read()
+    children = _children(server.process.pid)
+    server.process.send_signal(signal.SIGINT)
+    _, shown = server.process.communicate(timeout=30)
+    assert server.process.returncode == 0, shown.decode()
+    assert f"http://127.0.0.1:{server.port}/v1" in shown.decode()
+    assert "Traceback" not in shown.decode()
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_taken_port_is_named_and_nothing_is_left_running(server: Server, run: Run, shop: Path) -> None:
+    shown = run("serve", "--project", shop, "--port", str(server.port))
+    assert shown.code == 1
+    assert f"Port {server.port} on 127.0.0.1 is already in use" in " ".join(shown.err.split())
+    assert "--port" in shown.err
+
+
+def test_commands_work_beside_a_running_server(server: Server, run: Run, shop: Path) -> None:
+    assert server.process.poll() is None
+    assert run("ask", "Do you ship to Norway?", "--project", shop).code == 0
+    assert json.loads(run("traces", "list", "--project", shop, "--json").out)
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text(encoding="ascii").split()] if path.exists() else []
+
+
+def test_demo_leaves_without_a_terminal(shop: Path) -> None:
+    command = [sys.executable, "-m", "fairlead", "demo", "--project", str(shop), "--port", "0", "--questions", "3"]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("customer") >= 3
+    assert "3 answers recorded" in shown.stdout
