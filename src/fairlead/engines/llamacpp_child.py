@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from fairlead.engines.lifeline import Lifeline
 
-LOG_WARNINGS: Final = 2
+LOG_ERRORS: Final = 1
+"""Of llama.cpp's levels; with warnings it writes two lines for each repeated prompt."""
 
 
 def main() -> int:
@@ -69,7 +70,7 @@ def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     params.cors_credentials = False
     params.fit_params = False
     params.cache_ram_mib = config["cache_mib"]
-    params.verbosity = LOG_WARNINGS
+    params.verbosity = LOG_ERRORS
     return params
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from fairlead.engines.supervisor import Supervisor
 from fairlead.errors import UpstreamTimeout, UpstreamUnreachable
 from fairlead.providers.base import Call, Reply, Upstream
+
+TRIES: Final = 5
 
 
 class ServedUpstream:
@@ -47,7 +50,7 @@ class ServedUpstream:
         self._running += 1
         self._idle.clear()
         try:
-            reply = await self._ready().open(call)
+            reply = await self._open(call)
         except BaseException:
             place.leave()
             raise
@@ -55,6 +58,22 @@ class ServedUpstream:
             place.leave()
             return reply
         return _PlacedReply(reply, place)
+
+    async def _open(self, call: Call) -> Reply:
+        """Send the call, again if it did not arrive while the process is well: a model's answer has no side effect.
+
+        llama.cpp closes kept connections when it likes, and several of those we hold may be closed at once.
+        """
+        tries = 0
+        while True:
+            try:
+                return await self._ready().open(call)
+            except UpstreamUnreachable:
+                tries += 1
+                if tries == TRIES:
+                    raise
+                await asyncio.sleep(0.01 * tries)
+                self._ready()  # raises, with the reason, when it was the process that went away
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls and wait until those that run have ended, at most ``seconds``."""
