@@ -8,7 +8,8 @@ Two stages. First, word vectors from counts: positive pointwise mutual informati
 Second, contrastive (InfoNCE) training on pairs that belong together: question and passage or question and question of
 invented shops, utterances of one intent, question and answer, a turn and its reply. The vector of a word is its own
 row plus the mean of its character n-grams; words lose their own row now and then, so that the n-grams learn to stand
-alone. Whole intents (two fifths), question wordings and venues are held out for the figures on the card.
+alone. Whole intents (two fifths), question wordings and venues are held out for the figures on the card, which
+`python -m benchmarks.embed --card` fills in.
 
 Knows nothing of the engine that uses the vectors; writes what `Embedder.load` reads.
 """
@@ -17,18 +18,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import hashlib
 import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +35,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairlead.engines.embed.words import BUCKETS, buckets_of, words_of
-from training.embed_data import OFF_TOPIC, Shop, Split, load_topics, make_shop, roughen
+from training.embed_data import (
+    OFF_TOPIC,
+    Shop,
+    Split,
+    is_held,
+    load_topics,
+    make_shop,
+    read_faq,
+    read_intents,
+    read_shard,
+    roughen,
+)
 
 SEED = 20240229
 VOCABULARY, DIMENSION, WINDOW = 20000, 128, 5
@@ -86,29 +95,6 @@ class Pairs:
 
 
 # ---------------------------------------------------------------- reading
-def read_shard(data: Path, source: str) -> Iterator[dict[str, Any]]:
-    """Records of one corpus source, all its shards in order."""
-    for path in sorted((data / "corpus" / "shards").glob(f"{source}-[0-9]*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
-
-
-def read_intents(data: Path) -> dict[str, Labelled]:
-    """Labelled utterances (text, intent) by data set."""
-    with (data / "banking77" / "train.csv").open(encoding="utf-8") as file:
-        banking = [(row["text"], row["category"]) for row in csv.DictReader(file)]
-    clinc = [(t, i) for t, i in json.loads((data / "clinc_oos" / "clinc_train_val.json").read_text())["train"]]
-    with (data / "bitext" / "Bitext_Sample_Customer_Service_Training_Dataset.csv").open(encoding="utf-8") as file:
-        bitext = [(row["utterance"], row["intent"]) for row in csv.DictReader(file)]
-    return {"banking77": banking, "clinc": clinc, "bitext": bitext}
-
-
-def held_intent(intent: str) -> bool:
-    """Whether an intent is kept out of training: two of five, by hash, so that the choice cannot drift."""
-    return hashlib.sha256(intent.encode()).digest()[0] % 5 < 2
-
-
 def read_texts(data: Path) -> list[list[str]]:
     """Every text of the permissive corpus as folded words, for counting."""
     texts: list[list[str]] = []
@@ -161,7 +147,7 @@ def intent_pairs(name: str, rows: Labelled, share: float) -> Pairs:
     rng = random.Random(SEED)
     by_intent: dict[str, list[str]] = {}
     for text, intent in rows:
-        if not held_intent(intent):
+        if not is_held(intent):
             by_intent.setdefault(intent, []).append(text)
     left: list[str] = []
     right: list[str] = []
@@ -172,17 +158,6 @@ def intent_pairs(name: str, rows: Labelled, share: float) -> Pairs:
             right.append(rng.choice(texts))
             labels.append(intent)
     return Pairs(name, left, right, labels, share)
-
-
-def faq_rows(data: Path) -> list[tuple[str, str, str]]:
-    """(venue, question, answer) of the frequently asked questions."""
-    rows = []
-    for record in read_shard(data, "dstc9-faq"):
-        turns = record["turns"]
-        for (who, question), (_, answer) in zip(turns[::2], turns[1::2], strict=False):
-            if who == "user":
-                rows.append((record["context"], question, answer))
-    return rows
 
 
 def turn_pairs(data: Path, source: str, most: int, share: float) -> Pairs:
@@ -202,7 +177,7 @@ def turn_pairs(data: Path, source: str, most: int, share: float) -> Pairs:
 def read_pairs(data: Path) -> list[Pairs]:
     """Every source of pairs with its share of the batches."""
     intents = read_intents(data)
-    faq = [(q, a) for venue, q, a in faq_rows(data) if not held_intent(venue)]
+    faq = [(q, a) for venue, q, a in read_faq(data) if not is_held(venue)]
     with (data / "bitext" / "bitext_responses_dev.csv").open(encoding="utf-8") as file:
         replies = [(row["instruction"], row["response"], row["intent"]) for row in csv.DictReader(file)]
     return [
@@ -365,7 +340,7 @@ def quantise(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.N
     return np.clip(np.round(rows / safe[:, None]), -127, 127).astype(np.int8), scale
 
 
-def export(table: Table, vocabulary: list[str], folder: Path, figures: dict[str, Any], steps: int) -> Path:
+def export(table: Table, vocabulary: list[str], folder: Path, steps: int) -> Path:
     """Write embed.npz and embed.json (the card) into ``folder``."""
     with torch.no_grad():
         words, word_scale = quantise(table.compose(vocabulary, 0.0).numpy())
@@ -394,15 +369,15 @@ def export(table: Table, vocabulary: list[str], folder: Path, figures: dict[str,
         "made_by": f"python -m training.embed --steps {steps}",
         "seed": SEED,
         "data": DATA_LICENCES,
-        "held_out": "two fifths of the intents and venues (by SHA-256), a quarter of the shops' question wordings",
-        "figures": figures,
+        "held_out": "two fifths of the intents and venues (by SHA-256), two fifths of the shops' wordings",
+        "figures": {},
     }
     (folder / "embed.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def main() -> None:
-    """Train, write, measure, write the card again with the figures."""
+    """Train and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--out", type=Path, default=Path("src/fairlead/engines/embed/weights"))
@@ -425,7 +400,7 @@ def main() -> None:
     print(f"{time.monotonic() - began:.0f} s: counts reduced", flush=True)
     table = Table(vocabulary, start, weights)
     train(table, pairs, options.steps, options.batch)
-    path = export(table, vocabulary, options.out, {}, options.steps)
+    path = export(table, vocabulary, options.out, options.steps)
     print(f"{time.monotonic() - began:.0f} s: wrote {path}", flush=True)
 
 

@@ -1,18 +1,24 @@
 """Invented shops: passages, customers' questions with the sentence that answers them, and questions nobody answers.
 
-Serves the training of the embedder, the calibration of the extractive engine and their benchmark. A quarter of the
-question wordings and a fifth of the fact wordings are *held out*: `Split.TEST` sees only those, `Split.TRAIN` never.
-Knows nothing of models. Everything is a pure function of the seed.
+Serves the training of the embedder, the calibration of the extractive engine and their benchmark. Wordings are parted
+three ways: of five question wordings one is only for calibration and one only for tests, and so of the wordings of a
+fact; intents and venues of public data are held out by hash. Also reads that public data (FAIRLEAD_DATA, never
+shipped). Knows nothing of models. Everything is a pure function of the seed.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
+import hashlib
+import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 TOPICS_FILE = Path(__file__).with_name("embed_topics.txt")
 
@@ -21,8 +27,12 @@ class Split(Enum):
     """Which wordings may be used."""
 
     TRAIN = "train"
+    CALIBRATE = "calibrate"
     TEST = "test"
     ALL = "all"
+
+
+_PLACES = {Split.TRAIN: (0, 1, 3), Split.CALIBRATE: (2,), Split.TEST: (4,), Split.ALL: (0, 1, 2, 3, 4)}
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,12 @@ class Topic:
     questions: tuple[str, ...]
 
     def facts_of(self, split: Split) -> list[str]:
-        """Wordings of the fact: every fifth is held out (the last one where there are fewer)."""
-        return _held(self.facts, split, 5)
+        """Wordings of the fact that a split may use."""
+        return _held(self.facts, split)
 
     def questions_of(self, split: Split) -> list[str]:
-        """Wordings of the question: every fourth is held out."""
-        return _held(self.questions, split, 4)
+        """Wordings of the question that a split may use."""
+        return _held(self.questions, split)
 
 
 @dataclass(frozen=True)
@@ -80,11 +90,9 @@ class Shop:
     questions: tuple[Question, ...]
 
 
-def _held(wordings: tuple[str, ...], split: Split, every: int) -> list[str]:
-    if split is Split.ALL:
-        return list(wordings)
-    last = {len(wordings) - 1} if len(wordings) < every else {i for i in range(len(wordings)) if i % every == every - 1}
-    chosen = [w for i, w in enumerate(wordings) if (i in last) == (split is Split.TEST)]
+def _held(wordings: tuple[str, ...], split: Split) -> list[str]:
+    """Every fifth wording is for calibration, every fifth for tests; topics with fewer lend theirs to all splits."""
+    chosen = [w for i, w in enumerate(wordings) if i % 5 in _PLACES[split]]
     return chosen or list(wordings)
 
 
@@ -294,7 +302,7 @@ def make_shop(seed: int, split: Split, topics: list[Topic], *, typos: float = 0.
 
 
 def _passages(rng: random.Random, slots: _Slots, chosen: list[Topic], split: Split) -> list[Passage]:
-    facts_split = split if split is not Split.TEST else rng.choice([Split.TEST, Split.ALL])
+    facts_split = split if split is Split.TRAIN else rng.choice([split, Split.ALL])
     groups: dict[str, list[Topic]] = {}
     for topic in chosen:
         groups.setdefault(topic.group, []).append(topic)
@@ -324,7 +332,7 @@ def _ask(
         passage = where[topic.name]
         sentence = passage.facts[topic.name]
         text, _ = slots.fill(rng.choice(topic.questions_of(split)), fact=False)
-        values = tuple(v for v in re.findall(r"\S*\d\S*", sentence)) or (sentence.rstrip("."),)
+        values = tuple(v for v in re.findall(r"\S*\d\S*", sentence)) or (sentence.split("? ")[-1].rstrip("."),)
         values = tuple(v.rstrip(".,;:") for v in values)
         questions.append(Question(roughen(rng, text, typos), topic.name, topic.kind, passage.id, sentence, values))
     return questions
@@ -388,3 +396,38 @@ def slip(rng: random.Random, text: str) -> str:
         [word[:i] + word[i + 1] + word[i] + word[i + 2 :], word[:i] + word[i + 1 :], word[:i] + word[i] + word[i:]]
     )
     return " ".join(words)
+
+
+# ---------------------------------------------------------------- public data
+def read_shard(data: Path, source: str) -> Iterator[dict[str, Any]]:
+    """Records of one source of the dialogue corpus, all its shards in order."""
+    for path in sorted((data / "corpus" / "shards").glob(f"{source}-[0-9]*.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def read_intents(data: Path) -> dict[str, list[tuple[str, str]]]:
+    """Labelled utterances (text, intent) by data set."""
+    with (data / "banking77" / "train.csv").open(encoding="utf-8") as file:
+        banking = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+    clinc = [(t, i) for t, i in json.loads((data / "clinc_oos" / "clinc_train_val.json").read_text())["train"]]
+    with (data / "bitext" / "Bitext_Sample_Customer_Service_Training_Dataset.csv").open(encoding="utf-8") as file:
+        bitext = [(row["utterance"], row["intent"]) for row in csv.DictReader(file)]
+    return {"banking77": banking, "clinc": clinc, "bitext": bitext}
+
+
+def is_held(name: str) -> bool:
+    """Whether an intent or a venue is kept out of training: two of five, by hash, so that the choice cannot drift."""
+    return hashlib.sha256(name.encode()).digest()[0] % 5 < 2
+
+
+def read_faq(data: Path) -> list[tuple[str, str, str]]:
+    """(venue, question, answer) of the frequently asked questions of hotels, restaurants and the like."""
+    rows = []
+    for record in read_shard(data, "dstc9-faq"):
+        turns = record["turns"]
+        for (who, question), (_, answer) in zip(turns[::2], turns[1::2], strict=False):
+            if who == "user":
+                rows.append((record["context"], question, answer))
+    return rows

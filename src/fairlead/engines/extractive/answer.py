@@ -45,7 +45,7 @@ class Quote(NamedTuple):
 
 def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote:
     """The best quote for a question and how sure we are of it."""
-    matches = [m for m in match(query, passages, embedder) if not _is_lead(m.unit)]
+    matches = [m for m in match(query, passages, embedder) if not is_lead(m.unit)]
     if not matches:
         return Quote("", (), 0.0)
     text, sources = compose(query, matches)
@@ -100,11 +100,12 @@ def _with_lead(found: Match) -> str:
     """A short list item with the line that leads the list, if there is one; any other unit as it is."""
     if found.unit.kind != "item" or len(found.unit.text.split()) > 6:
         return found.unit.text
-    leads = [u for u in found.passage.units if u.position < found.unit.position and _is_lead(u)]
+    leads = [u for u in found.passage.units if u.position < found.unit.position and is_lead(u)]
     return f"{leads[-1].text} {found.unit.text}" if leads else found.unit.text
 
 
-def _is_lead(unit: Unit) -> bool:
+def is_lead(unit: Unit) -> bool:
+    """Whether a unit only announces a list."""
     return unit.kind == "sentence" and unit.text.endswith(":")
 
 

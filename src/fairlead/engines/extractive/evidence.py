@@ -19,7 +19,7 @@ import numpy as np
 
 from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.extractive.question import Query
-from fairlead.engines.extractive.text import STOP, near, stem
+from fairlead.engines.extractive.text import STOP, names_thing, near, stem
 from fairlead.engines.extractive.units import Passage, Unit
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -47,11 +47,12 @@ _FITS: dict[str, re.Pattern[str]] = {
 }
 FEATURES = (
     "cosine", "cosine with context", "words", "words with context", "soft words", "ideas", "ideas with context",
-    "fit", "rank", "item", "list", "row", "own words", "length", "soft words alone",
+    "fit", "rank", "item", "list", "row", "own words", "length", "soft words alone", "things",
+    "row meant", "row not meant",
 )  # fmt: skip
 SURENESS = (
     "score", "lead", "cosine with context", "words with context", "soft words", "ideas with context", "fit",
-    "has ideas", "strangest word", "strange share", "own words", "words",
+    "has ideas", "strangest word", "strange share", "own words", "words", "things", "has things", "row not meant",
 )  # fmt: skip
 
 
@@ -100,10 +101,11 @@ def match(query: Query, passages: Sequence[Passage], embedder: Embedder) -> list
     word_vectors = embedder.encode_words(meaning)
     stems = [stem(w) for w in meaning]
     ideas = _idea_weights(query, [u for _, _, u in units])
+    things = np.array([names_thing(w) for w in meaning], np.float32) * weights
     own = np.array([w in query.own for w in meaning], np.float32) * weights if query.leaning else None
     rows = np.empty((len(units), len(FEATURES)), np.float32)
     for i, (_, rank, unit) in enumerate(units):
-        rows[i] = _features(query, unit, rank, vector, weights, word_vectors, stems, ideas, own)
+        rows[i] = _features(query, unit, rank, vector, weights, word_vectors, stems, ideas, own, things)
     scores = rows @ calibration().order
     order = sorted(range(len(units)), key=lambda i: (-scores[i], units[i][1], units[i][2].position))
     return [Match(units[i][2], units[i][0], rows[i], float(scores[i])) for i in order]
@@ -127,6 +129,7 @@ def _features(
     stems: list[str],
     ideas: dict[str, float],
     own: Vectors | None,
+    things: Vectors,
 ) -> tuple[float, ...]:
     total = float(weights.sum())
     in_text = np.array([_has(s, unit.stems) for s in stems], np.float32)
@@ -151,6 +154,9 @@ def _features(
         float(own @ soft) / (float(own.sum()) + 1e-6) if own is not None else 0.0,
         min(1.0, len(unit.text) / 400),
         float(soft.min()),
+        float(things @ soft) / float(things.sum()) if things.any() else 0.0,
+        float(bool(unit.label) and unit.label <= set(stems)),
+        float(bool(unit.label) and unit.label.isdisjoint(stems)),
     )
 
 
@@ -197,6 +203,9 @@ def sureness(query: Query, matches: Sequence[Match], embedder: Embedder) -> Vect
             strange,
             named["own words"],
             named["words"],
+            named["things"],
+            float(any(names_thing(w) for w in meaning)),
+            named["row not meant"],
         ],
         np.float32,
     )

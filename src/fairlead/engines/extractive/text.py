@@ -99,6 +99,16 @@ def concepts_of(words: Sequence[str]) -> frozenset[str]:
 
 
 @cache
+def _idea_stems() -> frozenset[str]:
+    return frozenset(s for entries in _concept_table().values() for wording, _ in entries for s in wording)
+
+
+def names_thing(word: str) -> bool:
+    """Whether a folded word is about a thing of its own (a product, a place) rather than one of the ideas."""
+    return word not in STOP and stem(word) not in _idea_stems()
+
+
+@cache
 def known_words() -> frozenset[str]:
     """Words of the ideas, the first candidates when a word is misspelt."""
     words: set[str] = set()

@@ -10,11 +10,9 @@ import re
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
-from fairlead.engines.extractive.text import concepts_of, content, split_sentences
+from fairlead.engines.extractive.text import concepts_of, content, split_sentences, stem
 
 MOST_CHARACTERS = 40_000  # of one passage that are looked at
 MOST_UNITS = 200  # of one passage
@@ -25,6 +23,7 @@ _RULE_ROW = re.compile(r"^\s*\|?[\s:|-]+\|?\s*$")
 _MARKUP = re.compile(r"\*\*|__|`|<[^<>\n]{1,200}>|!\[[^\]\n]{0,200}\]\([^)\s]{0,500}\)")
 _LINK = re.compile(r"\[([^\]\n]{1,200})\]\([^)\s]{1,500}\)")
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.*)$")
+_WRITTEN_ROW = re.compile(r"^[^:;.\n]{1,60}: ([^;:\n]{1,80}); [^:;\n]{1,60}: ")
 _TO_MACHINE = re.compile(
     r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic|guideline)"
     r"|\bsystem prompt\b|\byou are now\b|\b(?:as an|the|dear) (?:ai|assistant|language model|llm|chatbot)\b.{0,60}"
@@ -35,7 +34,10 @@ _TO_MACHINE = re.compile(
 
 
 class Unit(NamedTuple):
-    """One quotable piece. ``context`` is what it hangs on: headings, the lead of its list, the row's table."""
+    """One quotable piece. ``context`` is what it hangs on: headings, the lead of its list, the row's table.
+
+    ``label`` holds the stems of what a table row is about (its first cell), empty for anything else.
+    """
 
     text: str
     kind: Kind
@@ -48,6 +50,7 @@ class Unit(NamedTuple):
     vector: Vectors
     context_vector: Vectors
     word_vectors: Vectors
+    label: frozenset[str]
 
 
 class Passage(NamedTuple):
@@ -91,9 +94,18 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
                 vectors[i],
                 joint[i],
                 embedder.encode_words(distinct),
+                frozenset(stem(w) for w in words_of(_label(piece, kind))),
             )
         )
     return tuple(units)
+
+
+def _label(text: str, kind: Kind) -> str:
+    """The first cell of a table row, written either way: "Austria – Cost: €5" or "Country: Austria; Cost: €5"."""
+    if kind == "row":
+        return text.partition(" – ")[0]
+    found = _WRITTEN_ROW.match(text)
+    return found[1] if found else ""
 
 
 def _pieces(title: str, text: str) -> list[tuple[str, Kind, str]]:
@@ -177,8 +189,3 @@ def _rows(lines: list[str], context: str) -> list[tuple[str, Kind, str]]:
 def _plain(text: str) -> str:
     """Markdown and HTML marks dropped, the words kept."""
     return re.sub(r"\s+", " ", _MARKUP.sub("", _LINK.sub(r"\1", text))).strip()
-
-
-def no_vector(dimension: int) -> Vectors:
-    """The vector of nothing."""
-    return np.zeros(dimension, np.float32)
