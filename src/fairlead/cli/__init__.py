@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from fairlead import __version__
 from fairlead.cli.output import explain_errors
@@ -30,12 +32,21 @@ COMMANDS = {
 """Command name to the module of this package that registers it; the order is the order of the help."""
 
 
+class _InOrder(TyperGroup):
+    """Lists commands in the order of ``COMMANDS``; by itself the library puts groups last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names, in order."""
+        return [name for name in COMMANDS if name in self.commands]
+
+
 def application(wanted: str | None = None) -> typer.Typer:
     """The command line with every command, or with only the one ``wanted``."""
     app = typer.Typer(
         name="fairlead",
+        cls=_InOrder,
         help="Take a large language model use case from a one-page definition to production, and keep it there.",
-        epilog="Start with: fairlead init shop-support my-shop && cd my-shop && fairlead serve",
+        epilog="Start with: fairlead init shop-support my-shop",
         no_args_is_help=True,
         add_completion=wanted is None,
         pretty_exceptions_enable=False,

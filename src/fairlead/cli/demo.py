@@ -42,7 +42,10 @@ def demo(
         typer.Option("--keep/--exit", help="Keep serving afterwards, or leave. [default: keep in a terminal]"),
     ] = None,
 ) -> None:
-    """Take the reference shop from its definition to answers you can look at. No key, no network, no GPU."""
+    """See the reference shop answer, offline.
+
+    From its definition to answers you can look at. No key, no network, no GPU.
+    """
     stay = sys.stdout.isatty() if keep is None else keep
     asyncio.run(_demo(prepare(settings), questions, stay=stay))
 
@@ -122,26 +125,30 @@ def _messages(settings: Settings, count: int) -> list[str]:
 
 
 async def _converse(model: str, url: str, secret: str, messages: list[str]) -> None:
-    """Ask each message over HTTP, as any OpenAI client would, streaming the answer to the terminal."""
+    """One conversation over HTTP, as any OpenAI client would hold it, streamed to the terminal."""
     headers = {"authorization": f"Bearer {secret}"}
     async with aiohttp.ClientSession(headers=headers) as client:
+        history: list[dict[str, str]] = []
         for text in messages:
             out.print("\n[bold]customer[/bold]  ", end="")
             out.print(text, markup=False)
             out.print("[bold]shop[/bold]      ", end="")
-            body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
+            history.append({"role": "user", "content": text})
+            body = {"model": model, "stream": True, "messages": history}
             begun = time.monotonic()
             async with client.post(f"{url}/v1/chat/completions", json=body) as response:
                 if response.status != 200:
                     raise FairleadError(detail=f"{response.status}: {(await response.text())[:300]}")
-                sources = await _print_stream(response)
+                answer, sources = await _print_stream(response)
+            history.append({"role": "assistant", "content": answer})
             taken = span(round((time.monotonic() - begun) * 1e6))
             cited = "; ".join(source["title"] for source in sources) or "no source needed"
             out.print(f"\n          {cited} · {taken}", style="dim", markup=False)
 
 
-async def _print_stream(response: aiohttp.ClientResponse) -> list[dict[str, Any]]:
-    sources: list[dict[str, Any]] = []
+async def _print_stream(response: aiohttp.ClientResponse) -> tuple[str, list[dict[str, Any]]]:
+    """Print an answer as it comes; returns its text and the sources it rests on."""
+    answer, sources = "", list[dict[str, Any]]()
     async for line in response.content:
         if not line.startswith(b"data: {"):
             continue
@@ -149,10 +156,12 @@ async def _print_stream(response: aiohttp.ClientResponse) -> list[dict[str, Any]
         if "error" in event:
             raise FairleadError(detail=event["error"]["message"])
         for choice in event["choices"]:
-            out.print(choice["delta"].get("content") or "", end="", markup=False)
+            piece = choice["delta"].get("content") or ""
+            out.print(piece, end="", markup=False)
+            answer += piece
             extra = choice["delta"].get("fairlead") or choice.get("fairlead") or {}
             sources = extra.get("sources") or sources
-    return sources
+    return answer, sources
 
 
 def _show_records(fairlead: Fairlead, since: int) -> None:

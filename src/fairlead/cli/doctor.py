@@ -14,9 +14,10 @@ import typer
 
 from fairlead import settings as settings_module
 from fairlead import spec
+from fairlead.app import credential, packaged_weights
 from fairlead.cli.output import JsonFlag, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
-from fairlead.engines.llamacpp import inspect_weights, packaged_weights
+from fairlead.engines.gguf import read_header
 from fairlead.errors import FairleadError
 from fairlead.settings import Settings
 from fairlead.store import Store
@@ -50,7 +51,10 @@ def doctor(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look at the machine, the project, the store and the models; exit 1 if something needed is missing."""
+    """Find what is missing, and what mends it.
+
+    Looks at the machine, the project, the store and the models; exits 1 if something needed is missing.
+    """
     if show_settings:
         _show_settings(settings, as_json=as_json)
         return
@@ -128,11 +132,9 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
     yield Finding("use case", "ok", f"{usecase.name}, spec {usecase.spec_hash[:16]}, live variant {usecase.live.id}")
     for variant in usecase.variants:
         if variant.api_key is not None:
-            ready = variant.api_key.available()
-            yield Finding(
-                f"key of {variant.id}", "ok" if ready else "warning", str(variant.api_key),
-                "" if ready else f"set {variant.api_key} before this variant is used",
-            )  # fmt: skip
+            ready = credential(variant, usecase) is not None
+            mend = "" if ready else f"set {variant.api_key} before this variant is used"
+            yield Finding(f"key of {variant.id}", "ok" if ready else "warning", variant.api_key, mend)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -152,7 +154,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 def _weights(_: Settings) -> Iterator[Finding]:
     path = packaged_weights("mini")
-    inspect_weights(path)
+    read_header(path)
     yield Finding("mini", "ok", f"{path.stat().st_size / 1e6:.1f} MB at {path}")
 
 

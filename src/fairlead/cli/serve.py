@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 
 @with_settings()
 def serve(*, settings: Settings) -> None:
-    """Serve the use case: an OpenAI-compatible API, the chat page and the console."""
+    """Serve the API, the chat and the console.
+
+    The API speaks the OpenAI protocol; the use case's name is the model that answers from its knowledge.
+    """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     asyncio.run(_serve(settings))
 

@@ -48,7 +48,10 @@ def ask(
     variant: Annotated[str | None, typer.Option(help="Ask this variant instead of the live one.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask the assistant one question, or a file of them, without a server."""
+    """Ask one question, or a file of them.
+
+    Needs no server; answers are recorded like any other traffic.
+    """
     if (question is None) == (file is None):
         raise UsageError(
             detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"'
@@ -78,7 +81,10 @@ def chat(
     settings: Settings,
     variant: Annotated[str | None, typer.Option(help="Talk to this variant instead of the live one.")] = None,
 ) -> None:
-    """Talk to the assistant in the terminal. An empty line or Ctrl-D ends it."""
+    """Talk to the assistant in the terminal.
+
+    An empty line or Ctrl-D ends it.
+    """
     asyncio.run(_chat(settings, variant))
 
 

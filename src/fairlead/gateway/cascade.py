@@ -106,7 +106,7 @@ def evidence(body: Mapping[str, Any]) -> list[str]:
 
 async def _events(completion: dict[str, Any], *, usage: bool) -> AsyncIterator[bytes]:
     """A whole completion as the events of a stream: it was checked as a whole, so it leaves as a whole."""
-    head = {key: completion[key] for key in ("id", "created", "model") if key in completion}
+    head: dict[str, Any] = {key: completion[key] for key in ("id", "created", "model") if key in completion}
     head["object"] = "chat.completion.chunk"
     for choice in completion["choices"]:
         message = dict(choice["message"])
