@@ -15,7 +15,7 @@ import msgspec
 HEIGHT = 128
 TOP = 18
 TICKS_S = (10, 60, 300, 600, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 5_184_000)
-MOST_TICKS = 7
+MOST_TICKS = 6
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,12 +8,10 @@ Decides nothing about answers: that is the assistant's.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -26,7 +24,7 @@ from fairlead.console.http import client_address, problem, retry_headers
 from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
 from fairlead.console.turns import Turn, Turns
 from fairlead.console.view import Pages, clock
-from fairlead.errors import TurnRunning
+from fairlead.errors import ConversationClosed, ConversationUnknown, FeedbackInvalid, ServiceError, TurnRunning
 from fairlead.records import Conversation, Feedback, Message
 
 if TYPE_CHECKING:
@@ -38,18 +36,17 @@ WATCH_S = 2.0
 """How often a conversation that waits for a person is looked at for news, in seconds."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-_GREETING_NAMES = ("user", "assistant", "operator")
+_SPEAKERS = ("user", "assistant", "operator")
 
 
 class _Ask(msgspec.Struct, forbid_unknown_fields=True):
     id: str
     text: str
-    turns: int | None = None
 
 
 class _Judge(msgspec.Struct, forbid_unknown_fields=True):
     message: str
-    kind: str
+    kind: Literal["thumb", "comment"]
     value: float | None = None
     text: str = ""
 
@@ -69,6 +66,11 @@ class RefusalError(Exception):
     def __init__(self, status: int, code: str, message: str, wait_s: float | None = None) -> None:
         self.status, self.code, self.message, self.wait_s = status, code, message, wait_s
         super().__init__(message)
+
+    @classmethod
+    def of(cls, error: ServiceError, wait_s: float | None = None) -> RefusalError:
+        """What another room refused, in its own words."""
+        return cls(error.status, error.code, str(error), wait_s)
 
     def response(self) -> Response:
         """The JSON form."""
@@ -222,8 +224,7 @@ class Chat:
     async def post_message(self, request: Request) -> Response:
         """``POST …/messages`` with ``{"id", "text"}``: the assistant's events as server-sent events.
 
-        ``id`` is the client's own; repeating it attaches to the same answer. ``turns``, when given, is how many of the
-        customer's messages the client knows; a mismatch is 409 ``moved_on`` and nothing is asked.
+        ``id`` is the client's own; repeating it attaches to the same answer, however often and however late.
         """
         try:
             conversation = await self._owned(request)
@@ -293,14 +294,10 @@ class Chat:
         self._spend(self._reads, request)
         identifier = request.path_params["conversation"] if identifier is None else identifier
         secret = request.headers.get(SECRET_HEADER, "") if secret is None else secret
-        conversation = None
-        if re.fullmatch(r"[0-9a-f-]{32,36}", identifier):
-            conversation = await run_in_threadpool(self._fairlead.store.conversations.get, identifier)
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        expected = conversation.secret_hash if conversation is not None else "-"
-        if conversation is None or not hmac.compare_digest(digest, expected):
-            raise RefusalError(404, "conversation_unknown", "This conversation has ended. Start a new one.")
-        return conversation
+        try:
+            return await run_in_threadpool(self._fairlead.assistant.authorise, identifier, secret)
+        except ConversationUnknown as error:
+            raise RefusalError.of(error) from error
 
     async def _open(self, request: Request, wish: _Open) -> tuple[Conversation, str]:
         self._spend(self._opens, request)
@@ -320,49 +317,43 @@ class Chat:
         if len(text) > self._max_chars:
             limit = f"The message has {len(text)} characters; {self._max_chars} are possible. Shorten it."
             raise RefusalError(413, "message_too_long", limit)
-        if ask.turns is not None and ask.turns != conversation.turns:
-            moved = "This conversation went on in another window. Look at what was said, then send again."
-            raise RefusalError(409, "moved_on", moved)
         if conversation.state == "closed":
-            raise RefusalError(409, "conversation_closed", "This conversation is closed. Start a new one.")
+            raise RefusalError.of(ConversationClosed())
         self._spend(self._asks, request)
         reply = self._fairlead.assistant.reply
         try:
-            return self.turns.start(conversation.id, ask.id, lambda: reply(conversation.id, text))
+            return self.turns.start(conversation.id, ask.id, lambda: reply(conversation.id, text, client_id=ask.id))
         except TurnRunning as running:
-            raise RefusalError(running.status, running.code, str(running), 2.0) from running
+            raise RefusalError.of(running, 2.0) from running
 
     async def _judge(self, request: Request, conversation: Conversation, judge: _Judge) -> str:
         self._spend(self._asks, request)
-        if judge.kind == "thumb" and judge.value not in (0.0, 1.0):
-            raise RefusalError(400, "value_invalid", "A thumb is 1 (helpful) or 0 (not helpful).")
-        if judge.kind not in ("thumb", "comment"):
-            raise RefusalError(400, "kind_invalid", "Feedback is a thumb or a comment.")
-        text = judge.text.strip()
-        if len(text) > MAX_COMMENT_CHARS:
-            raise RefusalError(413, "comment_too_long", f"Shorten the comment to {MAX_COMMENT_CHARS} characters.")
-        if judge.kind == "comment" and not text:
-            raise RefusalError(400, "comment_empty", "Write what was wrong first.")
-        messages = await self._messages(conversation.id)
-        if not any(message.id == judge.message and message.role == "assistant" for message in messages):
-            raise RefusalError(404, "message_unknown", "This answer is not part of the conversation.")
-        value = judge.value if judge.kind == "thumb" else None
-        await run_in_threadpool(
-            self._fairlead.assistant.feedback, conversation.id, judge.message, judge.kind, value, text
-        )
+        if not judge.message:
+            raise RefusalError(400, "feedback_invalid", "Say which answer it is about.")
+        try:
+            await run_in_threadpool(
+                self._fairlead.assistant.feedback,
+                conversation.id,
+                judge.message,
+                judge.kind,
+                judge.value if judge.kind == "thumb" else None,
+                judge.text.strip(),
+            )
+        except FeedbackInvalid as error:
+            raise RefusalError.of(error) from error
         return "Thank you, noted." if judge.kind == "thumb" else "Thank you. People of our team read this."
 
     async def _hand_off(self, request: Request, conversation: Conversation, reason: str) -> dict[str, Any]:
         self._spend(self._asks, request)
         if not self._fairlead.usecase.policy.handoff.enabled:
-            raise RefusalError(404, "handoff_unavailable", "No person can be reached through this chat.")
+            raise RefusalError(409, "handoff_unavailable", "No person can be reached through this chat.")
         event = await run_in_threadpool(self._fairlead.assistant.handoff, conversation.id, reason[:MAX_COMMENT_CHARS])
         state: dict[str, Any] = msgspec.to_builtins(event)
         return state
 
     async def _messages(self, conversation: str) -> list[Message]:
         messages = await run_in_threadpool(self._fairlead.store.conversations.messages, conversation)
-        return [message for message in messages if message.role in _GREETING_NAMES]
+        return [message for message in messages if message.role in _SPEAKERS]
 
     async def _snapshot(self, conversation: Conversation) -> dict[str, Any]:
         messages = await self._messages(conversation.id)
@@ -390,24 +381,29 @@ def newest_thumbs(feedback: list[Feedback]) -> dict[str, float]:
 
 def handoff_sentence(state: dict[str, Any]) -> str:
     """What the customer is told about the person who will come: the place in line and the hours."""
-    parts = ["Thank you, a person of our team will take over."]
-    position = state.get("position")
-    if isinstance(position, int) and position > 0:
-        parts = [f"You are number {position} in line. A person of our team will take over here."]
+    if state.get("state") == "with_person":
+        return "A person of our team is here."
+    if state.get("state") == "open":
+        return "You are back with the assistant."
+    parts = [str(state.get("message") or "A person of our team will take over here.")]
+    if state.get("position"):
+        parts.append(f"You are number {state['position']} in line.")
     if state.get("hours"):
         parts.append(f"Hours: {state['hours']}.")
-    if state.get("message"):
-        parts.append(str(state["message"]))
     return " ".join(parts)
 
 
 def _shown(message: Message, thumbs: dict[str, float]) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(
-        {"id": message.id, "role": message.role, "text": message.text, "time": message.time, "facts": message.facts}
-    )
-    shown["sources"] = [{"title": source.title, "text": source.text} for source in message.sources]
-    shown["thumb"] = thumbs.get(message.id)
-    return shown
+    return {
+        "id": message.id,
+        "role": message.role,
+        "text": message.text,
+        "time": message.time,
+        "client_id": str(message.facts.get("client_id", "")),
+        "cards": message.facts.get("cards", []),
+        "sources": [{"title": source.title, "text": source.text} for source in message.sources],
+        "thumb": thumbs.get(message.id),
+    }
 
 
 def _judgement(fields: dict[str, str]) -> _Judge:

@@ -117,6 +117,7 @@ class Conversations:
             handoff=self._store.handoffs.of(identifier),
             states=STATES,
             traces={root.id: root for root in roots},
+            costs={root.id: waterfall.cost_of(root, children[root.id]) for root in roots},
             waterfalls={root.id: waterfall.rows(root, children[root.id]) for root in roots},
             others=[root for root in roots if root.id not in answers],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -37,8 +38,19 @@ class Overview:
         now = now_us()
         period = ranges.parse(request.query_params, now)
         store, tenant = self._desk.fairlead.store, session.tenant
-        total = totals(self._desk.fairlead, period, tenant)
-        buckets = store.traces.summary(since=period.since, until=period.until, bucket_us=period.bucket, tenant=tenant)
+        fairlead = self._desk.fairlead
+        figures = Figures(
+            answers=totals(fairlead, period, tenant, operation="assistant"),
+            everything=totals(fairlead, period, tenant),
+            dropped=store.traces.dropped,
+        )
+        buckets = store.traces.summary(
+            since=period.since,
+            until=period.until,
+            bucket_us=period.bucket,
+            tenant=tenant,
+            operation="assistant" if figures.answers else None,
+        )
         releases = [
             (release.time, brief(release.id)) for release in store.releases.list(self._desk.fairlead.usecase.name)
         ]
@@ -50,12 +62,12 @@ class Overview:
             page="overview",
             title="Overview",
             span=period,
-            headline=headline(total, period, store.traces.dropped),
-            total=total,
+            headline=figures.headline(period),
+            noun=figures.noun,
             states=STATES,
             bucket_link=bucket_link,
             buckets=buckets,
-            charts=[requests_chart(buckets, period, releases), latency_chart(buckets, period, releases)],
+            charts=[requests_chart(buckets, period, releases, figures.noun), latency_chart(buckets, period, releases)],
             conversations=conversations,
             conversation_count=store.conversations.count(since=period.since, until=period.until, tenant=tenant),
             handoffs=store.handoffs.waiting(tenant=tenant)[:LATEST],
@@ -63,8 +75,56 @@ class Overview:
                 (entry, conversation_of(self._desk.fairlead, entry.target))
                 for entry in store.feedback.list(period.since, period.until, LATEST, tenant=tenant)
             ],
-            problems=self._desk.fairlead.ready(),
+            problems=unready(fairlead),
         )
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """A range in numbers: the assistant's ``answers``, and ``everything`` recorded, the calls they made included."""
+
+    answers: dict[str, Any] | None
+    everything: dict[str, Any] | None
+    dropped: int
+
+    @property
+    def noun(self) -> str:
+        """What is counted: answers of the assistant, or calls where the API alone is used."""
+        return "answers" if self.answers else "calls"
+
+    def headline(self, period: ranges.Range) -> str:
+        """What is going on, in one sentence."""
+        total = self.answers or self.everything
+        if total is None or self.everything is None:
+            return f"Nothing was asked in {period.words}."
+        parts = [
+            f"{count(total['count'])} {self.noun} in {period.words}",
+            f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})",
+        ]
+        if total["p50_first_token_us"] is not None:
+            first = total["p50_first_token_us"], total["p95_first_token_us"]
+            parts.append(f"first token p50 {span(first[0])}, p95 {span(first[1])}")
+        parts += [self._cost(), f"{count(self.dropped) if self.dropped else 'no'} records dropped"]
+        return "; ".join(parts) + "."
+
+    def _cost(self) -> str:
+        # An answer has no price of its own: what it costs are the calls it made.
+        everything, answers = self.everything or {}, self.answers or {}
+        calls = everything["count"] - answers.get("count", 0)
+        unknown = everything["without_cost"] - answers.get("without_cost", 0)
+        if everything["cost"] is None:
+            return f"cost of {count(calls)} model calls unknown"
+        words = f"cost {dollars(everything['cost'])} USD for {count(calls)} model calls"
+        return words + (f", {count(unknown)} of them of unknown price" if unknown > 0 else "")
+
+
+def unready(fairlead: Fairlead) -> dict[str, str]:
+    """Engines that cannot answer now, name to reason."""
+    found = {}
+    for engine in fairlead.engines.values():
+        health = engine.health()
+        if health.state != "ready":
+            found[engine.name] = fairlead.failures.get(engine.name) or health.detail or health.state
+    return found
 
 
 def totals(
@@ -89,26 +149,26 @@ def conversation_of(fairlead: Fairlead, target: str) -> str:
 
 
 def requests_chart(
-    buckets: Sequence[dict[str, Any]], period: ranges.Range, releases: Sequence[tuple[int, str]]
+    buckets: Sequence[dict[str, Any]], period: ranges.Range, releases: Sequence[tuple[int, str]], noun: str
 ) -> Chart:
-    """Requests per bucket, with the failed ones within."""
+    """Answers or calls per bucket, with the failed ones within."""
     points = [
         Point(
             time=bucket["time"],
             value=bucket["count"],
             part=bucket["errors"],
             href=bucket_link(bucket["time"], period),
-            label=f"{clock(bucket['time'])}: {count(bucket['count'])} requests, {count(bucket['errors'])} failed",
+            label=f"{clock(bucket['time'])}: {count(bucket['count'])} {noun}, {count(bucket['errors'])} failed",
         )
         for bucket in buckets
     ]
     whole, failed = sum(bucket["count"] for bucket in buckets), sum(bucket["errors"] for bucket in buckets)
     busiest = max(buckets, key=lambda bucket: bucket["count"], default=None)
-    summary = f"{count(whole)} requests, {count(failed)} failed ({share(failed, whole)})."
+    summary = f"{count(whole)} {noun}, {count(failed)} failed ({share(failed, whole)})."
     if busiest is not None:
         summary += f" Busiest: {count(busiest['count'])} in {bucket_words(period)} from {clock(busiest['time'])} UTC."
     return bar_chart(
-        f"Requests per {bucket_words(period)}",
+        f"{noun.capitalize()} per {bucket_words(period)}",
         summary,
         points,
         since=period.since,
@@ -163,19 +223,3 @@ def bucket_link(time: int, period: ranges.Range) -> str:
     """The traces behind one bar."""
     part = ranges.Range(since=time, until=time + period.bucket)
     return ranges.link("/console/traces", part.params)
-
-
-def headline(total: dict[str, Any] | None, period: ranges.Range, dropped: int) -> str:
-    """What is going on, in one sentence."""
-    if total is None:
-        return f"No requests in {period.words}."
-    parts = [
-        f"{count(total['count'])} requests in {period.words}",
-        f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})",
-    ]
-    if total["p50_first_token_us"] is not None:
-        parts.append(f"first token p50 {span(total['p50_first_token_us'])}, p95 {span(total['p95_first_token_us'])}")
-    cost = total["cost"]
-    parts.append("cost unknown" if cost is None else f"cost {dollars(cost)} USD")
-    parts.append("no record dropped" if not dropped else f"{count(dropped)} records dropped")
-    return "; ".join(parts) + "."

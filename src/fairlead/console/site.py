@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from fairlead.console.chat import Chat
 from fairlead.console.conversations import Conversations
 from fairlead.console.desk import Desk
-from fairlead.console.http import MAX_BODY_BYTES, SecurityHeaders, problem
+from fairlead.console.http import BodyLimit, SecurityHeaders, problem
 from fairlead.console.overview import Overview
 from fairlead.console.steps import Steps
 from fairlead.console.traces import Traces
+from fairlead.console.turns import Turns
 from fairlead.console.view import STATIC, Pages
 
 if TYPE_CHECKING:
@@ -44,11 +44,24 @@ class VersionedFiles(StaticFiles):
         return response
 
 
-def create_app(fairlead: Fairlead) -> Starlette:
-    """The chat, the widget and the console over one ``Fairlead``.
+class Site:
+    """The chat, the widget and the console as one ASGI application."""
 
-    ``app.state.turns.aclose()`` cancels answers that still run; call it when the server stops.
-    """
+    def __init__(self, app: Starlette, turns: Turns, *, widget_origins: str) -> None:
+        # Around everything, so that error pages carry the headers too.
+        self._app = SecurityHeaders(BodyLimit(app), widget_origins=widget_origins)
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    async def aclose(self) -> None:
+        """Cancel answers that still run; call it when the server stops."""
+        await self._turns.aclose()
+
+
+def create_app(fairlead: Fairlead) -> Site:
+    """The pages over one ``Fairlead``."""
     pages = Pages()
     chat = Chat(fairlead, pages)
     desk = Desk(fairlead, pages)
@@ -84,9 +97,6 @@ def create_app(fairlead: Fairlead) -> Starlette:
             *Traces(desk).routes(),
             *Steps(desk).routes(),
         ],
-        middleware=[Middleware(SecurityHeaders, widget_origins=fairlead.settings.widget_origins)],
         exception_handlers={HTTPException: explain, 500: explain},
-        max_body_size=MAX_BODY_BYTES,
     )
-    app.state.turns = chat.turns
-    return app
+    return Site(app, chat.turns, widget_origins=fairlead.settings.widget_origins)

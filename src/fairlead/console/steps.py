@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from fairlead.console import ranges
 from fairlead.console.desk import Desk
-from fairlead.console.overview import bucket_words, conversation_of, totals
+from fairlead.console.overview import bucket_words, conversation_of, totals, unready
 from fairlead.console.sessions import Session
 from fairlead.records import now_us
 
@@ -70,7 +70,7 @@ class Steps:
             title="Deploy",
             engines=[(engine.name, engine.health()) for engine in self._fairlead.engines.values()],
             failures=self._fairlead.failures,
-            unready=self._fairlead.ready(),
+            unready=unready(self._fairlead),
             routes=list(self._fairlead.gateway.routes.values()),
             keys=keys,
             store_status=self._store.traces.status(),

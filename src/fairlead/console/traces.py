@@ -106,7 +106,7 @@ class Traces:
             page="traces",
             title="Trace",
             trace=trace,
-            children=children,
+            cost=waterfall.cost_of(trace, children),
             rows=waterfall.rows(trace, children),
         )
 

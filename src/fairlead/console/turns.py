@@ -109,9 +109,9 @@ class Turns:
         except TimeoutError:
             failure = _failure("timeout", f"There was no answer within {self._deadline_s:g} s. Please try again.")
         except ServiceError as error:
-            # Its sentence is for whoever runs the service (it may name hosts and models), not for a customer.
+            # A failure's sentence is for whoever runs the service (it may name hosts and models), not for a customer.
             log.warning("a chat turn ended with %s: %s", error.code, error)
-            failure = _failure(error.code, APOLOGY, getattr(error, "retry_after", None))
+            failure = _failure(error.code, APOLOGY if error.status >= 500 else str(error))
         finally:
             if failure is not None:
                 await turn.emit(msgspec.json.encode(failure))

@@ -37,6 +37,14 @@ def rows(root: Inference, children: Sequence[Inference] = ()) -> list[Row]:
     return found
 
 
+def cost_of(root: Inference, children: Sequence[Inference]) -> int | None:
+    """What an answer cost, in nano-dollars: its own price, or that of the calls it made; None if any is unknown."""
+    if root.cost is not None or not children:
+        return root.cost
+    costs = [child.cost for child in children]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+
 def _whole(inference: Inference, depth: int, begin: int, length: int) -> Row:
     first = inference.first_token_us
     name = f"{inference.operation} {inference.model or inference.variant}".strip()

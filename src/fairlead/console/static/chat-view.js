@@ -22,10 +22,11 @@ function keepAtEnd(change, force = false) {
 export const scrollToEnd = () => { log.scrollTop = log.scrollHeight; };
 
 export class Bubble {
-  constructor(role, { id = "", text = "", sources = [], facts = null, thumb = null } = {}) {
+  constructor(role, { id = "", text = "", sources = [], cards = [], thumb = null, client_id = "" } = {}) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.className = `message ${role}`;
     this.role = role;
+    this.clientId = client_id;
     this.text = "";
     this.sources = [];
     this.element.querySelector(".author").textContent = AUTHORS[role] ?? role;
@@ -35,7 +36,7 @@ export class Bubble {
     this.setId(id);
     if (text) this.setText(text);
     if (sources.length) this.setSources(sources);
-    if (facts?.rows) this.setFacts(facts);
+    for (const card of cards) this.addCard(card);
     if (thumb !== null) this.press(String(thumb));
     this.judge.hidden = !id;
     keepAtEnd(() => log.append(this.element), role === "user");
@@ -101,7 +102,7 @@ export class Bubble {
     keepAtEnd(() => { this.judge.isConnected ? this.judge.before(list) : this.element.append(list); this.#draw(); });
   }
 
-  setFacts({ title, rows }) {
+  addCard({ title, rows }) {
     const card = make("section", "facts");
     const list = make("dl");
     for (const [label, value] of rows) {
@@ -110,8 +111,7 @@ export class Bubble {
       list.append(row);
     }
     card.append(make("h3", "", title ?? ""), list);
-    this.element.querySelector(".facts")?.remove();
-    keepAtEnd(() => this.body.after(card));
+    keepAtEnd(() => [...this.element.querySelectorAll(".text, .facts")].at(-1).after(card));
   }
 
   press(value) {

@@ -9,7 +9,7 @@ const KEY = "fairlead-chat";
 const RETRIES_MS = [600, 2000, 5000];
 const framed = document.body.classList.contains("in-widget");
 
-// What this browser keeps: {id, secret, pending: {id, text, turns} | null}. Where storage is forbidden it lives as long as the page.
+// What this browser keeps: {id, secret, pending: {id, text} | null}. Where storage is forbidden it lives as long as the page.
 const kept = {
   value: null,
   load() {
@@ -27,7 +27,7 @@ const kept = {
   },
 };
 
-let turns = 0, busy = false, watching = null;
+let busy = false, watching = null;
 
 function say(text, kind = "") {
   state.className = `state ${kind}`;
@@ -49,7 +49,6 @@ async function ensureConversation() {
   if (!kept.value) {
     const { id, secret } = await openConversation({ channel: framed ? "widget" : "chat", language: navigator.language ?? "" });
     kept.save({ id, secret, pending: null });
-    turns = 0;
   }
   return kept.value;
 }
@@ -83,7 +82,7 @@ function drawing() {
       if (event.type === "started") { id = event.message_id ?? ""; bubble?.setId(id); }
       else if (event.type === "delta") { say(""); answer().addText(event.text); }
       else if (event.type === "sources") answer().setSources(event.sources ?? []);
-      else if (event.type === "facts") answer().setFacts(event);
+      else if (event.type === "facts") answer().addCard(event);
       else if (event.type === "handoff") handedOff(event);
       else if (event.type === "done") { if (event.message_id) bubble?.setId(event.message_id); bubble?.setBusy(false); }
     },
@@ -99,7 +98,6 @@ async function ask(pending, own) {
       drawn.reset();
       const last = await stream(pending, own, drawn.on);
       kept.save({ ...kept.value, pending: null });
-      turns += 1;
       if (last.type === "error") failed(pending, own, drawn, new ApiError(last.code, last.message, { retryAfter: last.retry_after }));
       else if (state.classList.contains("busy")) say("");
       break;
@@ -111,29 +109,20 @@ async function ask(pending, own) {
         await pause(RETRIES_MS[attempt]);
         continue;
       }
-      if (await settled(error, pending.text)) own.remove();
-      else failed(pending, own, drawn, error);
+      if (error.code === "conversation_unknown") kept.save(null);
+      failed(pending, own, drawn, error);
       break;
     }
   }
   setBusy(false);
 }
 
-// After a conversation went on elsewhere (or ended): show what is true now. True when the message is part of it.
-async function settled(error, text) {
-  if (error.code === "conversation_unknown") { kept.save(null); turns = 0; return false; }
-  if (error.code !== "moved_on") return false;
-  const bubbles = await restore();
-  return bubbles.findLast((bubble) => bubble.role === "user")?.text === text;
-}
-
 function failed(pending, own, drawn, error) {
   drawn.bubble?.setBusy(false);
   if (drawn.bubble && !drawn.bubble.text) drawn.reset();
   say("", "");
-  const again = () => ask(error.code === "offline" ? { ...pending } : { id: newId(), text: pending.text, turns }, own);
+  const again = () => ask(error.code === "offline" ? { ...pending } : { id: newId(), text: pending.text }, own);
   const words = error.code === "offline" ? "Not sent: there is no connection." : error.message;
-  if (!own.element.isConnected) log.append(own.element);
   own.fail(words, () => { if (!busy) again(); });
   if (kept.value) kept.save({ ...kept.value, pending: null });
 }
@@ -144,14 +133,21 @@ function submit() {
   field.value = "";
   const own = new Bubble("user", { text });
   own.element.classList.add("waiting");
-  ask({ id: newId(), text, turns }, own);
+  ask({ id: newId(), text }, own);
 }
 
 function handedOff(event) {
-  const place = event.position > 0 ? `You are number ${event.position} in line. ` : "";
-  const hours = event.hours ? ` Hours: ${event.hours}.` : "";
-  say(event.notice ?? `${place}A person of our team will take over here.${hours}`);
+  if (event.state === "open" || event.state === "unavailable") {
+    watching?.abort();
+    watching = null;
+    say(event.notice ?? event.message ?? "");
+    return;
+  }
   listen();
+  if (event.state === "with_person") { say("A person of our team is here."); return; }
+  const place = event.position > 0 ? ` You are number ${event.position} in line.` : "";
+  const hours = event.hours ? ` Hours: ${event.hours}.` : "";
+  say(event.notice ?? `${event.message || "A person of our team will take over here."}${place}${hours}`);
 }
 
 async function callPerson() {
@@ -172,14 +168,15 @@ async function callPerson() {
 // Messages of a person come by an event stream, opened only when one was asked for, and again after a break.
 async function listen() {
   if (watching || !kept.value) return;
-  watching = new AbortController();
-  for (let wait = 1000; watching && kept.value; wait = Math.min(wait * 2, 30000)) {
+  const mine = watching = new AbortController();
+  for (let wait = 1000; watching === mine; wait = Math.min(wait * 2, 30000)) {
     try {
-      for await (const event of await watch(kept.value, watching.signal)) {
+      for await (const event of await watch(kept.value, mine.signal)) {
         wait = 1000;
         if (event.type === "message") { new Bubble(event.message.role, event.message); say(""); }
         else if (event.type === "state" && event.state === "with_person") say("A person of our team is here.");
         else if (event.type === "state" && event.state === "closed") { say("This conversation was closed."); watching = null; return; }
+        else if (event.type === "state" && event.state === "open") { watching = null; return; }
       }
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -192,9 +189,8 @@ async function listen() {
 
 // Shows the conversation as the server knows it. Resolves with the bubbles, oldest first.
 async function restore() {
-  const { messages, turns: known, state: now } = await getConversation(kept.value);
+  const { messages, state: now } = await getConversation(kept.value);
   clear();
-  turns = known;
   if (messages[0]?.role === "assistant" && messages[0].text === greeting) messages.shift();
   const bubbles = messages.map((message) => new Bubble(message.role, message));
   scrollToEnd();
@@ -213,9 +209,9 @@ async function comeBack() {
     const bubbles = await restore();
     if (!pending) return;
     // The message was on its way when the page went: attach to its answer by its id, unless the answer is already there.
-    const last = bubbles.at(-1);
-    if (turns > pending.turns && last?.role === "assistant") kept.save({ ...kept.value, pending: null });
-    else await ask(pending, last?.role === "user" ? last : new Bubble("user", { text: pending.text }));
+    const asked = bubbles.findLastIndex((bubble) => bubble.clientId === pending.id);
+    if (asked >= 0 && asked < bubbles.length - 1) kept.save({ ...kept.value, pending: null });
+    else await ask(pending, bubbles[asked] ?? new Bubble("user", { text: pending.text }));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (error.code === "conversation_unknown") {
@@ -268,7 +264,6 @@ $("restart").addEventListener("click", (event) => {
   watching?.abort();
   watching = null;
   kept.save(null);
-  turns = 0;
   clear();
   say("A new conversation.");
   field.focus();
