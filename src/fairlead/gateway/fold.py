@@ -36,7 +36,8 @@ def fold(raw: bytes) -> Folded:
             if isinstance(usage := chunk.get("usage"), dict):
                 folded.usage = usage
             carries = False
-            for choice in chunk.get("choices") or ():
+            choices = chunk.get("choices")
+            for choice in choices if isinstance(choices, list) else ():
                 if isinstance(choice, dict):
                     index = choice.get("index")
                     place = index if isinstance(index, int) else 0

@@ -1,0 +1,162 @@
+"""A gateway with a real store behind it, served by a real uvicorn on a free port; and raw sockets to be rude with."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from fairlead.gateway import Gateway, Identity, Route, Slot, Step
+from fairlead.gateway.http import ASGIApp
+from fairlead.guard import mask_text
+from fairlead.providers.base import Upstream
+from fairlead.providers.scripted import Script, Scripted
+from fairlead.records import Inference, Key, now_us
+from fairlead.settings import Settings
+from fairlead.store import Store
+
+KINDS = frozenset({"email", "phone", "card", "iban"})
+CHAT: Mapping[str, Any] = {"model": "support", "messages": [{"role": "user", "content": "Where is my parcel?"}]}
+
+
+class Keys:
+    """Keys in memory, for tests that are not about keys."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+
+    def active(self) -> list[Key]:
+        return self.keys
+
+    def version(self) -> int:
+        return len(self.keys)
+
+
+def route(upstream: Upstream, name: str = "support", **changes: Any) -> Route:
+    values: dict[str, Any] = {
+        "name": name,
+        "upstream": upstream,
+        "model": f"{name}-model",
+        "variant": name,
+        "release": "r1",
+        "operations": frozenset({"chat", "completion", "embedding"}),
+        "price": (400, 1600),
+    }
+    return Route(**{**values, **changes})
+
+
+@dataclasses.dataclass
+class House:
+    """A gateway, what it recorded, and how to run it."""
+
+    gateway: Gateway
+    records: list[Inference]
+    upstream: Any
+
+    def written(self, count: int = 1, within_s: float = 5.0) -> list[Inference]:
+        """The records once there are ``count`` of them."""
+        until = time.monotonic() + within_s
+        while len(self.records) < count:
+            assert time.monotonic() < until, f"{len(self.records)} of {count} records after {within_s} s"
+            time.sleep(0.01)
+        return self.records
+
+
+def build(
+    upstream: Upstream | Script | None = None,
+    *,
+    keys: Any = None,
+    routes: Mapping[str, Route] | None = None,
+    record: Callable[[Inference], bool] | None = None,
+    fallback: ASGIApp | None = None,
+    ready: Callable[[], list[str]] = list,
+    steps: Mapping[Slot, tuple[Step, ...]] | None = None,
+    **settings: Any,
+) -> House:
+    """A gateway with one route, ``support``, without required keys unless some are given."""
+    if upstream is None or isinstance(upstream, Script):
+        upstream = Scripted(script=upstream)
+    records: list[Inference] = []
+
+    def keep(inference: Inference) -> bool:
+        records.append(inference)
+        return True
+
+    gateway = Gateway(
+        routes=routes or {"support": route(upstream)},
+        keys=keys or Keys(),
+        record=record or keep,
+        settings=Settings(require_key=keys is not None, **settings),
+        mask=lambda text: mask_text(text, KINDS),
+        identity=Identity("shop-support", "a" * 64),
+        fallback=fallback,
+        ready=ready,
+        steps=steps,
+        pseudonym_secret=b"s" * 32,
+    )
+    return House(gateway, records, upstream)
+
+
+@contextlib.contextmanager
+def serving(app: Any, **config: Any) -> Iterator[str]:
+    """``app`` on a free port, in a thread with a loop of its own; the base URL. Stops gracefully."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.bind(("127.0.0.1", 0))
+    settings = {"log_level": "error", "access_log": False, "loop": "uvloop", "http": "httptools", "lifespan": "on"}
+    server = uvicorn.Server(uvicorn.Config(app, **{**settings, "timeout_graceful_shutdown": 5, **config}))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    until = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < until, "the server did not start"
+        assert thread.is_alive(), "the server died"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the server did not stop"
+
+
+def raw(url: str, sent: bytes, *, more: bytes = b"", pause_s: float = 0.0, timeout_s: float = 5.0) -> bytes:
+    """Send bytes as they are; whatever comes back until the server closes or falls silent for half a second."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout_s) as sock:
+        sock.sendall(sent)
+        if more:
+            time.sleep(pause_s)
+            sock.sendall(more)
+        received = b""
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while data := sock.recv(65536):
+                received += data
+                sock.settimeout(0.5)
+        return received
+
+
+def post(path: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    """The bytes of a POST request."""
+    lines = [f"POST {path} HTTP/1.1", "host: test", f"content-length: {len(body) if length is None else length}"]
+    if not any(header.lower().startswith("content-type") for header in headers):
+        lines.append("content-type: application/json")
+    return "\r\n".join([*lines, *headers, "", ""]).encode("latin-1") + body
+
+
+@contextlib.contextmanager
+def stored(directory: Path) -> Iterator[Store]:
+    with Store.open(directory, flush_ms=20) as store:
+        yield store
+
+
+def recent(store: Store) -> list[Inference]:
+    """What the store has recorded in the last minute, oldest first."""
+    store.traces.flush()
+    return list(store.traces.query(since=now_us() - 60_000_000, until=now_us() + 1_000_000, order="asc"))
