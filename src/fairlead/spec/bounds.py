@@ -46,7 +46,7 @@ _NEAREST_OPERATOR = {">": ">=", "<": "<=", "=>": ">=", "=<": "<=", "=": ">= or <
 _NEAREST_UNIT = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "msec": "ms",
                  "m": "min", "minutes": "min", "hours": "h", "hour": "h", "percent": "%", "pct": "%", "$": "USD",
                  "dollar": "USD", "dollars": "USD", "token": "tokens", "turn": "turns"}  # fmt: skip
-_NUMBER = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,18})?)[ \t]{0,4}([^\s0-9.+-][^\s]{0,19})?")
+_NUMBER = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,18})?)[ \t]{0,4}([^\s0-9.,+-][^\s]{0,19})?")
 
 
 class QuantityError(ValueError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -52,11 +52,12 @@ class Hours:
         local = when.astimezone(zone(timezone))
         if self.is_open(when, timezone):
             return local
-        for ahead in range(8):
+        for ahead in range(2 * len(DAYS) + 1):
             day = local.date() + timedelta(days=ahead)
             for opens, _ in sorted(self._of_day(day.weekday())):
                 opening = datetime.combine(day, time(opens // 60, opens % 60), tzinfo=zone(timezone))
-                if opening > local:
+                # Where the clock jumps forward the opening may not exist; then the next one counts.
+                if opening > local and self.is_open(opening.astimezone(UTC), timezone):
                     return opening
         raise AssertionError("hours have at least one window a week")
 

@@ -83,7 +83,10 @@ def _optional(name: str, **limits: Any) -> Any:
 
 
 class MetricEntry(BaseModel):
-    """A line of ``metrics:``. Of a built-in only ``OVERRIDABLE`` may be changed: what it means stays."""
+    """A metric of your own, or settings of a built-in one (only source, window_hours, sample and rows).
+
+    A metric of your own needs definition, level, type, direction and source.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True)
 

@@ -92,6 +92,7 @@ class Objective(Part):
     margin: QuantityText = Field(
         default=Quantity(value=0.0),
         description="How much worse than what is live a candidate may be (non-inferiority), in the metric's unit.",
+        json_schema_extra={"default": 0},
         validate_default=False,
     )
     slice: dict[Name, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
@@ -144,7 +145,7 @@ class Variant(Part):
 
     id: Name = Field(description="Name of the variant, unique in the file.")
     model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
-        description="extractive, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME."
+        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME."
     )
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")

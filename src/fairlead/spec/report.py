@@ -165,9 +165,9 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
         if variant.target.kind == "openai" and variant.api_key is None:
             yield f"Variant {variant.id} has no `api_key:`; OpenAI answers only with one (api_key: env:OPENAI_API_KEY)."
-        if variant.prompt is None and variant.target.kind not in {"extractive", "embed"}:
+        if variant.prompt is None and not variant.target.quotes and variant.target.answers:
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."
-    if any(variant.target.kind == "extractive" for variant in usecase.variants) and not usecase.knowledge:
+    if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
         yield "The extractive model quotes from `knowledge:`, and there is none: it will answer that it does not know."
     limited = any(value is not None for value in usecase.budget.model_dump().values())
     for cost in costs:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
-Kind = Literal["extractive", "mini", "embed", "gguf", "openai", "http"]
-BUILT_IN: tuple[Kind, ...] = ("extractive", "mini", "embed")
+Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "http"]
+BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
 OPENAI_URL = "https://api.openai.com/v1"
-FORMS = "extractive, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME"
+FORMS = "extractive, cascade, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME"
 # Forms that are planned; a clear sentence instead of "unknown".
 _PLANNED = {
     "hf": "a GGUF file fetched by yourself (./file.gguf) or a server that holds the model (http://host/v1#NAME), "
@@ -44,6 +44,11 @@ class Target:
     def external(self) -> bool:
         """Whether answering sends text outside this network; loopback and private addresses are inside."""
         return self.kind in {"openai", "http"} and not _is_private(urlsplit(self.base_url).hostname or "")
+
+    @property
+    def quotes(self) -> bool:
+        """Whether it takes passages as documents and quotes them; others read them in their prompt."""
+        return self.kind in {"extractive", "cascade"}
 
     @property
     def answers(self) -> bool:

@@ -98,7 +98,9 @@ class Source:
         )
 
 
-class _Stop(Exception):  # noqa: N818  (never leaves this module: the rest of the file cannot be read)
+class _Stop(Exception):
+    """The rest of the file cannot be read. Never leaves this module."""
+
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 

@@ -1,0 +1,64 @@
+"""The `model:` line."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.spec.target import TargetError, read_target
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "name", "base_url", "external"),
+    [
+        ("extractive", "extractive", "extractive", "", False),
+        ("mini", "mini", "mini", "", False),
+        ("./models/qwen.Q4.gguf", "gguf", "qwen.Q4", "", False),
+        ("openai:gpt-4.1-mini", "openai", "gpt-4.1-mini", "https://api.openai.com/v1", True),
+        ("openai:ft:gpt-4.1:acme::id", "openai", "ft:gpt-4.1:acme::id", "https://api.openai.com/v1", True),
+        ("http://localhost:8000/v1#org/model", "http", "org/model", "http://localhost:8000/v1", False),
+        ("http://127.0.0.1:8000/v1/#m", "http", "m", "http://127.0.0.1:8000/v1", False),
+        ("http://[::1]:8000/v1#m", "http", "m", "http://[::1]:8000/v1", False),
+        ("http://10.1.2.3/v1#m", "http", "m", "http://10.1.2.3/v1", False),
+        ("http://vllm:8000/v1#m", "http", "m", "http://vllm:8000/v1", False),
+        ("https://llm.internal/v1#m", "http", "m", "https://llm.internal/v1", False),
+        ("https://API.Example.com/v1#m", "http", "m", "https://api.example.com/v1", True),
+        ("https://8.8.8.8/v1#m", "http", "m", "https://8.8.8.8/v1", True),
+    ],
+)
+def test_reads(text: str, kind: str, name: str, base_url: str, external: bool) -> None:
+    target = read_target(text)
+    assert (target.kind, target.name, target.base_url, target.external) == (kind, name, base_url, external)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "near"),
+    [
+        ("extractve", "openai:NAME", "extractive"),
+        ("gpt-4.1-mini", "openai:NAME", "openai:gpt-4.1-mini"),
+        ("qwen.gguf", "begins with ./", "./qwen.gguf"),
+        ("/models/qwen.gguf", "begins with ./", "./models/qwen.gguf"),
+        ("openai:", "model's name", "openai:gpt"),
+        ("openai: gpt 4", "model's name", "openai:gpt"),
+        ("hf:org/name", "not supported yet", ""),
+        ("anthropic:claude", "not supported yet", ""),
+        ("http://host/v1", "#NAME", "http://host/v1#NAME"),
+        ("http://host/v1#", "#NAME", "http://host/v1#NAME"),
+        ("http://#m", "#NAME", ""),
+        ("http://host:99999/v1#m", "#NAME", ""),
+        ("http://[::1/v1#m", "#NAME", ""),
+        ("https://user:secret@host/v1#m", "env:NAME", ""),
+        ("https://host/v1?key=secret#m", "env:NAME", ""),
+        ("ftp://host/v1#m", "openai:NAME", ""),
+        ("", "openai:NAME", ""),
+    ],
+)
+def test_refuses(text: str, expected: str, near: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        read_target(text)
+    assert expected in caught.value.expected
+    assert near in caught.value.near
+
+
+def test_an_embedder_does_not_answer() -> None:
+    assert not read_target("embed").answers
+    assert read_target("mini").answers
