@@ -18,6 +18,7 @@ from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
 from fairlead.engines.base import Engine
 from fairlead.errors import CredentialMissing, FairleadError
 from fairlead.gateway import Gateway, Identity, Route
+from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import ASGIApp, Receive, Scope, Send
 from fairlead.guard import Masker
 from fairlead.providers.base import Upstream
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
+IN_PROCESS: Final = ("extractive", EMBED)
+"""Engines that are a part of this process."""
 
 
 class Fairlead:
@@ -78,7 +81,7 @@ class Fairlead:
             for variant in usecase.variants
         }
         if EMBED not in routes:
-            embedder = self._engine(EMBED, EMBED).upstream()
+            embedder = self._engine(EMBED).upstream()
             routes[EMBED] = Route(
                 name=EMBED, upstream=embedder, model=EMBED, variant=EMBED, release=releases[usecase.live.id],
                 operations=frozenset({"embedding"}), price=(0.0, 0.0), defaults={},
@@ -146,33 +149,37 @@ class Fairlead:
                 variant.id, target.base_url, target.name, credential(variant, self.usecase),
                 connect_timeout_s=self.settings.connect_timeout_s,
             )  # fmt: skip
-        weights = str(variant.weights_path()) if target.kind == "gguf" else target.kind
-        return self._engine(variant.id, weights).upstream()
+        first, *more = (self._engine(weights).upstream() for weights in weights_of(variant))
+        return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
 
-    def _engine(self, name: str, weights: str) -> Engine:
+    def _engine(self, weights: str) -> Engine:
         """The engine for ``weights`` (extractive, embed, mini or a GGUF path), made once and shared by its variants."""
-        if weights in self.engines:
-            return self.engines[weights]
-        if weights in ("extractive", EMBED):
-            engine = engines.registry.build(weights)
-        else:
-            engine = engines.registry.build(
-                "llamacpp",
-                name,
-                packaged_weights(weights) if weights == "mini" else Path(weights),
-                log_dir=self.settings.data_path / "logs",
-                threads=self.settings.engine_threads,
-                context=self.settings.engine_context,
-                slots=self.settings.engine_slots,
-                drain_s=self.settings.shutdown_grace_s,
+        if weights not in self.engines:
+            self.engines[weights] = (
+                engines.registry.build(weights)
+                if weights in IN_PROCESS
+                else engines.registry.build(
+                    "llamacpp",
+                    Path(weights).stem,
+                    packaged_weights(weights) if weights == "mini" else Path(weights),
+                    log_dir=self.settings.data_path / "logs",
+                    threads=self.settings.engine_threads,
+                    context=self.settings.engine_context,
+                    slots=self.settings.engine_slots,
+                    drain_s=self.settings.shutdown_grace_s,
+                )
             )
-        self.engines[weights] = engine
-        return engine
+        return self.engines[weights]
 
     def ready(self) -> list[str]:
-        """Engines that are not ready, with the reason; empty when everything can answer."""
+        """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.
+
+        Engines of other variants do not count, nor does the fluent half of a cascade: a server that answers its
+        customers is ready.
+        """
         waiting = []
-        for engine in self.engines.values():
+        for weights in weights_of(self.usecase.live)[:1]:
+            engine = self.engines[weights]
             health = engine.health()
             if health.state != "ready":
                 waiting.append(f"{engine.name}: {self.failures.get(engine.name) or health.detail or health.state}")
@@ -181,17 +188,16 @@ class Fairlead:
     async def start(self) -> None:
         """Start every engine. In-process ones answer when this returns, the others start in the background."""
         for weights, engine in self.engines.items():
-            if weights in ("extractive", EMBED):
+            if weights in IN_PROCESS:
                 await engine.start()
             else:
                 self._spawn(self._start_engine(engine))
 
     async def start_variant(self, identifier: str) -> None:
         """Start only what one variant needs, and wait for it. Raises what the engine raises."""
-        self.usecase.variant(identifier)
-        upstream = self.gateway.routes[identifier].upstream
+        needed = weights_of(self.usecase.variant(identifier))
         for weights, engine in self.engines.items():
-            if weights in ("extractive", EMBED) or engine.upstream() is upstream:
+            if weights in IN_PROCESS or weights in needed:
                 await engine.start()
 
     async def _start_engine(self, engine: Engine) -> None:
@@ -227,11 +233,25 @@ def packaged_weights(name: str) -> Path:
     return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
 
 
+def weights_of(variant: Variant) -> tuple[str, ...]:
+    """What the engines of a variant run: built-in names or the path of a GGUF file; none for a remote model."""
+    kind = variant.target.kind
+    if kind in ("openai", "http"):
+        return ()
+    return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
+
+
+def held_skills(name: str) -> frozenset[str]:
+    """Skills whose objective the packaged model holds, as its card reports them; none when there is no card."""
+    path = packaged_weights(name).with_suffix(".json")
+    return frozenset(json.loads(path.read_text(encoding="utf-8"))["holds"]) if path.exists() else frozenset()
+
+
 def price_of(variant: Variant) -> tuple[float, float] | None:
     """(input, output) in nano-dollars a token: 0 for models on this machine, None (unknown) where none is declared."""
     if variant.price is not None:
         return variant.price.nanos_per_token
-    return (0.0, 0.0) if variant.target.kind in ("extractive", "mini", "embed", "gguf") else None
+    return (0.0, 0.0) if variant.target.kind not in ("openai", "http") else None
 
 
 def credential(variant: Variant, usecase: UseCase) -> str | None:
@@ -250,7 +270,7 @@ def credential(variant: Variant, usecase: UseCase) -> str | None:
 
 def _engine_identity(variant: Variant) -> str:
     """What identifies built-in code or weights in a release: the hash of the weights, or Fairlead's version."""
-    if variant.target.kind == "mini":
+    if variant.target.kind in ("mini", "cascade"):
         path = packaged_weights("mini")
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
-    return f"fairlead {__version__}" if variant.target.kind in ("extractive", "embed") else ""
+    return f"fairlead {__version__}" if variant.target.quotes or variant.target.kind == EMBED else ""

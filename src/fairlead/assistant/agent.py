@@ -7,6 +7,7 @@ stores nothing; one turn in, events and an Outcome out.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -46,9 +47,7 @@ PASSING_ON: Final = "Of course. I am passing you on to a person from our team."
 NO_PERSON: Final = "I am sorry, no person can be reached through this chat."
 REST_UNSURE: Final = "I am not sure about the rest; a person from our team can tell you."
 CANNOT_ANSWER: Final = "I do not know that. Shall I pass you on to a person?"
-TOO_MANY_MISSES: Final = (
-    "That did not work several times now. Shall I pass you on to a person who can look it up with you?"
-)
+TOO_MANY_MISSES: Final = "I have looked several times without finding it; please let a person of our team do it."
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ class Agent:
         if (fixed := self._fixed(work)) is not None:
             yield fixed
         else:
-            self._retrieve(work)
+            await self._retrieve(work)
             for _ in range(MAX_ROUNDS):
                 draft = Draft()
                 async with aclosing(self._speak(work, draft)) as pieces:
@@ -148,14 +147,16 @@ class Agent:
         if asks_if_human(question):
             work.outcome.act = "disclosure"
             return work.say(I_AM_AN_AI)
-        if work.variant.target.kind != "extractive" and asks_for_person(question):
+        if not work.variant.target.quotes and asks_for_person(question):
             able = self._usecase.policy.handoff.enabled
             work.outcome.act = "handoff" if able else "answer"
             return work.say(PASSING_ON if able else NO_PERSON)
         return None
 
-    def _retrieve(self, work: _Work) -> None:
+    async def _retrieve(self, work: _Work) -> None:
         began = time.perf_counter_ns()
+        if not self._knowledge.ready:
+            await asyncio.to_thread(lambda: self._knowledge.index)
         question, previous = last_question(work.turn.messages)
         work.passages = self._knowledge.search(question, work.variant.retrieval.passages, previous=previous)
         work.evidence = [f"{passage.title}. {passage.text}" for passage in work.passages]
@@ -185,11 +186,11 @@ class Agent:
                     yield piece
 
     def _can_fall_back(self, work: _Work) -> bool:
-        return self._safe is not None and work.variant.target.kind != "extractive"
+        return self._safe is not None and not work.variant.target.quotes
 
     async def _call(self, work: _Work, draft: Draft) -> AsyncGenerator[str, None]:
         began = time.perf_counter_ns()
-        quoting = work.variant.target.kind == "extractive"
+        quoting = work.variant.target.quotes
         gate = None if quoting else Gate(work.evidence)
         body = self._body(work, quoting)
         chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)

@@ -33,7 +33,7 @@ from fairlead.assistant.events import (
 from fairlead.assistant.handoff import Desk, wants_to_resume
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
-from fairlead.assistant.prompt import last_question
+from fairlead.assistant.prompt import clean, last_question
 from fairlead.assistant.tools import Tools
 from fairlead.errors import (
     ConversationClosed,
@@ -377,7 +377,7 @@ class Assistant:
     async def ask(self, text: str, *, variant: str | None = None, channel: str = "cli") -> Answer:
         """Answer one question."""
         return await self.answer(
-            [{"role": "user", "content": text}], variant=variant, context=CallContext(channel=channel)
+            [{"role": "user", "content": text}], variant=variant, context=CallContext(channel=channel, subject=channel)
         )
 
     def _whole(self, outcome: Outcome, trace: _Trace) -> Answer:
@@ -401,7 +401,7 @@ class Assistant:
         return self.usecase.variant(identifier) if identifier else self.usecase.live
 
     def _checked(self, text: str) -> str:
-        text = text.replace("\x00", "").strip()
+        text = clean(text).strip()
         if not text:
             raise MessageEmpty
         if len(text) > self._max_chars:

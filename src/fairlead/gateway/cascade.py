@@ -24,13 +24,15 @@ from fairlead.providers.base import Call, Reply, Upstream
 log = logging.getLogger(__name__)
 
 SKILLS: Mapping[tuple[str, bool], str] = {
-    ("answer", False): "answer",
     ("answer", True): "tool_result",
-    ("ask", False): "ask",
+    ("ask", False): "ask_missing",
+    ("unknown", False): "refuse",
     ("small_talk", False): "small_talk",
-    ("complaint", False): "complaint",
+    ("complaint", False): "hand_off",
+    ("handoff", False): "hand_off",
 }
-"""What the careful model did, and whether it had just received a tool's result, to the name of the skill."""
+"""What the careful model did, and whether it had just received a tool's result, to the name of the skill (those that
+``training/`` measures). An answer from documents is ``grounded_one`` or ``grounded_few``, by how many it quotes."""
 
 
 class Cascade:
@@ -44,7 +46,8 @@ class Cascade:
 
     async def open(self, call: Call) -> Reply:
         """Answer a call; errors are those of the careful model."""
-        whole = msgspec.structs.replace(call, stream=False, body={**call.body, "stream": False})
+        body = {name: value for name, value in call.body.items() if name != "stream_options"} | {"stream": False}
+        whole = msgspec.structs.replace(call, stream=False, body=body)
         draft = await self._careful.open(whole)
         if draft.status != 200 or draft.body is None or call.operation != "chat":
             return draft
@@ -62,8 +65,12 @@ class Cascade:
 
     async def _reword(self, call: Call, draft: dict[str, Any]) -> dict[str, Any] | None:
         """The draft in the fluent model's words; None when it fails, calls a tool, or says what no evidence says."""
+        used = set(draft["choices"][0]["message"].get("fairlead", {}).get("sources", ()))
+        documents = [document for document in call.body.get("documents") or [] if document.get("id") in used]
         try:
-            reply = await self._fluent.open(call)
+            reply = await self._fluent.open(
+                msgspec.structs.replace(call, body={**call.body, "documents": documents, "temperature": 0})
+            )
             if reply.status != 200 or reply.body is None:
                 return None
             said = orjson.loads(reply.body)
@@ -91,7 +98,10 @@ def skill_of(completion: Mapping[str, Any], body: Mapping[str, Any]) -> str:
         return ""
     last = body["messages"][-1]
     after_tool = isinstance(last, dict) and last.get("role") == "tool"
-    return SKILLS.get(((message.get("fairlead") or {}).get("act", ""), after_tool), "")
+    said = message.get("fairlead") or {}
+    if said.get("act") == "answer" and not after_tool:
+        return "grounded_one" if len(said.get("sources", ())) == 1 else "grounded_few"
+    return SKILLS.get((said.get("act", ""), after_tool), "")
 
 
 def evidence(body: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,133 @@
+"""The composition root on the real shop: what is wired, what a missing part does to the rest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fairlead import app as app_module
+from fairlead.app import Fairlead, build, credential, packaged_weights, price_of
+from fairlead.errors import CredentialMissing
+from fairlead.gateway import Principal
+from fairlead.records import now_us
+from fairlead.settings import Settings
+from fairlead.spec import SpecError, UseCase
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop"
+ME = Principal(tenant="default", subject="test", key_id="", scopes=frozenset({"inference"}))
+
+
+@pytest.fixture(name="project")
+def project_fixture(tmp_path: Path) -> Callable[..., Settings]:
+    def make(*changes: tuple[str, str]) -> Settings:
+        target = tmp_path / "shop"
+        shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"), dirs_exist_ok=True)
+        path = target / "fairlead.yaml"
+        text = path.read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text, encoding="utf-8")
+        return Settings(project=target, journal_flush_ms=20)
+
+    return make
+
+
+async def test_every_record_names_spec_release_tenant_and_subject(project: Callable[..., Settings]) -> None:
+    fairlead = build(project())
+    try:
+        await fairlead.start_variant("extractive")
+        await fairlead.assistant.ask("How long does delivery take?")
+        await fairlead.gateway.complete(
+            {"model": "extractive", "messages": [{"role": "user", "content": "Hello"}]}, principal=ME
+        )
+        fairlead.gateway._recorder.flush()
+        fairlead.store.traces.flush()
+        rows = fairlead.store.traces.query(since=0, until=now_us() + 1)
+        live = fairlead.store.releases.live("shop-support")
+        assert live is not None
+        assert len(rows) == 3
+        for row in rows:
+            assert row.spec_hash == fairlead.usecase.spec_hash
+            assert row.release == live.id
+            assert row.tenant == "default"
+            assert row.subject
+            assert row.usecase == "shop-support"
+    finally:
+        await fairlead.stop()
+
+
+async def test_a_release_changes_with_the_knowledge_and_not_with_a_restart(project: Callable[..., Settings]) -> None:
+    settings = project()
+    first = await _live_release(settings)
+    assert await _live_release(settings) == first
+    page = settings.project / "knowledge" / "returns.md"
+    page.write_text(page.read_text(encoding="utf-8") + "\n\nGift cards cannot be returned at all.\n", encoding="utf-8")
+    assert await _live_release(settings) != first
+
+
+async def _live_release(settings: Settings) -> str:
+    fairlead = build(settings)
+    try:
+        release = fairlead.store.releases.live("shop-support")
+        assert release is not None
+        return release.id
+    finally:
+        await fairlead.stop()
+
+
+async def test_missing_weights_leave_the_live_variant_answering(
+    project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app_module, "packaged_weights", lambda name: tmp_path / f"{name}.gguf")
+    fairlead = build(project())
+    try:
+        await fairlead.start()
+        await _settled(fairlead)
+        assert fairlead.ready() == []
+        assert "mini.gguf does not exist" in fairlead.failures["mini"]
+        assert (await fairlead.assistant.ask("Are you a human?")).text
+    finally:
+        await fairlead.stop()
+
+
+async def _settled(fairlead: Fairlead) -> None:
+    for task in list(fairlead._tasks):
+        await task
+
+
+def test_a_broken_definition_leaves_no_store_behind(project: Callable[..., Settings]) -> None:
+    settings = project(("live: extractive", "live: extractiv"))
+    with pytest.raises(SpecError, match="extractive"):
+        build(settings)
+    assert not settings.data_path.exists()
+
+
+def test_keys_of_providers_come_by_reference_only(
+    project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosted = "  - {id: hosted, model: 'http://127.0.0.1:9/v1#m', api_key: env:SHOP_KEY}\n"
+    filed = "  - {id: filed, model: 'http://127.0.0.1:9/v1#m', api_key: 'file:secret.txt'}\nlive: extractive"
+    settings = project(("live: extractive", f"{hosted}{filed}"))
+    usecase = _load(settings)
+    assert price_of(usecase.variant("hosted")) is None
+    assert price_of(usecase.variant("mini")) == (0.0, 0.0)
+    monkeypatch.setenv("SHOP_KEY", " k1 ")
+    assert credential(usecase.variant("hosted"), usecase) == "k1"
+    monkeypatch.delenv("SHOP_KEY")
+    assert credential(usecase.variant("hosted"), usecase) is None
+    with pytest.raises(CredentialMissing, match=r"secret\.txt"):
+        credential(usecase.variant("filed"), usecase)
+    (settings.project / "secret.txt").write_text("k2\n")
+    assert credential(usecase.variant("filed"), usecase) == "k2"
+
+
+def _load(settings: Settings) -> UseCase:
+    return app_module.load(settings.spec_path)
+
+
+def test_the_packaged_weights_are_where_the_package_is() -> None:
+    assert packaged_weights("mini").parent == Path(app_module.__file__).parent / "engines" / "weights"
