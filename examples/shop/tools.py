@@ -27,7 +27,7 @@ OrderNumber = Annotated[
     str,
     Field(
         description="The order number: TT and six digits, from the confirmation e-mail",
-        pattern=r"^([Tt]{2})?[ -]?[0-9]{6}$",
+        pattern=r"^[Tt]{0,2}[ -]?[0-9]{6}$",
         examples=["TT-482913"],
     ),
 ]

@@ -25,6 +25,7 @@ from fairlead.assistant.prompt import (
     defuse,
     last_question,
     render_prompt,
+    text_of,
     trim_history,
 )
 from fairlead.assistant.support import pick_sources, says_unknown
@@ -191,7 +192,8 @@ class Agent:
     async def _call(self, work: _Work, draft: Draft) -> AsyncGenerator[str, None]:
         began = time.perf_counter_ns()
         quoting = work.variant.target.quotes
-        gate = None if quoting else Gate(work.evidence)
+        said = [text_of(message) for message in work.turn.messages if message.get("role") == "user"]
+        gate = None if quoting else Gate(work.evidence, said)
         body = self._body(work, quoting)
         chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)
         async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):

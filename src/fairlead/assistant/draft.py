@@ -9,10 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from fairlead.assistant.prompt import claims_to_be_human, drop_citations
-from fairlead.assistant.support import stands_on
+from fairlead.guard import grounded
 
 MAX_TEXT: Final = 20_000
 """Characters of one answer; a model that writes more is cut off."""
+REPEATABLE: Final = frozenset({"code", "email", "phone"})
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>")
 
@@ -76,11 +77,13 @@ class Draft:
 class Gate:
     """Lets an answer out sentence by sentence, as long as each one stands on the evidence.
 
-    The first that does not closes the gate; ``rejected`` then says why: ``ungrounded``, ``claims_human``, ``markers``.
+    Of what the customer wrote (``said``) only codes, addresses and phone numbers may be repeated: "45 days, right?" is
+    no evidence for 45 days. The first that does not closes the gate; ``rejected`` then says why: ``ungrounded``, ``claims_human``, ``markers``.
     """
 
-    def __init__(self, evidence: Sequence[str]) -> None:
+    def __init__(self, evidence: Sequence[str], said: Sequence[str] = ()) -> None:
         self._evidence = evidence
+        self._said = said
         self._waiting = ""
         self._begun = False
         self.rejected = ""
@@ -104,8 +107,12 @@ class Gate:
             self.rejected = "markers"
         elif claims_to_be_human(shown):
             self.rejected = "claims_human"
-        elif not stands_on(shown, self._evidence):
+        elif self._invents(shown):
             self.rejected = "ungrounded"
         elif shown.strip() or self._begun:
             self._begun = True
             yield shown
+
+    def _invents(self, sentence: str) -> bool:
+        claims = grounded(sentence, self._evidence)
+        return any(claim.kind not in REPEATABLE or grounded(claim.text, self._said) for claim in claims)

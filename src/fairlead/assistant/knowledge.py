@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,7 @@ class Knowledge:
             digest.update(msgspec.json.encode(passage))
         self.snapshot = digest.hexdigest()
         self._index: Index | None = None
+        self._making = threading.Lock()
 
     @classmethod
     def load(cls, paths: Sequence[Path]) -> Knowledge:
@@ -90,10 +92,16 @@ class Knowledge:
         return [self.passages[number] for number in self.index.rank(query, previous=previous)[:k]]
 
     @property
+    def ready(self) -> bool:
+        """Whether the search index is there; making it takes about 0.3 ms a passage."""
+        return self._index is not None
+
+    @property
     def index(self) -> Index:
-        """The search index, made on first use."""
-        if self._index is None:
-            self._index = Index([(passage.title, passage.text) for passage in self.passages])
+        """The search index, made on first use. Thread-safe."""
+        with self._making:
+            if self._index is None:
+                self._index = Index([(passage.title, passage.text) for passage in self.passages])
         return self._index
 
 

@@ -16,12 +16,12 @@ MAX_HISTORY = 8
 """Messages of a conversation that go with a question, the newest ones."""
 
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>|</?tool_response>|\[/?INST\]|<</?SYS>>")
-_CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?]|$)")
+_CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?\[]|$)")
 _ROW = re.compile(r"^[^.;:]{1,60}: [^;]+;")
 _IS_HUMAN = re.compile(
     r"\b(are|r) (you|u|yu) (\w+ ){0,2}?(an? )?(real |actual |living |human |live )*"
     r"(human|person|robot|bot|chat ?bot|machine|computer|ai|a\.i\.|man|woman|program|artificial intelligence)\b"
-    r"|\b(am i|is this|is it|i'm|do i) (\w+ ){0,3}?(talk|speak|chat|writ)ing (to|with) (an? )?(real |actual |live )*"
+    r"|\b(am i|is this|is it|i'm|do i) (\w+ ){0,3}?(talk|speak|chatt|writ)ing (to|with) (an? )?(real |actual |live )*"
     r"(human|person|robot|bot|chat ?bot|machine|computer|ai)\b"
     r"|\bis (this|that) (an? )(\w+ )?(human|person|robot|bot|chat ?bot|machine|ai|automated)\b",
     re.IGNORECASE,
@@ -35,12 +35,12 @@ _WANTS_PERSON = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CLAIMS_HUMAN = re.compile(
-    r"\b(i am|i'm|we are|yes,? (i am|i'm)) (\w+ ){0,3}?(an? )?(real |actual |living )*"
-    r"(human( being)?|person)\b"
-    r"|\bnot an? (ai|bot|robot|machine|computer|chat ?bot)\b",
+    r"\b(i am|i'm|we are)( indeed| really| actually| in fact| of course| just| also| very much| here)*"
+    r"( an?)?( real| actual| living| genuine)* (human( being)?|person)\b"
+    r"|\b(i am|i'm) (really |actually |certainly |definitely )*not an? "
+    r"(ai|a\.i\.|bot|robot|machine|computer|program|chat ?bot)\b",
     re.IGNORECASE,
 )
-_NO = re.compile(r"\b(not|no|n't|never)\b", re.IGNORECASE)
 
 
 def render_prompt(instruction: str, passages: Sequence[Passage]) -> str:
@@ -83,11 +83,16 @@ def text_of(message: dict[str, Any]) -> str:
     """The text of an OpenAI message; parts that are not text are left out."""
     content = message.get("content")
     if isinstance(content, str):
-        return content
+        return clean(content)
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "\n".join(part for part in parts if isinstance(part, str))
+        return clean("\n".join(part for part in parts if isinstance(part, str)))
     return ""
+
+
+def clean(text: str) -> str:
+    """``text`` without what no store and no JSON takes: NUL, and halves of surrogate pairs (as a question mark)."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def last_question(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
@@ -113,11 +118,4 @@ def asks_for_person(text: str) -> bool:
 
 def claims_to_be_human(text: str) -> bool:
     """Whether an answer says that a person gives it. "I am not a human" does not."""
-    for match in _CLAIMS_HUMAN.finditer(text):
-        if match[0].lower().startswith("not"):
-            before = text[: match.start()]
-            if re.search(r"\b(i am|i'm)\s*$", before, re.IGNORECASE):
-                return True
-        elif not _NO.search(match[0]):
-            return True
-    return False
+    return bool(_CLAIMS_HUMAN.search(text))

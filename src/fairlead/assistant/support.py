@@ -20,9 +20,6 @@ _UNKNOWN = re.compile(
     re.IGNORECASE,
 )
 
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_LIST_MARK = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
-
 
 def pick_sources(answer: str, passages: Sequence[Passage]) -> list[Passage]:
     """The passages that share the most with the answer, in the order of the passages; none when none shares enough."""
@@ -39,12 +36,6 @@ def pick_sources(answer: str, passages: Sequence[Passage]) -> list[Passage]:
         rated.append((share, passage))
     best = sorted((pair for pair in rated if pair[0] >= ENOUGH), key=lambda pair: -pair[0])[:MAX_SOURCES]
     return [passage for passage in passages if any(passage is each for _, each in best)]
-
-
-def stands_on(sentence: str, evidence: Sequence[str]) -> bool:
-    """Whether every number of a sentence stands in the evidence."""
-    known = set(_NUMBER.findall(" ".join(evidence)))
-    return all(number in known for number in _NUMBER.findall(_LIST_MARK.sub("", sentence)))
 
 
 def says_unknown(answer: str) -> bool:

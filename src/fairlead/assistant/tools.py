@@ -35,6 +35,9 @@ MAX_ROWS = 40
 WORKERS = 8
 """Threads for tools. A tool that hangs keeps its thread, so the number is bounded and apart from the store's."""
 
+LOOKUP_FAILED = "I could not look that up just now."
+NOT_UNDERSTOOD = "I did not understand what to look up."
+
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +53,14 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """``data`` as JSON, for the model."""
         return msgspec.json.encode(self.data).decode()
+
+
+class ArgumentsWrong(ValueError):
+    """Why a call cannot be made: a sentence for the customer, and a detail by which a model can mend its call."""
+
+    def __init__(self, sentence: str, detail: str) -> None:
+        super().__init__(sentence)
+        self.sentence, self.detail = sentence, detail
 
 
 class Tool:
@@ -72,18 +83,21 @@ class Tool:
         }
 
     def read(self, arguments: str | dict[str, Any]) -> dict[str, Any]:
-        """Arguments as the function wants them. Raises ValueError with a sentence a model can mend its call by."""
+        """Arguments as the function wants them. Raises ArgumentsWrong."""
         try:
             if isinstance(arguments, str):
                 if len(arguments) > MAX_ARGUMENT_BYTES:
-                    raise ValueError(f"arguments: longer than {MAX_ARGUMENT_BYTES} characters")
+                    raise ArgumentsWrong(NOT_UNDERSTOOD, f"longer than {MAX_ARGUMENT_BYTES} characters")
                 arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
             checked = self._arguments.model_validate(arguments)
         except (msgspec.DecodeError, UnicodeError) as error:
-            raise ValueError(f"arguments: not a JSON object ({error})") from error
+            raise ArgumentsWrong(NOT_UNDERSTOOD, f"not a JSON object ({error})") from error
         except pydantic.ValidationError as error:
-            found = (f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
-            raise ValueError("; ".join(found)) from error
+            found = [(".".join(map(str, each["loc"])) or "arguments", each["msg"]) for each in error.errors()]
+            known = {name: field.description for name, field in self._arguments.model_fields.items()}
+            names = dict.fromkeys(known.get(name) or name for name, _ in found)
+            detail = "; ".join(f"{name}: {message}" for name, message in found)
+            raise ArgumentsWrong(f"Please check this: {'; '.join(names)}.", detail) from error
         return {name: getattr(checked, name) for name in type(checked).model_fields}
 
     def run(self, arguments: dict[str, Any]) -> Any:
@@ -132,17 +146,17 @@ class Tools:
             return _failed(name, f"There is no tool {name[:60]!r}.", began)
         try:
             checked = tool.read(arguments)
-        except ValueError as error:
-            return _failed(name, f"The call cannot be made: {error}"[:500], began)
+        except ArgumentsWrong as error:
+            return _failed(name, error.sentence[:300], began, detail=error.detail[:500])
         try:
             work = asyncio.get_running_loop().run_in_executor(self._threads, tool.run, checked)
             found = await asyncio.wait_for(work, self._timeout_s)
         except TimeoutError:
             log.warning("tool %s gave no answer within %g s", name, self._timeout_s)
-            return _failed(name, "The tool did not answer in time.", began)
+            return _failed(name, "The look-up took too long.", began)
         except Exception:  # a project's own code may raise anything; it is logged, and the customer gets an answer
             log.exception("tool %s failed", name)
-            return _failed(name, "The tool failed.", began)
+            return _failed(name, LOOKUP_FAILED, began)
         return _result(name, found, began)
 
     def close(self) -> None:
@@ -202,12 +216,12 @@ def _result(name: str, found: Any, began: int) -> ToolResult:
         data = msgspec.json.decode(msgspec.json.encode(found))
     except (TypeError, ValueError, msgspec.MsgspecError):
         log.warning("tool %s returned what is not JSON data (%s)", name, type(found).__name__)
-        return _failed(name, "The tool gave nothing that can be used.", began)
+        return _failed(name, LOOKUP_FAILED, began, detail="it returned what is not JSON data")
     if not isinstance(data, dict):
         data = {"result": data}
     if len(msgspec.json.encode(data)) > MAX_RESULT_BYTES:
         log.warning("tool %s returned more than %d bytes", name, MAX_RESULT_BYTES)
-        return _failed(name, "The tool gave too much to be used.", began)
+        return _failed(name, LOOKUP_FAILED, began, detail=f"it returned more than {MAX_RESULT_BYTES} bytes")
     card = _card(data.get("card"))
     ok = data.get("found") is not False and not data.get("error")
     return ToolResult(name=name, data=data, ok=ok, card=card, total_us=_since(began))
@@ -221,8 +235,9 @@ def _card(found: Any) -> Facts | None:
     return Facts(title=str(found.get("title") or "")[:200], rows=texts) if texts else None
 
 
-def _failed(name: str, detail: str, began: int) -> ToolResult:
-    return ToolResult(name=name[:60], data={"error": detail}, ok=False, total_us=_since(began))
+def _failed(name: str, sentence: str, began: int, *, detail: str = "") -> ToolResult:
+    data = {"error": sentence, "detail": detail} if detail else {"error": sentence}
+    return ToolResult(name=name[:60], data=data, ok=False, total_us=_since(began))
 
 
 def _since(began: int) -> int:

@@ -1,0 +1,173 @@
+"""Tools: schemas from type hints, checked arguments, and results that are only data."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from fairlead.assistant.tools import LOOKUP_FAILED, MAX_ROWS, Tools
+from fairlead.errors import ToolsInvalid
+
+GOOD = '''
+from typing import Annotated, Literal
+import time
+from pydantic import Field
+
+def _private() -> int:
+    """Not a tool."""
+    return 1
+
+def add(a: int, b: Annotated[int, Field(ge=0, description="second")] = 2, mode: Literal["x", "y"] = "x") -> dict:
+    """Add two numbers.
+
+    Use it for sums.
+    """
+    return {"sum": a + b, "mode": mode}
+
+def fail() -> dict:
+    """Always fails."""
+    raise RuntimeError("secret detail")
+
+def slow() -> dict:
+    """Takes too long."""
+    time.sleep(0.5)
+    return {}
+
+def odd(kind: str) -> object:
+    """Returns odd things."""
+    return {"text": "hello", "list": [1, 2], "object": object(), "big": {"x": "y" * 20_000},
+            "card": {"card": {"title": "T", "rows": [["a", 1], ["only one"], "nonsense"] + [["n", 2]] * 100}},
+            "missing": {"found": False, "summary": "Nothing."}}[kind]
+'''
+
+
+def tools(tmp_path: Path, text: str = GOOD, *, timeout_s: float = 5.0) -> Tools:
+    path = tmp_path / "tools.py"
+    path.write_text(text)
+    loaded = Tools.load([path])
+    loaded._timeout_s = timeout_s
+    return loaded
+
+
+def test_signature_and_docstring_become_the_schema(tmp_path: Path) -> None:
+    loaded = tools(tmp_path)
+    assert loaded.names() == ["add", "fail", "slow", "odd"]
+    assert loaded.schemas[0] == {
+        "type": "function",
+        "function": {
+            "name": "add",
+            "description": "Add two numbers. Use it for sums.",
+            "parameters": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["a"],
+                "properties": {
+                    "a": {"type": "integer"},
+                    "b": {"type": "integer", "minimum": 0, "default": 2, "description": "second"},
+                    "mode": {"type": "string", "enum": ["x", "y"], "default": "x"},
+                },
+            },
+        },
+    }
+
+
+async def test_a_call_runs_with_defaults(tmp_path: Path) -> None:
+    result = await tools(tmp_path).call("add", '{"a": 3}')
+    assert (result.ok, result.data, result.card) == (True, {"sum": 5, "mode": "x"}, None)
+    assert json.loads(result.text()) == result.data
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("add", '{"a": "many"}', "a: Input should be a valid integer"),
+        ("add", '{"a": 1, "b": -1}', "b: Input should be greater than or equal to 0"),
+        ("add", '{"a": 1, "c": 2}', "c: Extra inputs are not permitted"),
+        ("add", '{"a": 1, "mode": "z"}', "mode: Input should be 'x' or 'y'"),
+        ("add", "{}", "a: Field required"),
+        ("add", "[1]", "not a JSON object"),
+        ("add", '{"a": 1', "not a JSON object"),
+        ("add", '{"a": ' + "1" * 9000 + "}", "longer than 8000 characters"),
+        ("add", '{"a": "\ud800"}', "not a JSON object"),
+        ("__import__", "{}", "There is no tool '__import__'"),
+        ("_private", "{}", "There is no tool '_private'"),
+        ("time", "{}", "There is no tool 'time'"),
+    ],
+)
+async def test_a_wrong_call_is_not_made(tmp_path: Path, name: str, arguments: str, said: str) -> None:
+    result = await tools(tmp_path).call(name, arguments)
+    assert not result.ok
+    assert said in f"{result.data['error']} {result.data.get('detail')}"
+    assert "Input should" not in result.data["error"]  # what a customer may read
+
+
+async def test_a_failing_tool_says_nothing_of_its_inside(tmp_path: Path) -> None:
+    result = await tools(tmp_path).call("fail", "{}")
+    assert result.data == {"error": LOOKUP_FAILED}
+
+
+async def test_a_slow_tool_is_given_up(tmp_path: Path) -> None:
+    result = await tools(tmp_path, timeout_s=0.02).call("slow", "{}")
+    assert result.data == {"error": "The look-up took too long."}
+
+
+async def test_what_a_tool_returns_becomes_bounded_data(tmp_path: Path) -> None:
+    loaded = tools(tmp_path)
+    results = {
+        kind: await loaded.call("odd", {"kind": kind}) for kind in ("text", "list", "object", "big", "card", "missing")
+    }
+    assert results["text"].data == {"result": "hello"}
+    assert results["list"].data == {"result": [1, 2]}
+    assert results["object"].data == {"error": LOOKUP_FAILED, "detail": "it returned what is not JSON data"}
+    assert results["big"].data == {"error": LOOKUP_FAILED, "detail": "it returned more than 16000 bytes"}
+    card = results["card"].card
+    assert card is not None
+    assert card.rows[0] == ("a", "1")
+    assert len(card.rows) == MAX_ROWS
+    assert not results["missing"].ok
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def f(a): 'Doc.'", "parameter a of f has no type hint"),
+        ("def f(a: int): pass", "f has no docstring"),
+        ("def f(*a: int): 'Doc.'", "must have a name of its own"),
+        ("def f(a: Nowhere): 'Doc.'", "type hints of f|does not run"),
+        ("def f(a: 'Nowhere'): 'Doc.'", "the type hints of f cannot be read"),
+        ("def f(a: object()): 'Doc.'", "cannot be"),
+        ("raise SystemError('x')", "it does not run: SystemError"),
+        ("def f(:", "it does not run: SyntaxError"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ToolsInvalid, match=said):
+        tools(tmp_path, text)
+
+
+def test_a_missing_file_and_a_name_used_twice_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ToolsInvalid, match="check `tools:`"):
+        Tools.load([tmp_path / "nowhere.py"])
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("def f() -> int:\n    'Doc.'\n    return 1\n")
+    with pytest.raises(ToolsInvalid, match="f is defined in two files"):
+        Tools.load([tmp_path / "a.py", tmp_path / "b.py"])
+
+
+def test_only_listed_functions_of_the_file_itself_are_tools(tmp_path: Path) -> None:
+    text = "from os import getcwd\nfrom json import dumps\n__all__ = ['f', 'dumps']\n"
+    text += "def f() -> int:\n    'Doc.'\n    return 1\ndef g() -> int:\n    'Doc.'\n    return 2\n"
+    assert tools(tmp_path, text).names() == ["f"]
+
+
+async def test_tools_run_apart_from_the_event_loop(tmp_path: Path) -> None:
+    loaded = tools(
+        tmp_path, "import threading\ndef where() -> str:\n    'Doc.'\n    return threading.current_thread().name\n"
+    )
+    result = await loaded.call("where", "{}")
+    assert result.data["result"].startswith("tool")
+    assert result.data["result"] != threading.current_thread().name
+    loaded.close()
