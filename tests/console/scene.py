@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fairlead.app import Fairlead
 from fairlead.cli.serve import running
 from fairlead.errors import UpstreamBroken, UpstreamUnreachable
 from fairlead.providers.base import Call, Reply
+from fairlead.records import new_id, now_us
 from fairlead.settings import load
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -110,9 +112,24 @@ class Scene:
             model.gate.set()
             routes[live] = before
 
-    def recorded(self) -> None:
-        """Return once everything that happened can be read."""
-        self.fairlead.store.traces.flush()
+    def say_as_person(self, conversation: str, text: str) -> None:
+        """What someone of the team would write into a conversation."""
+        template = self.store.conversations.messages(conversation)[0]
+        self.store.conversations.add(
+            msgspec.structs.replace(template, id=new_id(), time=now_us(), role="operator", text=text, facts={})
+        )
+
+    def recorded(self, conversation: str = "", least: int = 0) -> None:
+        """Return once what happened can be read: ``least`` traces of a conversation (recording is off the path)."""
+        deadline = time.monotonic() + 20
+        while True:
+            self.store.traces.flush()
+            now = now_us()
+            traces = self.store.traces.query(since=now - 3_600_000_000, until=now, conversation=conversation or None)
+            if len(traces) >= least:
+                return
+            assert time.monotonic() < deadline, f"{len(traces)} of {least} traces were recorded"
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager

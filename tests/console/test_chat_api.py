@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 
-from fairlead.records import new_id, now_us
 from tests.console.scene import BROKEN, HOSTILE, UNREACHABLE, Scene, events_of, serve
 
 API = "/chat/api/conversations"
@@ -224,11 +222,7 @@ def test_what_a_person_writes_arrives_while_the_browser_listens(talk: Talk, scen
         pieces = stream.iter_text()
         seen = next(pieces)
         assert '"waiting"' in seen
-        template = scene.store.conversations.messages(talk.id)[0]
-        person = msgspec.structs.replace(
-            template, id=new_id(), time=now_us(), role="operator", text="Ada here.", facts={}
-        )
-        scene.store.conversations.add(person)
+        scene.say_as_person(talk.id, "Ada here.")
         scene.store.conversations.update(talk.id, state="closed")
         seen += "".join(pieces)
     events = events_of(seen)

@@ -19,9 +19,8 @@ from fairlead.store import Store
 from tests.console.scene import HOSTILE, UNREACHABLE, Scene, serve
 from tests.console.test_chat_api import RETURNS, Talk
 
-PAGES = [
-    "", "/define", "/choose", "/deploy", "/tune", "/improve", "/govern", "/scale", "/inbox", "/conversations", "/traces",
-]  # fmt: skip
+STEPS = ["/define", "/choose", "/deploy", "/tune", "/improve", "/govern", "/scale"]
+PAGES = ["", *STEPS, "/inbox", "/conversations", "/traces"]
 OPEN = [
     "/chat",
     "/widget",
@@ -254,7 +253,7 @@ def test_a_conversation_shows_what_was_said_its_sources_feedback_and_where_the_t
     talk = Talk(desk)
     done = talk.say(RETURNS)[-1]
     talk.post("feedback", {"message": done["message_id"], "kind": "comment", "text": "too " + HOSTILE})
-    scene.recorded()
+    scene.recorded(talk.id, 2)
     page = desk.get(f"/console/conversations/{talk.id}").text
     assert "30 days" in page
     assert "Source 1" in page
@@ -283,7 +282,7 @@ def test_failures_are_marked_and_lead_to_their_trace(desk: httpx.Client, scene: 
     talk = Talk(desk)
     with scene.scripted(UNREACHABLE):
         talk.say("what about parcels to Norway")
-    scene.recorded()
+    scene.recorded(talk.id, 2)
     page = desk.get("/console/traces?status=502").text
     assert "▲ 502 upstream_unreachable" in page
     found = re.search(r'href="(/console/traces/[0-9a-f-]{36})"', page)
@@ -296,8 +295,9 @@ def test_the_list_searches_pages_and_keeps_its_state_in_the_address(desk: httpx.
     base = scene.store.conversations.get(Talk(desk).id)
     assert base is not None
     titles = [f"{word} {number}" for number in range(60)]
+    newest = now_us() - 1
     for number, title in enumerate(titles):
-        _add(scene, title=title, time=now_us() - number)
+        _add(scene, title=title, time=newest - number)
     seen: list[str] = []
     address = f"/console/conversations?q={word}&state=open"
     while address:
@@ -503,5 +503,5 @@ def _add(scene: Scene, *, title: str, time: int, tenant: str = "default") -> Con
             updated=time,
             turns=1,
             title=title,
-        )  # fmt: skip
+        )
     )

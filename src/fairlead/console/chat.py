@@ -183,6 +183,9 @@ class Chat:
         status: int = 200,
     ) -> Response:
         widget = request.url.path == "/widget"
+        greeting = self._fairlead.assistant.greeting
+        if messages and messages[0].role == "assistant" and messages[0].text == greeting:
+            messages = messages[1:]  # the page always opens with it
         return self._pages.render(
             request,
             "chat.html",
@@ -190,7 +193,7 @@ class Chat:
             widget=widget,
             action="/widget" if widget else "/chat",
             usecase=self._fairlead.usecase,
-            greeting=self._fairlead.assistant.greeting,
+            greeting=greeting,
             handoff_enabled=self._fairlead.usecase.policy.handoff.enabled,
             conversation=conversation,
             secret=secret,
