@@ -34,6 +34,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._watch_lock = threading.Lock()
         self._watch: sqlite3.Connection | None = None
         self.engine = _engine(path)
         with self._explained(), _exclusive(path.with_name("store.lock")):
@@ -61,12 +62,12 @@ class Database:
 
     def change(self) -> int:
         """A number that changes when anyone commits a change to the database; a few microseconds."""
-        with self._lock, self._explained():
+        with self._watch_lock, self._explained():
             return int(self._watcher().execute("PRAGMA data_version").fetchone()[0])
 
     def scalar(self, sql: str, *values: Any) -> Any:
         """The first column of the first row, without SQLAlchemy's overhead; None when there is no row."""
-        with self._lock, self._explained():
+        with self._watch_lock, self._explained():
             row = self._watcher().execute(sql, values).fetchone()
         return None if row is None else row[0]
 
@@ -87,22 +88,25 @@ class Database:
 
     def problems(self) -> list[str]:
         """What a full check of the file finds; empty when it is whole."""
-        with self._explained(), self.engine.connect() as connection:
-            lines = [row[0] for row in _driver(connection).execute("PRAGMA integrity_check(20)")]
+        try:
+            with self._explained(), self.engine.connect() as connection:
+                lines = [str(row[0]) for row in _driver(connection).execute("PRAGMA integrity_check(20)")]
+        except StoreDamaged as error:
+            return [str(error.details["detail"])]
         return [] if lines == ["ok"] else lines
 
     def revision(self) -> str | None:
-        """The schema revision the file is at; None for an empty one."""
+        """The schema revision the file is at; empty before the first, None for a file without tables."""
         with self.engine.connect() as connection:
             driver = _driver(connection)
             if not driver.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
                 return None
             row = driver.execute("SELECT version_num FROM alembic_version").fetchone()
-            return None if row is None else str(row[0])
+            return "" if row is None else str(row[0])
 
     def close(self) -> None:
         """Release every connection."""
-        with self._lock:
+        with self._watch_lock:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
@@ -124,7 +128,7 @@ class Database:
             return
         from fairlead.store import migrations  # Alembic takes 0.2 s to import and is needed once per upgrade
 
-        if found not in migrations.revisions():
+        if found and found not in migrations.revisions():
             raise StoreNewer(path=self.path, found=found, expected=HEAD)
         migrations.upgrade(self.engine)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fairlead.errors import StoreError, StoreFull
+from fairlead.errors import StoreBusy, StoreError, StoreFull
+from fairlead.store import secrets
 from fairlead.store.audit import Audit
 from fairlead.store.conversations import Conversations, FeedbackLog, Handoffs
 from fairlead.store.counters import Counters
@@ -19,6 +23,8 @@ from fairlead.store.releases import Releases, UseCases
 from fairlead.store.traces import Traces
 
 DATABASE = "fairlead.db"
+IN_USE = "in-use.lock"
+"""Every open store holds this file with a shared lock, so that mending knows when nobody does."""
 
 
 class Store:
@@ -27,7 +33,9 @@ class Store:
     ``recovered`` holds sentences about what had to be mended, for people.
     """
 
-    def __init__(self, directory: Path, database: Database, traces: Traces, recovered: list[str]) -> None:
+    def __init__(
+        self, directory: Path, database: Database, traces: Traces, recovered: list[str], held: contextlib.ExitStack
+    ) -> None:
         self.directory = directory
         self.recovered = recovered
         self.traces = traces
@@ -41,6 +49,7 @@ class Store:
         self.objects = Objects(directory / "objects")
         self.counters = Counters()
         self._database = database
+        self._held = held
 
     @classmethod
     def open(
@@ -62,9 +71,10 @@ class Store:
         recovered: list[str] = []
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.ExitStack() as undo:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(_in_use(directory))
                 database = Database(directory / DATABASE)
-                undo.callback(database.close)
+                stack.callback(database.close)
                 traces = Traces(
                     directory / "traces",
                     database,
@@ -74,12 +84,17 @@ class Store:
                     queue=queue,
                     recovered=recovered,
                 )
-                undo.pop_all()
+                stack.callback(traces.close)
+                held = stack.pop_all()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(path=directory, detail=error.strerror) from error
             raise StoreError(detail=f"The store {directory} cannot be used: {error}") from error
-        return cls(directory, database, traces, recovered)
+        return cls(directory, database, traces, recovered, held)
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes that stay the same for this store, such as the key behind pseudonyms. Raises StoreError."""
+        return secrets.keep(self.directory, name)
 
     def check(self) -> list[str]:
         """What a full check of the database finds wrong; reads everything. Empty when it is whole."""
@@ -87,8 +102,7 @@ class Store:
 
     def close(self) -> None:
         """Write what waits and let go of everything. Idempotent."""
-        self.traces.close()
-        self._database.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,3 +111,16 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _in_use(directory: Path) -> Iterator[None]:
+    handle = os.open(directory / IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusy(path=directory / DATABASE, seconds=0) from None
+        yield
+    finally:
+        os.close(handle)

@@ -5,17 +5,20 @@ See docs/design/trace-store.md for why. Other rooms use ``Traces`` only.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import weakref
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairlead.errors import StoreClosed, StoreError
+from fairlead.errors import StoreClosed, StoreError, TracesUnreadable
 from fairlead.records import Inference, time_of
 from fairlead.store.database import Database
 from fairlead.store.traces.index import FIGURES, Filter, Index, Indexes
-from fairlead.store.traces.journal import SUFFIX, Journal
-from fairlead.store.traces.roll import Roller
+from fairlead.store.traces.journal import Journal, journals_in
+from fairlead.store.traces.roll import Roller, digest_of
 from fairlead.store.traces.segments import FORMAT, Manifest, Segment
 from fairlead.store.traces.writer import Writer
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fairlead.store")
 
-_OWN_FLUSH_S = 0.5
+_OWN_FLUSH_S = 5.0
 _ATTEMPTS = 4
 
 
@@ -56,7 +59,7 @@ class Traces:
         self._roll_error = ""
         self._interval_s = min(segment_s, 60.0)
         self._roller = Roller(
-            directory, manifest=self._manifest, duck=self._open_duck, rows=segment_rows, report=self._tell
+            directory, manifest=self._manifest, open_duck=_rolling_duck, rows=segment_rows, report=self._tell
         )
         self._writer = Writer(
             self._journals,
@@ -65,9 +68,13 @@ class Traces:
             rotate_rows=segment_rows,
             rotate_s=segment_s,
             sealed=self._seal,
+            is_rolled=lambda journal: bool(self._manifest.rolled([journal])),
         )
         self.append = self._writer.append  # bound once: this is the serving path
         self._mend()
+        if not self._manifest.totals()[0] and any(directory.glob("day=*/*.parquet")):
+            self._roller.run()  # the database is new, the segments are not
+        self._at_exit = weakref.finalize(self, self._writer.close)
 
     # Writing
 
@@ -107,6 +114,7 @@ class Traces:
 
         ``before`` is the id of the last record already seen in this order.
         """
+        limit = max(limit, 0)
         wanted = Filter(
             since=since,
             until=until,
@@ -139,11 +147,10 @@ class Traces:
                     return record
             if not segments:
                 return None
-            from fairlead.store.traces.parquet import Error
 
             try:
                 return self._open_duck().find(self._paths(segments), identifier, old=_is_old(segments))
-            except Error as error:
+            except TracesUnreadable as error:
                 self._quarantine(segments, error)
         raise StoreError(detail=f"The traces in {self._directory} changed too often to be read. Try again.")
 
@@ -170,13 +177,12 @@ class Traces:
             columns = _columns(journals, wanted)
             if not columns and not segments:
                 return []
-            from fairlead.store.traces.parquet import Error
 
             try:
                 return self._open_duck().summarise(
                     self._paths(segments), columns, wanted, bucket_us, old=_is_old(segments)
                 )
-            except Error as error:
+            except TracesUnreadable as error:
                 self._quarantine(segments, error)
         raise StoreError(detail=f"The traces in {self._directory} changed too often to be read. Try again.")
 
@@ -192,7 +198,7 @@ class Traces:
             "rows": rows + sum(len(index) for index in journals),
             "segments": count,
             "journals": len(journals),
-            "bytes": size + sum(path.stat().st_size for path in self._journals.glob(f"*{SUFFIX}")),
+            "bytes": size + sum(path.stat().st_size for path in journals_in(self._journals)),
             "oldest": min([min(column) for column in times] + ([] if oldest is None else [oldest]), default=None),
             "newest": max([max(column) for column in times] + ([] if newest is None else [newest]), default=None),
             "waiting": self._writer.waiting,
@@ -204,6 +210,16 @@ class Traces:
                 for one in quarantined
             ],
         }
+
+    def verify(self) -> list[str]:
+        """Read every segment and compare it with what was written; returns what is wrong, after moving it aside."""
+        self._check_open()
+        before = len(self._recovered)
+        segments = self._manifest.of_state("live")
+        damaged = [one for one in segments if _damage(self._directory / one.path, one)]
+        if damaged:
+            self._quarantine(damaged, TracesUnreadable(detail="verify"))
+        return self._recovered[before:]
 
     # Retention
 
@@ -220,7 +236,7 @@ class Traces:
         """Write what waits and let go of everything."""
         self._closed.set()
         self._work.set()
-        self._writer.close()
+        self._at_exit()
         if self._thread is not None:
             self._thread.join(30)
         self._roller.close()
@@ -243,6 +259,8 @@ class Traces:
     def _settle(self) -> None:
         """See what this process itself has written; a full disk must not keep anyone from reading."""
         self._check_open()
+        if self._writer.error:
+            return
         try:
             self._writer.flush(_OWN_FLUSH_S)
         except StoreError as error:
@@ -268,11 +286,10 @@ class Traces:
                 group = [one for one in group if (one.max_time >= edge if down else one.min_time <= edge)]
                 if not group:
                     break
-            from fairlead.store.traces.parquet import Error
 
             try:
                 more = self._open_duck().select(self._paths(group), wanted, limit, old=_is_old(group))
-            except Error as error:
+            except TracesUnreadable as error:
                 self._quarantine(group, error)
                 return None
             best = _first(best + more, limit, down=down)
@@ -293,41 +310,34 @@ class Traces:
     def _paths(self, segments: list[Segment]) -> list[Path]:
         return [self._directory / segment.path for segment in segments]
 
-    def _quarantine(self, segments: list[Segment], error: Exception) -> None:
-        """Find out which segment cannot be read, and move it aside. One that is merely gone was replaced meanwhile."""
-        from fairlead.store.traces.parquet import Error
+    def _quarantine(self, segments: list[Segment], error: TracesUnreadable) -> None:
+        """Move aside the segments that are not what was written. One merely gone was replaced meanwhile.
 
-        blamed = False
+        Raises the error again when all are as they were written: the reason is another.
+        """
         live = {segment.id for segment in self._manifest.of_state("live")}
+        blamed = False
         for segment in segments:
             path = self._directory / segment.path
-            if segment.id not in live:
-                blamed = True
-                continue
-            try:
-                self._open_duck().check(path)
-                continue
-            except Error as reason:
-                detail = str(reason) if path.exists() else "the file is missing"
-            aside = self._directory / "quarantine" / path.name
-            if path.exists():
+            detail = _damage(path, segment) if segment.id in live else "gone"
+            blamed = blamed or bool(detail)
+            if detail and segment.id in live:
+                aside = self._directory / "quarantine" / path.name
                 aside.parent.mkdir(mode=0o700, exist_ok=True)
-                path.rename(aside)
-            self._manifest.mark(segment.id, "quarantined", detail)
-            self._tell(
-                f"Segment {segment.path} cannot be read ({detail}); its {segment.rows} rows are left out. "
-                f"The file is kept as {aside}."
-            )
-            blamed = True
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(aside)
+                self._manifest.mark(segment.id, "quarantined", detail)
+                self._tell(
+                    f"Segment {segment.path} is damaged ({detail}). Its {segment.rows} records from "
+                    f"{_date(segment.min_time)} to {_date(segment.max_time)} are left out; the file is kept as {aside}."
+                )
         if not blamed:
-            raise StoreError(detail=f"The traces in {self._directory} cannot be read: {error}") from error
+            raise error
 
     def _open_duck(self) -> Duck:
-        from fairlead.store.traces.parquet import Duck  # 0.15 s: only when a query or roll needs Parquet
-
         with self._lock:
             if self._duck is None:
-                self._duck = Duck(spill=self._directory / "tmp")
+                self._duck = _query_duck()
             return self._duck
 
     def _seal(self, journal: Journal) -> None:
@@ -339,7 +349,6 @@ class Traces:
                 self._thread.start()
 
     def _keep_rolling(self) -> None:
-        from fairlead.store.traces.parquet import Error
 
         while not self._closed.is_set():
             self._work.wait(self._interval_s)
@@ -349,13 +358,13 @@ class Traces:
             try:
                 self._roller.run(wait=False)
                 self._roll_error = ""
-            except (OSError, StoreError, Error) as error:
+            except (OSError, StoreError) as error:
                 self._roll_error = f"Traces cannot be rolled: {error}"
                 log.error("%s", self._roll_error)
 
     def _mend(self) -> None:
         """Mend the ends of journals whose process died."""
-        for path in sorted(self._journals.glob(f"*{SUFFIX}")):
+        for path in journals_in(self._journals):
             journal = Journal.take(path)
             if journal is None:
                 continue
@@ -375,6 +384,32 @@ class Traces:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise StoreClosed(path=self._directory)
+
+
+def _query_duck() -> Duck:
+    from fairlead.store.traces.parquet import Duck  # 0.15 s and 25 MB: only when Parquet must be read
+
+    return Duck(memory="300MB", threads=2)
+
+
+def _rolling_duck(spill: Path) -> Duck:
+    from fairlead.store.traces.parquet import Duck  # see above
+
+    return Duck(memory="256MB", threads=1, spill=spill)
+
+
+def _damage(path: Path, segment: Segment) -> str:
+    """How a segment's file differs from what was written; empty when it does not."""
+    if not path.exists():
+        return "the file is missing"
+    return "" if digest_of(path) == segment.digest else "its content has changed"
+
+
+def _date(time: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(time / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{time} µs"
 
 
 def _is_old(segments: list[Segment]) -> bool:

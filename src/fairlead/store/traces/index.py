@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from fairlead.records import Inference
-from fairlead.store.traces.journal import SUFFIX, read
+from fairlead.store.traces.journal import SUFFIX, is_journal, read
 
 MISSING = -(1 << 62)
 """Stands for None in a column of whole numbers."""
@@ -26,7 +26,7 @@ FIGURES = ("time", "status", "total_us", "first_token_us", "input_tokens", "outp
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a query looks for. ``since <= time < until``; None means any. ``after`` is the place of a cursor."""
+    """What a query looks for. ``since <= time < until``; None means any; ``cursor``: go on after this place."""
 
     since: int
     until: int
@@ -202,7 +202,7 @@ class Indexes:
     def refresh(self) -> list[Index]:
         """Every journal there is now, read to its end."""
         with self._lock:
-            names = {name for name in os.listdir(self._directory) if _is_journal(name)}
+            names = {name for name in os.listdir(self._directory) if is_journal(name)}
             for name in self._known.keys() - names:
                 del self._known[name]
             for name in names - self._known.keys():
@@ -214,7 +214,3 @@ class Indexes:
         for index in indexes:
             index.refresh()
         return indexes
-
-
-def _is_journal(name: str) -> bool:
-    return name.endswith(SUFFIX) and not name.startswith(".")

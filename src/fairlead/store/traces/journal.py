@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
@@ -20,12 +21,23 @@ from fairlead.records import new_id, now_us, time_of
 
 SUFFIX = ".jsonl"
 TORN = ".torn"
+_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jsonl")
 _MAGIC = b'{"_":"'
 _PREFIX = 24
 _BRACE = crc32(b"{")
 _NEWLINE = 0x0A
 _CHUNK = 1 << 22
 _TAIL = 1 << 16
+
+
+def is_journal(name: str) -> bool:
+    """Whether a file of the journal directory is a journal; whatever else lies there is left alone."""
+    return _NAME.fullmatch(name) is not None
+
+
+def journals_in(directory: Path) -> list[Path]:
+    """The journals in a directory, oldest first."""
+    return sorted(directory / name for name in os.listdir(directory) if is_journal(name))
 
 
 def frame(body: bytes) -> bytes:

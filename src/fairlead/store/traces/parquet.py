@@ -4,20 +4,21 @@ Values and paths always travel as parameters, never inside the text of a stateme
 format beyond "JSON lines".
 """
 
+# ruff: noqa: S608 - statements are built from the constants of this module only
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 
+from fairlead.errors import StoreError, TracesUnconvertible, TracesUnreadable
 from fairlead.records import Inference
 from fairlead.store.traces.index import Filter
-
-Error = duckdb.Error
 
 TYPES = {
     "id": "VARCHAR",
@@ -55,33 +56,42 @@ TYPES = {
 ROW_GROUP = 20_480
 _NAMES = ", ".join(f'"{name}"' for name in TYPES)
 _SCHEMA = ", ".join(f"'{name}': '{kind}'" for name, kind in TYPES.items())
-_DEFAULTS = {field.name: field for field in msgspec.structs.fields(Inference)}
 _JSON = ("steps", "tags")
-_MEMORY = "256MB"
 
 
 class Duck:
-    """An in-memory DuckDB. Thread-safe: every statement has its own cursor."""
+    """An in-memory DuckDB. Thread-safe: every statement has its own cursor.
 
-    def __init__(self, *, spill: Path, threads: int = 2) -> None:
-        self._spill = spill
-        self._threads = threads
+    With ``spill``, a directory of its own, what does not fit in ``memory`` goes there; without, it is an error.
+    Methods raise TracesUnreadable when files cannot be read, StoreError when they cannot be written.
+    """
+
+    def __init__(self, *, memory: str, threads: int, spill: Path | None = None) -> None:
+        self._settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": threads,
+            "memory_limit": memory,
+            "temp_directory": "" if spill is None else str(spill),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
         self._lock = threading.Lock()
         self._root: duckdb.DuckDBPyConnection | None = None
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to the shared database."""
         with self._lock:
             if self._root is None:
-                settings: dict[str, str | bool | int | float | list[str]] = {
-                    "threads": self._threads,
-                    "memory_limit": _MEMORY,
-                    "temp_directory": str(self._spill),
-                    "autoinstall_known_extensions": "false",
-                    "autoload_known_extensions": "false",
-                }
-                self._root = duckdb.connect(":memory:", config=settings)
-            return self._root.cursor()
+                self._root = duckdb.connect(":memory:", config=self._settings)
+            cursor = self._root.cursor()
+        try:
+            with cursor:
+                yield cursor
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            self.close()  # it refuses everything from now on; the next statement gets a new one
+            raise TracesUnreadable(detail=str(error)) from error
+        except duckdb.Error as error:
+            raise TracesUnreadable(detail=str(error)) from error
 
     def close(self) -> None:
         """Free its memory."""
@@ -91,22 +101,32 @@ class Duck:
                 self._root = None
 
     def roll(self, journals: Sequence[Path], target: Path, *, longest: int, origin: str) -> None:
-        """JSON lines to one Parquet file sorted by time. ``longest`` is the size of the longest line in bytes."""
-        with self.cursor() as cursor:
-            cursor.execute(
-                f"COPY (SELECT {_NAMES} FROM read_json($1, columns={{{_SCHEMA}}}, format='newline_delimited', "  # noqa: S608 - constants only
-                f"maximum_object_size={max(1 << 20, 2 * int(longest))}) ORDER BY time, id) TO $2 {_options(origin)}",
-                [[str(path) for path in journals], str(target)],
-            )
+        """JSON lines to one Parquet file sorted by time. ``longest`` is the size of the longest line in bytes.
 
-    def merge(self, sources: Sequence[Path], target: Path, *, origin: str, since: int = 0, until: int = 0) -> None:
-        """Parquet files to one, sorted by time; only rows with ``since <= time < until`` when ``until`` is given."""
-        bound = "WHERE time >= $3 AND time < $4" if until else ""
+        Raises TracesUnconvertible when a line has a member of another type, StoreError when the disk takes no more.
+        """
+        statement = (
+            f"COPY (SELECT {_NAMES} FROM read_json($1, columns={{{_SCHEMA}}}, format='newline_delimited', "
+            f"maximum_object_size={max(1 << 20, 2 * int(longest))}) ORDER BY time, id) TO $2 {_options(origin)}"
+        )
+        try:
+            with self.cursor() as cursor:
+                cursor.execute(statement, [[str(path) for path in journals], str(target)])
+        except TracesUnreadable as error:
+            if isinstance(error.__cause__, duckdb.IOException | duckdb.OutOfMemoryException):
+                raise StoreError(detail=f"Traces cannot be rolled: {error.__cause__}") from error
+            raise TracesUnconvertible(**error.details) from error
+
+    def merge(
+        self, sources: Sequence[Path], target: Path, *, origin: str, bounds: tuple[int, int] | None = None
+    ) -> None:
+        """Parquet files to one, sorted by time; with ``bounds`` only rows with ``bounds[0] <= time < bounds[1]``."""
+        bound = "WHERE time >= $3 AND time < $4" if bounds else ""
         with self.cursor() as cursor:
             cursor.execute(
-                f"COPY (SELECT {_NAMES} FROM {_relation('$1')} {bound} ORDER BY time, id) "  # noqa: S608 - constants only
+                f"COPY (SELECT {_NAMES} FROM {_relation('$1', old=True)} {bound} ORDER BY time, id) "
                 f"TO $2 {_options(origin)}",
-                [[str(path) for path in sources], str(target), *([since, until] if until else [])],
+                [[str(path) for path in sources], str(target), *(bounds or ())],
             )
 
     def bounds(self, path: Path) -> tuple[int, int, int, str, str]:
@@ -126,25 +146,27 @@ class Duck:
             ).fetchone()
         return bytes(row[0]).decode() if row else ""
 
-    def check(self, path: Path) -> None:
-        """Read every value of a segment. Raises Error when it cannot be read."""
-        whole = " + ".join(f'bit_xor(hash("{name}"))::DOUBLE' for name in TYPES)
+    def days(self, path: Path, day_us: int) -> list[int]:
+        """The days, counted from the epoch, that a segment has rows of."""
         with self.cursor() as cursor:
-            cursor.execute(f"SELECT {whole} FROM read_parquet($1)", [[str(path)]]).fetchall()  # noqa: S608
+            rows = cursor.execute(
+                f"SELECT DISTINCT {_floor('$2')} // $2 FROM read_parquet($1) ORDER BY 1", [[str(path)], day_us]
+            ).fetchall()
+        return [int(row[0]) for row in rows]
 
     def select(self, paths: Sequence[Path], wanted: Filter, limit: int, *, old: bool) -> list[Inference]:
         """The first ``limit`` matching records of some segments. ``old`` when one may lack a column."""
         where, values = _conditions(wanted)
         order = "DESC" if wanted.descending else "ASC"
         statement = (
-            f"SELECT {_NAMES} FROM {_relation('$files', old=old)} WHERE {where} "  # noqa: S608 - constants only
+            f"SELECT {_NAMES} FROM {_relation('$files', old=old)} WHERE {where} "
             f"ORDER BY time {order}, id {order} LIMIT $limit"
         )
         return self._records(statement, {"files": [str(path) for path in paths], "limit": limit, **values})
 
     def find(self, paths: Sequence[Path], identifier: str, *, old: bool) -> Inference | None:
         """The record with an id."""
-        statement = f"SELECT {_NAMES} FROM {_relation('$files', old=old)} WHERE id = $id LIMIT 1"  # noqa: S608
+        statement = f"SELECT {_NAMES} FROM {_relation('$files', old=old)} WHERE id = $id LIMIT 1"
         found = self._records(statement, {"files": [str(path) for path in paths], "id": identifier})
         return found[0] if found else None
 
@@ -156,16 +178,16 @@ class Duck:
         figures = "time, status, total_us, first_token_us, input_tokens, output_tokens, cost"
         parts = []
         if columns:
-            parts.append(f"SELECT {figures} FROM journals")  # noqa: S608 - constants only
+            parts.append(f"SELECT {figures} FROM journals")
         if paths:
             values["files"] = [str(path) for path in paths]
-            parts.append(f"SELECT {figures} FROM {_relation('$files', old=old)} WHERE {where}")  # noqa: S608
+            parts.append(f"SELECT {figures} FROM {_relation('$files', old=old)} WHERE {where}")
         elif columns:
             values = {}
         if not parts:
             return []
         statement = (
-            "SELECT (time // $bucket) * $bucket AS time, count(*) AS count, "  # noqa: S608 - constants only
+            f"SELECT {_floor('$bucket')} AS time, count(*) AS count, "
             "count(*) FILTER (status >= 400) AS errors, "
             "quantile_cont(total_us, 0.5) AS p50_total_us, quantile_cont(total_us, 0.95) AS p95_total_us, "
             "quantile_cont(first_token_us, 0.5) AS p50_first_token_us, "
@@ -193,6 +215,11 @@ _JOURNALS = """CREATE TEMP VIEW journals AS SELECT time, status, total_us,
     nullif(cost, -(1::BIGINT << 62)) AS cost FROM journals_raw"""
 
 
+def _floor(size: str) -> str:
+    # DuckDB divides towards zero; times before 1970 must not fall into the bucket of those after.
+    return f"(time - (time % {size} + {size}) % {size})"
+
+
 def _options(origin: str) -> str:
     # KV_METADATA takes no parameter; the origin is our own JSON of ids, and is checked to be nothing else.
     if not set(origin) <= _ORIGIN:
@@ -208,7 +235,7 @@ def _relation(files: str, *, old: bool = False) -> str:
     if not old:
         return f"read_parquet({files})"
     empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in TYPES.items())
-    return f"(SELECT {empty} WHERE false UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name=true))"  # noqa: S608
+    return f"(SELECT {empty} WHERE false UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name=true))"
 
 
 def _conditions(wanted: Filter) -> tuple[str, dict[str, Any]]:

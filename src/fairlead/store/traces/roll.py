@@ -17,16 +17,16 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fairlead.errors import StoreError
+from fairlead.errors import StoreError, TracesUnconvertible, TracesUnreadable
 from fairlead.records import Inference, new_id, now_us
 from fairlead.store.rows import clean
-from fairlead.store.traces.journal import SUFFIX, Journal, frame, keep_aside, read
+from fairlead.store.traces.journal import SUFFIX, Journal, frame, journals_in, keep_aside, read
 from fairlead.store.traces.segments import FORMAT, Manifest, Segment
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairlead.store")
 
 DAY_US = 86_400_000_000
+MIN_TIME = -(1 << 63)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_BYTES = 512 << 20
 _KEEP_NOTES_US = 7 * DAY_US
 _SMALL = 5
@@ -49,16 +51,23 @@ class Roller:
     """Rolls what is finished or left behind, merges small segments, deletes what is doomed."""
 
     def __init__(
-        self, directory: Path, *, manifest: Manifest, duck: Callable[[], Duck], rows: int, report: Callable[[str], None]
+        self,
+        directory: Path,
+        *,
+        manifest: Manifest,
+        open_duck: Callable[[Path], Duck],
+        rows: int,
+        report: Callable[[str], None],
     ) -> None:
         self._directory = directory
         self._journals = directory / "journal"
         self._aside = directory / "tmp"
         self._manifest = manifest
-        self._duck = duck
+        self._open_duck = open_duck
         self._rows = rows
         self._report = report
         self._waiting: list[Journal] = []
+        self._duck: Duck
         self._guard = threading.Lock()
         self.rolled = 0
 
@@ -87,19 +96,19 @@ class Roller:
         Returns how many rows went. Leaves no bytes of them in any file.
         """
         with self._guard, self._alone(wait=True):
+            self._tidy()
             gone = sum(segment.rows for segment in self._manifest.doom(before))
-            for segment in self._manifest.between(0, before):
+            for segment in self._manifest.between(MIN_TIME, before):
                 gone += self._cut(segment, before)
             self._manifest.bury()
         return gone
 
     def _cut(self, segment: Segment, before: int) -> int:
         """Write the newer rows of a segment to a new one."""
-        self._aside.mkdir(mode=0o700, exist_ok=True)
-        origin = msgspec.json.encode({"segments": [segment.id]}).decode()
+        origin = _text(_Origin(segments=[segment.id]))
         target = self._aside / f"{new_id()}.parquet"
         source = self._directory / segment.path
-        self._duck().merge([source], target, origin=origin, since=before, until=segment.max_time + 1)
+        self._duck.merge([source], target, origin=origin, bounds=(before, segment.max_time + 1))
         segments = self._place(target, origin)
         self._manifest.add(segments, replaces=[segment.id])
         return segment.rows - sum(one.rows for one in segments)
@@ -113,10 +122,16 @@ class Roller:
 
     @contextlib.contextmanager
     def _alone(self, *, wait: bool) -> Iterator[bool]:
+        """Be the only one who rolls, with a DuckDB of its own that gives its memory back afterwards."""
         handle = os.open(self._directory / "roll.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield True
+            self._duck = self._open_duck(self._aside / "spill")
+            try:
+                yield True
+            finally:
+                self._duck.close()
+                shutil.rmtree(self._aside, ignore_errors=True)
         except BlockingIOError:
             yield False
         finally:
@@ -125,40 +140,54 @@ class Roller:
     def _tidy(self) -> None:
         """Clear away what an interrupted roll left."""
         shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(mode=0o700)
         self._manifest.bury()
         known = {segment.path for state in ("live", "quarantined") for segment in self._manifest.of_state(state)}
-        for path in sorted(self._directory.glob("day=*/*.parquet")):
-            name = str(path.relative_to(self._directory))
-            if name not in known:
-                self._settle(path, name)
-        present = [path.name.removesuffix(SUFFIX) for path in self._journals.glob(f"*{SUFFIX}")]
+        strays = {path.stem: path for path in self._directory.glob("day=*/*.parquet") if self._name(path) not in known}
+        if strays:
+            self._settle(strays)
+        present = [path.name.removesuffix(SUFFIX) for path in journals_in(self._journals)]
         self._manifest.forget_journals(now_us() - _KEEP_NOTES_US, present)
 
-    def _settle(self, path: Path, name: str) -> None:
-        """A segment the manifest does not know: delete it if its rows are elsewhere, else take it in."""
-        from fairlead.store.traces.parquet import Error
+    def _settle(self, strays: dict[str, Path]) -> None:
+        """Segments the manifest does not know: delete those whose rows are elsewhere, take in the others.
 
-        try:
-            origin = msgspec.json.decode(self._duck().origin(path) or "{}")
-            journals = list(origin.get("journals", ()))
-            pending = {one for one in journals if (self._journals / (one + SUFFIX)).exists()}
-            rolled = self._manifest.rolled(journals)
-            sources = set(origin.get("segments", ()))
-            held = {segment.id for segment in self._manifest.of_state("live")}
-            if pending - rolled or rolled or sources & held:
+        The former are left by a crash before the transaction, the latter by the loss of the database.
+        """
+        origins: dict[str, _Origin] = {}
+        for identifier, path in strays.items():
+            try:
+                origins[identifier] = msgspec.json.decode(self._duck.origin(path) or "{}", type=_Origin)
+            except (TracesUnreadable, msgspec.MsgspecError) as error:
+                self._report(f"Segment {self._name(path)} is unknown and cannot be read ({error}); it is left alone.")
+        journals = {journal for origin in origins.values() for journal in origin.journals}
+        elsewhere = self._manifest.rolled(journals) | {
+            path.name.removesuffix(SUFFIX) for path in journals_in(self._journals)
+        }
+        held = {segment.id for segment in self._manifest.of_state("live")} | origins.keys()
+        unwanted = {
+            identifier
+            for identifier, origin in origins.items()
+            if elsewhere.intersection(origin.journals) or (origin.segments and held.issuperset(origin.segments))
+        }
+        for identifier, origin in origins.items():
+            if identifier not in unwanted:  # a merge that was recorded: what it replaced is on its way out
+                unwanted.update(origin.segments)
+        adopted = []
+        for identifier in origins:
+            path = strays[identifier]
+            if identifier in unwanted:
                 path.unlink()
-                return
-            segment = self._describe(path, name)
-        except Error as error:
-            self._report(f"Segment {name} is not in the manifest and cannot be read ({error}); it is left where it is.")
-            return
-        self._manifest.add([segment], journals=journals)
-        self._report(f"Segment {name} was not in the manifest; its {segment.rows} rows were taken in again.")
+                continue
+            adopted.append(self._describe(path))
+            self._report(f"Segment {self._name(path)} was not in the manifest; its {adopted[-1].rows} rows are back.")
+        taken = {journal for one in adopted for journal in origins[one.id].journals}
+        self._manifest.add(adopted, journals=sorted(taken))
 
     def _batches(self) -> Iterator[list[Journal]]:
         """Finished and left-behind journals, together up to the size of a segment."""
         mine, self._waiting = self._waiting, []
-        taken = [Journal.take(path) for path in sorted(self._journals.glob(f"*{SUFFIX}"))]
+        taken = [Journal.take(path) for path in journals_in(self._journals)]
         journals = mine + [journal for journal in taken if journal is not None]
         done = self._manifest.rolled(journal.id for journal in journals)
         batch: list[Journal] = []
@@ -180,7 +209,6 @@ class Roller:
             self._waiting.extend(one for one in [*batch, *journals] if one.handle >= 0)
 
     def _roll(self, journals: list[Journal]) -> int:
-        self._aside.mkdir(mode=0o700, exist_ok=True)
         paths, rows, longest = [], 0, 0
         for journal in journals:
             path, count, length = self._verified(journal)
@@ -191,9 +219,9 @@ class Roller:
         names = [journal.id for journal in journals]
         segments: list[Segment] = []
         if rows:
-            origin = msgspec.json.encode({"journals": names}).decode()
+            origin = _text(_Origin(journals=names))
             target = self._aside / f"{new_id()}.parquet"
-            self._convert(paths, target, rows=rows, longest=longest, origin=origin)
+            self._convert(paths, target, longest=longest, origin=origin)
             step("written")
             segments = self._place(target, origin)
         self._manifest.add(segments, journals=names)
@@ -201,7 +229,6 @@ class Roller:
         for journal in journals:
             journal.remove()
             step("removed")
-        shutil.rmtree(self._aside, ignore_errors=True)
         return rows
 
     def _verified(self, journal: Journal) -> tuple[Path, int, int]:
@@ -225,23 +252,15 @@ class Roller:
                 file.writelines(data[begin:end] + b"\n" for begin, end in found.lines)
         return copy, rows, longest
 
-    def _convert(self, paths: list[Path], target: Path, *, rows: int, longest: int, origin: str) -> None:
-        from fairlead.store.traces.parquet import Error
-
-        duck = self._duck()
+    def _convert(self, paths: list[Path], target: Path, *, longest: int, origin: str) -> None:
         try:
-            duck.roll(paths, target, longest=longest, origin=origin)
-            if duck.bounds(target)[0] == rows:
-                return
-            reason = "rows are missing"
-        except Error as error:
-            if "No space" in str(error) or "write" in str(error):
-                raise StoreError(detail=f"Traces could not be rolled: {error}") from error
-            reason = str(error)
-        log.warning("a journal is converted record by record, because DuckDB could not: %s", reason)
+            self._duck.roll(paths, target, longest=longest, origin=origin)
+            return
+        except TracesUnconvertible as error:
+            log.warning("a journal is converted record by record: %s", error)
         target.unlink(missing_ok=True)
         plain = [self._rewritten(path) for path in paths]
-        duck.roll(plain, target, longest=4 * longest, origin=origin)
+        self._duck.roll(plain, target, longest=4 * longest, origin=origin)
 
     def _rewritten(self, path: Path) -> Path:
         """A copy that holds only records of the right types; the others are set aside."""
@@ -258,40 +277,40 @@ class Roller:
 
     def _place(self, target: Path, origin: str) -> list[Segment]:
         """Move the file into its day; one that spans days becomes one file a day."""
-        duck = self._duck()
-        _, first, last, _, _ = duck.bounds(target)
-        days = [(target, first // DAY_US)]
-        if first // DAY_US != last // DAY_US:
-            days = []
-            for day in range(first // DAY_US, last // DAY_US + 1):
-                part = self._aside / f"{new_id()}.parquet"
-                duck.merge([target], part, origin=origin, since=day * DAY_US, until=(day + 1) * DAY_US)
-                if duck.bounds(part)[0]:
-                    days.append((part, day))
+        rows = self._duck.bounds(target)[0]
+        days = self._duck.days(target, DAY_US)
+        parts = [(day, target) for day in days]
+        if len(days) > 1:
+            parts = [(day, self._aside / f"{new_id()}.parquet") for day in days]
+            for day, part in parts:
+                bounds = (day * DAY_US, (day + 1) * DAY_US)
+                self._duck.merge([target], part, origin=origin, bounds=bounds)
         segments = []
-        for part, day in days:
-            name = f"day={datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}/{part.name}"
-            final = self._directory / name
+        for day, part in parts:
+            final = self._directory / _folder(day) / part.name
             final.parent.mkdir(mode=0o700, exist_ok=True)
             _sync(part)
             part.rename(final)
             _sync(final.parent)
             step("renamed")
-            segments.append(self._describe(final, name))
+            segments.append(self._describe(final))
+        if sum(segment.rows for segment in segments) != rows:
+            raise StoreError(detail=f"{rows} traces would not be complete as segments; they stay where they are.")
         return segments
 
-    def _describe(self, path: Path, name: str) -> Segment:
-        rows, first, last, low, high = self._duck().bounds(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._directory))
+
+    def _describe(self, path: Path) -> Segment:
+        rows, first, last, low, high = self._duck.bounds(path)
         return Segment(
             id=path.stem,
-            path=name,
+            path=self._name(path),
             state="live",
             detail="",
             rows=rows,
             bytes=path.stat().st_size,
-            digest=digest,
+            digest=digest_of(path),
             min_time=first,
             max_time=last,
             min_id=low,
@@ -304,7 +323,7 @@ class Roller:
         """Merge the small segments of days that are over."""
         today = now_us() // DAY_US
         days: dict[int, list[Segment]] = {}
-        for segment in self._manifest.between(0, today * DAY_US):
+        for segment in self._manifest.between(MIN_TIME, today * DAY_US):
             if segment.rows < self._rows // 2 and segment.max_time // DAY_US < today:
                 days.setdefault(segment.min_time // DAY_US, []).append(segment)
         for small in days.values():
@@ -312,9 +331,6 @@ class Roller:
                 self._merge(small)
 
     def _merge(self, small: list[Segment]) -> None:
-        from fairlead.store.traces.parquet import Error
-
-        self._aside.mkdir(mode=0o700, exist_ok=True)
         group: list[Segment] = []
         rows = 0
         for segment in small:
@@ -322,18 +338,40 @@ class Roller:
                 break
             group.append(segment)
             rows += segment.rows
-        origin = msgspec.json.encode({"segments": [segment.id for segment in group]}).decode()
+        origin = _Origin(segments=[segment.id for segment in group])
         target = self._aside / f"{new_id()}.parquet"
         try:
-            self._duck().merge([self._directory / segment.path for segment in group], target, origin=origin)
-        except Error as error:
+            self._duck.merge([self._directory / segment.path for segment in group], target, origin=_text(origin))
+        except TracesUnreadable as error:
             log.warning("small segments could not be merged: %s", error)
             return
         step("merged")
-        segments = self._place(target, origin)
-        if sum(segment.rows for segment in segments) == rows:
-            self._manifest.add(segments, replaces=[segment.id for segment in group])
-            step("replaced")
+        segments = self._place(target, _text(origin))
+        self._manifest.add(segments, replaces=origin.segments)
+        step("replaced")
+
+
+class _Origin(msgspec.Struct):
+    """What a segment was made from; written into the file, so that it can be told apart without the manifest."""
+
+    journals: list[str] = []
+    segments: list[str] = []
+
+
+def _text(origin: _Origin) -> str:
+    return msgspec.json.encode(origin).decode()
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _folder(day: int) -> str:
+    """The folder of a day counted from the epoch; times no calendar has get the bare number."""
+    in_calendar = 0 <= day < (datetime.max.replace(tzinfo=UTC) - _EPOCH).days
+    return f"day={_EPOCH + timedelta(days=day):%Y-%m-%d}" if in_calendar else f"day={day}"
 
 
 def _within_range(record: Inference) -> Inference:

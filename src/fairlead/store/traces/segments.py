@@ -18,6 +18,8 @@ from fairlead.store.database import Database
 from fairlead.store.rows import record_of, row_of
 
 FORMAT = 1
+"""Goes up when segments get another column; older ones are then read with the column missing."""
+
 _table = schema.segments
 
 

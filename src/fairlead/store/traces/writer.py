@@ -19,7 +19,7 @@ import msgspec
 from fairlead.errors import StoreClosed, StoreFull
 from fairlead.records import Inference
 from fairlead.store.rows import clean
-from fairlead.store.traces.journal import SUFFIX, Journal, frame
+from fairlead.store.traces.journal import Journal, frame, journals_in
 
 log = logging.getLogger("fairlead.store")
 
@@ -50,6 +50,7 @@ class Writer:
         rotate_rows: int,
         rotate_s: float,
         sealed: Callable[[Journal], None],
+        is_rolled: Callable[[str], bool],
     ) -> None:
         self.dropped = 0
         self.error = ""
@@ -61,6 +62,7 @@ class Writer:
         self._rotate_rows = rotate_rows
         self._rotate_us = rotate_s * 1e6
         self._sealed = sealed
+        self._is_rolled = is_rolled
         self._queue: deque[Inference | _Mark] = deque()
         self._pending: list[bytes] = []
         self._marks: list[_Mark] = []
@@ -209,11 +211,12 @@ class Writer:
 
     def _adopt(self) -> Journal | None:
         """Go on with a small journal that another process left behind, so that short processes make no heap of them."""
-        for path in sorted(self._directory.glob(f"*{SUFFIX}"), reverse=True):
+        for path in reversed(journals_in(self._directory)):
             journal = Journal.take(path)
             if journal is None:
                 continue
-            if journal.size <= _ADOPT_BYTES and journal.is_clean():
+            # One that has become a segment already is only waiting to be deleted.
+            if journal.size <= _ADOPT_BYTES and journal.is_clean() and not self._is_rolled(journal.id):
                 with path.open("rb") as file:
                     journal.rows = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
                 if not self._is_due(journal):
