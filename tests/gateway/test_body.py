@@ -161,13 +161,19 @@ def fits(body: dict[str, Any], operation: Operation) -> bool:
     return True
 
 
-VALUES = st.sampled_from(
-    [None, True, False, 0, 1, -1, 2, 16, 17, 0.5, 2.5, 10**16, "", "a", "x" * 257, "float", "user", "required", [], {}]
-    + [["a"], [1], [[1, 2]], [[]], [None], ["a"] * 17, [{}], [{"type": "text"}], [{"type": "function", "function": {}}]]
-    + [[{"type": "function", "function": {"name": "f"}}], {"type": "json_object"}, {"include_usage": True}, {"type": 1}]
-    + [HELLO, [{"role": "user"}], [{"role": "assistant"}], [{"role": "assistant", "tool_calls": [{"function": {}}]}]]
-    + [[{"role": "tool", "content": "ok", "tool_call_id": 5}], [{"role": "user", "content": [{"type": "text"}]}]]
-)
+PLAIN = [None, True, False, 0, 1, -1, 2, 16, 17, 0.5, 2.5, 10**16, "", "a", "x" * 257, "float", "user", "required"]
+LISTS: list[Any] = [[], ["a"], [1], [[1, 2]], [[]], [None], ["a"] * 17, [{}], [{"type": "text"}], HELLO]
+OBJECTS: list[Any] = [{}, {"type": "json_object"}, {"include_usage": True}, {"type": 1}]
+SAID: list[Any] = [
+    [{"role": "user"}],
+    [{"role": "assistant"}],
+    [{"role": "assistant", "tool_calls": [{"function": {}}]}],
+    [{"role": "tool", "content": "ok", "tool_call_id": 5}],
+    [{"role": "user", "content": [{"type": "text"}]}],
+    [{"type": "function", "function": {}}],
+    [{"type": "function", "function": {"name": "f"}}],
+]
+VALUES = st.sampled_from([*PLAIN, *LISTS, *OBJECTS, *SAID])
 BODY = st.sampled_from(OPERATIONS).flatmap(
     lambda operation: st.tuples(
         st.just(operation),

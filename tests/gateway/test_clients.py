@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -202,7 +202,7 @@ def find_order(order: str) -> str:
 
 
 def test_langchain(url: str) -> None:
-    model = ChatOpenAI(base_url=url, api_key="unused", model="support")
+    model = ChatOpenAI(base_url=url, api_key=SecretStr("unused"), model="support")
     assert model.invoke("Where is it?").content == "Your parcel is on its way."
     pieces = list(model.stream("Where is it?"))
     assert "".join(str(piece.content) for piece in pieces) == "Your parcel is on its way."
@@ -215,7 +215,7 @@ def test_langchain(url: str) -> None:
 
 
 async def test_langchain_async_stream(url: str) -> None:
-    model = ChatOpenAI(base_url=url, api_key="unused", model="support", stream_usage=True)
+    model = ChatOpenAI(base_url=url, api_key=SecretStr("unused"), model="support", stream_usage=True)
     pieces = [piece async for piece in model.astream("Where is it?")]
     assert "".join(str(piece.content) for piece in pieces) == "Your parcel is on its way."
     assert sum((piece.usage_metadata or {"output_tokens": 0})["output_tokens"] for piece in pieces) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -29,7 +30,7 @@ def words(*texts: str, **extra: Any) -> list[dict[str, Any]]:
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     marks = sorted({place % (len(stream) + 1) for place in places} | {0, len(stream)})
-    return [stream[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    return [stream[start:end] for start, end in itertools.pairwise(marks)]
 
 
 def relayed(relay: Relay, pieces: list[bytes]) -> bytes:
@@ -92,8 +93,7 @@ def test_an_error_event_ends_the_stream_with_its_message(places: list[int]) -> N
     stream = event(words("a")[0]) + event({"error": {"message": "out of memory"}}) + DONE
     relay = Relay("m", wants_usage=False)
     with pytest.raises(UpstreamBroken, match="out of memory"):
-        for piece in cut(stream, places):
-            relay.feed(piece)
+        relayed(relay, cut(stream, places))
 
 
 def test_the_word_error_in_an_answer_is_no_error() -> None:
@@ -104,8 +104,7 @@ def test_the_word_error_in_an_answer_is_no_error() -> None:
 def test_an_event_without_end_is_refused() -> None:
     relay = Relay("m", wants_usage=False)
     with pytest.raises(UpstreamBroken, match="without end"):
-        for _ in range(sse.LARGEST_EVENT // 65536 + 2):
-            relay.feed(b"x" * 65536)
+        relayed(relay, [b"x" * 65536] * (sse.LARGEST_EVENT // 65536 + 2))
 
 
 def test_a_very_long_stream_keeps_its_beginning_and_its_end() -> None:

@@ -37,12 +37,12 @@ from fairlead.records import Inference, new_id
 from fairlead.settings import Settings
 from fairlead.telemetry import CONTENT_TYPE, Telemetry
 
-_OPERATIONS: dict[str, Operation] = {
+OPERATIONS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",
     "/v1/completions": "completion",
     "/v1/embeddings": "embedding",
 }
-_READS = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
+READS = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
 logger = logging.getLogger(__name__)
 
 
@@ -170,11 +170,11 @@ class Gateway:
             await self._other(scope, receive, send)
             return
         path: str = scope["path"]
-        operation = _OPERATIONS.get(path)
+        operation = OPERATIONS.get(path)
         if operation is not None and scope["method"] == "POST":
             await self._infer(operation, scope, receive, send)
             return
-        if operation is None and not path.startswith("/v1/") and path not in _READS and self._fallback is not None:
+        if operation is None and not path.startswith("/v1/") and path not in READS and self._fallback is not None:
             await self._fallback(scope, receive, send)
             return
         head = Head(scope)
@@ -224,10 +224,10 @@ class Gateway:
                 self._tasks.discard(task)
 
     async def _read_only(self, path: str, method: str, head: Head, send: Send) -> None:
-        if path in _OPERATIONS:
+        if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
-        if path not in _READS and not model:
+        if path not in READS and not model:
             raise PathUnknown(method=method, path=path[:200])
         if method not in ("GET", "HEAD"):
             raise MethodWrong(path=path, method=method, allowed="GET, HEAD")

@@ -1,0 +1,304 @@
+"""Requests that do not end well: clients that hang up, models that stall or break, servers that stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from fairlead.errors import UpstreamTimeout
+from fairlead.gateway import ANONYMOUS
+from fairlead.providers.openai_compatible import OpenAICompatible
+from fairlead.providers.scripted import Script, Scripted
+from tests.gateway.gateway_harness import CHAT, House, build, post, route, serving
+
+SLOW = Script(text="one two three four five six seven eight nine ten", pace_s=0.2)
+
+
+def open_stream(url: str, body: dict[str, Any]) -> socket.socket:
+    """A client that has received the first bytes of an answer."""
+    host, port = url.removeprefix("http://").split(":")
+    sock = socket.create_connection((host, int(port)), 5)
+    sock.sendall(post("/v1/chat/completions", json.dumps(body).encode()))
+    return sock
+
+
+def await_cancelled(upstream: Scripted, within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not upstream.cancelled:
+        assert time.monotonic() < until, f"the model still works {within_s} s after its client hung up"
+        time.sleep(0.01)
+
+
+def test_hanging_up_in_a_stream_stops_an_in_process_model() -> None:
+    house = build(SLOW)
+    with serving(house.gateway) as url:
+        sock = open_stream(url, {**CHAT, "stream": True})
+        assert b"200 OK" in sock.recv(4096)
+        time.sleep(0.5)
+        sock.close()
+        await_cancelled(house.upstream, 1.0)
+        gone = house.written()[0]
+    assert (gone.status, gone.error, gone.finish) == (499, "client_disconnected", "")
+    assert gone.tags == {"usage": "estimated"}
+    assert 1 <= gone.output_tokens < 10
+    assert gone.cost is not None
+    assert gone.cost > 0
+    said = json.loads(gone.output)["choices"][0]["message"]["content"]
+    assert "one two three four five six seven eight nine ten".startswith(said)
+    assert said
+
+
+def test_hanging_up_before_a_whole_answer_stops_the_model() -> None:
+    house = build(Script(text="late", delay_s=30))
+    with serving(house.gateway) as url:
+        sock = open_stream(url, dict(CHAT))
+        time.sleep(0.3)
+        sock.close()
+        await_cancelled(house.upstream, 1.0)
+        assert house.written()[0].error == "client_disconnected"
+
+
+def test_hanging_up_travels_through_http_upstreams() -> None:
+    inner = build(SLOW)
+    with serving(inner.gateway) as inner_url:
+        outer = build(OpenAICompatible("inner", f"{inner_url}/v1", "support"))
+        with serving(outer.gateway) as url:
+            sock = open_stream(url, {**CHAT, "stream": True})
+            assert b"200 OK" in sock.recv(4096)
+            sock.close()
+            await_cancelled(inner.upstream, 1.0)
+            assert outer.written()[0].error == "client_disconnected"
+            assert inner.written()[0].error == "client_disconnected"
+
+
+def test_hanging_up_before_an_http_upstream_answered() -> None:
+    inner = build(Script(text="late", delay_s=30))
+    with serving(inner.gateway) as inner_url:
+        outer = build(OpenAICompatible("inner", f"{inner_url}/v1", "support"))
+        with serving(outer.gateway) as url:
+            sock = open_stream(url, dict(CHAT))
+            time.sleep(0.3)
+            sock.close()
+            await_cancelled(inner.upstream, 1.0)
+
+
+def test_a_deadline_before_the_answer() -> None:
+    house = build(Script(text="late", delay_s=30), request_timeout_s=0.3)
+    with serving(house.gateway) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "upstream_timeout"
+    assert house.written()[0].status == 504
+
+
+def test_the_client_may_lower_the_deadline_but_not_raise_it() -> None:
+    house = build(Script(text="late", delay_s=30), request_timeout_s=0.5)
+    with serving(house.gateway) as url:
+        for asked, low, high in (("0.1", 0.05, 0.45), ("600", 0.45, 3.0)):
+            began = time.monotonic()
+            answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"x-request-timeout": asked})
+            assert answer.status_code == 504
+            assert low < time.monotonic() - began < high
+
+
+def test_a_deadline_in_the_middle_of_a_stream_is_said_and_not_called_done() -> None:
+    house = build(SLOW, request_timeout_s=0.7)
+    with serving(house.gateway) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True})
+    events = [event for event in answer.text.split("\n\n") if event]
+    assert "[DONE]" not in answer.text
+    assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "upstream_timeout"
+    late = house.written()[0]
+    assert (late.status, late.error) == (504, "upstream_timeout")
+    assert late.output_tokens > 0
+
+
+def test_a_break_in_the_middle_of_a_stream_is_said_and_not_called_done() -> None:
+    house = build(Script(text="one two three", break_after=2))
+    with serving(house.gateway) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True})
+        assert answer.status_code == 200, "the first bytes had gone out"
+        events = [event for event in answer.text.split("\n\n") if event]
+        error = json.loads(events[-1].removeprefix("data: "))["error"]
+        assert error["code"] == "upstream_broken"
+        assert error["request_id"] == answer.headers["x-request-id"]
+        assert "[DONE]" not in answer.text
+        broken = house.written()[0]
+    assert (broken.status, broken.error, broken.finish) == (502, "upstream_broken", "")
+    assert json.loads(broken.output)["choices"][0]["message"]["content"] == "one"
+    assert json.loads(broken.output)["error"]["code"] == "upstream_broken"
+
+
+def test_a_break_before_the_first_byte_keeps_its_status() -> None:
+    house = build(Script(text="one two three", break_after=0))
+    with serving(house.gateway) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True})
+    assert answer.status_code == 502
+    assert answer.json()["error"]["code"] == "upstream_broken"
+
+
+@pytest.mark.parametrize("sent", [b"<html>oops</html>", b"[]", b"", b'{"error": {"message": "quota sk-abcdef123456"}}'])
+def test_a_success_that_is_none(sent: bytes) -> None:
+    with upstream_of(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(sent), sent)) as (url, _):
+        house = build(OpenAICompatible("odd", url, "m"))
+        with serving(house.gateway) as outer:
+            answer = httpx.post(f"{outer}/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 502
+    assert "sk-abcdef" not in answer.text
+    assert house.written()[0].error == "upstream_broken"
+
+
+class upstream_of:  # noqa: N801  reads as a phrase
+    """A server that answers every connection with the same bytes, then closes it; counts connections."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.count = [0]
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.sock.accept()
+            except OSError:
+                return
+            self.count[0] += 1
+            with connection:
+                connection.recv(65536)
+                connection.sendall(self.answer)
+
+    def __enter__(self) -> tuple[str, list[int]]:
+        self.thread.start()
+        return f"http://127.0.0.1:{self.sock.getsockname()[1]}/v1", self.count
+
+    def __exit__(self, *error: object) -> None:
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+        self.thread.join(5)
+
+
+def test_shutting_down_lets_streams_finish() -> None:
+    house = build(Script(text="one two three four five six", pace_s=0.1))
+    answers: list[str] = []
+    with serving(house.gateway) as url:
+        client = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}).text)
+        )
+        client.start()
+        time.sleep(0.25)
+    client.join(5)
+    assert answers[0].endswith("data: [DONE]\n\n")
+    assert house.records[0].status == 200, "the record of the last request was not written at shutdown"
+
+
+def test_what_outlives_the_grace_is_ended_with_a_word() -> None:
+    house = build(Script(text="word " * 50, pace_s=0.5))
+    answers: list[str] = []
+    with serving(house.gateway, timeout_graceful_shutdown=1) as url:
+        client = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}).text)
+        )
+        client.start()
+        time.sleep(0.7)
+    client.join(5)
+    assert "[DONE]" not in answers[0]
+    assert json.loads(answers[0].split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
+    assert (house.records[0].status, house.records[0].error) == (503, "shutting_down")
+
+
+async def test_aclose_cancels_what_outlives_the_grace_and_refuses_what_comes_later() -> None:
+    house = build(Script(text="word " * 50, pace_s=0.5), shutdown_grace_s=0.2)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        if sent:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": json.dumps({**CHAT, "stream": True}).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/v1/chat/completions", "method": "POST", "headers": []}
+    task = asyncio.create_task(house.gateway(scope, receive, send))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await house.gateway.aclose()
+    assert time.monotonic() - began < 2
+    await task
+    assert b"shutting_down" in sent[-1]["body"]
+    assert house.records[0].error == "shutting_down"
+    sent.clear()
+    await house.gateway(scope, receive, send)
+    assert sent[0]["status"] == 503
+    assert dict(sent[0]["headers"])[b"retry-after"]
+
+
+async def test_in_process_a_caller_that_leaves_cancels_the_model() -> None:
+    house = build(SLOW)
+    stream = house.gateway.stream(dict(CHAT), principal=ANONYMOUS)
+    async for chunk in stream:
+        if chunk["choices"][0]["delta"].get("content"):
+            break
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert house.upstream.cancelled == 1
+    await asyncio.sleep(0.1)
+    assert house.records[0].error == "client_disconnected"
+    await house.gateway.aclose()
+
+
+async def test_in_process_a_cancelled_task_is_recorded_and_cancelled() -> None:
+    house = build(Script(text="late", delay_s=30))
+    task = asyncio.create_task(house.gateway.complete(dict(CHAT), principal=ANONYMOUS))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert house.upstream.cancelled == 1
+    await house.gateway.aclose()
+    assert house.records[0].error == "client_disconnected"
+
+
+async def test_in_process_deadlines_hold_and_do_not_cancel_the_callers_own_work() -> None:
+    house = build(Script(text="one two three", pace_s=0.3), request_timeout_s=0.5)
+    words = []
+
+    async def read() -> None:
+        async for chunk in house.gateway.stream(dict(CHAT), principal=ANONYMOUS):
+            words.append(chunk["choices"][0]["delta"].get("content"))
+            if len(words) == 2:
+                await asyncio.sleep(0.6)  # past the deadline, while the caller works
+
+    with pytest.raises(UpstreamTimeout):
+        await read()
+    assert len(words) >= 2
+    await house.gateway.aclose()
+    assert house.records[0].error == "upstream_timeout"
+
+
+def test_many_clients_at_once_are_all_answered_and_recorded() -> None:
+    house: House = build(Script(text="a b c d", pace_s=0.005))
+
+    async def ask(client: httpx.AsyncClient, number: int) -> str:
+        body = {**CHAT, "stream": number % 2 == 0, "messages": [{"role": "user", "content": f"n{number}"}]}
+        return (await client.post("/v1/chat/completions", json=body)).text
+
+    async def run(url: str) -> list[str]:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(100)))
+
+    with serving(house.gateway) as url:
+        answers = asyncio.run(run(url))
+    assert len(answers) == 100
+    assert all("d" in answer for answer in answers)
+    assert {json.loads(record.input)["messages"][0]["content"] for record in house.records} == {
+        f"n{number}" for number in range(100)
+    }
+    assert house.gateway.routes == {"support": route(house.upstream)}

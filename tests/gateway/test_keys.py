@@ -1,0 +1,135 @@
+"""Keys over a real store: who may come in, and how soon a revocation holds everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fairlead.errors import StoreBusy
+from fairlead.gateway.keyring import KeyRing
+from fairlead.records import Key, now_us
+from fairlead.store import Store
+from tests.gateway.gateway_harness import CHAT, build, recent, serving, stored
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with stored(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def url(store: Store) -> Iterator[str]:
+    with serving(build(keys=store.keys, record=store.traces.append).gateway) as base:
+        yield base
+
+
+def ask(url: str, secret: str, scheme: str = "Bearer") -> httpx.Response:
+    return httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"authorization": f"{scheme} {secret}"})
+
+
+def await_status(url: str, secret: str, status: int, within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while ask(url, secret).status_code != status:
+        assert time.monotonic() < until, f"not {status} within {within_s} s"
+        time.sleep(0.02)
+
+
+def test_a_key_opens_and_names_the_caller(store: Store, url: str) -> None:
+    key, secret = store.keys.create("shop", ["inference"], tenant="acme")
+    await_status(url, secret, 200, 1.0)
+    assert ask(url, secret, "bearer").status_code == 200
+    found = recent(store)[-1]
+    assert (found.tenant, found.key, found.subject) == ("acme", key.id, f"key:{key.id}")
+    assert secret not in str(found)
+
+
+@pytest.mark.parametrize("secret", ["fl-wrong", "x", "fl-" + "x" * 5000, "ü"])
+def test_what_is_no_key_is_refused(url: str, secret: str) -> None:
+    answer = httpx.post(
+        f"{url}/v1/chat/completions", json=CHAT, headers=[(b"authorization", f"Bearer {secret}".encode())]
+    )
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["error"]["code"] in ("invalid_api_key", "missing_api_key")
+    assert "fairlead keys" in answer.json()["error"]["message"]
+    assert len(secret) < 3 or secret not in answer.text
+
+
+def test_no_key_and_another_scheme(url: str, store: Store) -> None:
+    assert httpx.post(f"{url}/v1/chat/completions", json=CHAT).json()["error"]["code"] == "missing_api_key"
+    _, secret = store.keys.create("shop", ["inference"])
+    await_status(url, secret, 200, 1.0)
+    assert ask(url, secret, "Basic").status_code == 401
+
+
+def test_nobody_reads_a_body_before_the_key_is_known(url: str) -> None:
+    answer = httpx.post(f"{url}/v1/chat/completions", content=b"not json", headers={"content-type": "text/plain"})
+    assert answer.status_code == 401
+
+
+def test_a_revocation_by_another_process_holds_within_a_second(store: Store, url: str, tmp_path: Path) -> None:
+    key, secret = store.keys.create("shop", ["inference"])
+    await_status(url, secret, 200, 1.0)
+    program = (
+        "import sys; from pathlib import Path; from fairlead.store import Store\n"
+        "with Store.open(Path(sys.argv[1])) as store: store.keys.revoke(sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path), key.id], check=True)
+    await_status(url, secret, 401, 1.0)
+
+
+def test_an_expired_key_is_refused_to_the_moment(store: Store, url: str) -> None:
+    _, secret = store.keys.create("brief", ["inference"], expires=now_us() + 1_500_000)
+    await_status(url, secret, 200, 1.0)
+    await_status(url, secret, 401, 2.0)
+
+
+def test_scopes(store: Store, url: str) -> None:
+    _, admin = store.keys.create("operator", ["admin"])
+    _, user = store.keys.create("user", ["inference"])
+    await_status(url, user, 200, 1.0)
+    refused = ask(url, admin)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "insufficient_scope"
+    for path, secret, status in (
+        ("/metrics", user, 403),
+        ("/metrics", admin, 200),
+        ("/v1/models", user, 200),
+        ("/v1/models", admin, 403),
+    ):
+        answer = httpx.get(f"{url}{path}", headers={"authorization": f"Bearer {secret}"})
+        assert answer.status_code == status, path
+    assert httpx.get(f"{url}/metrics").status_code == 401
+    assert httpx.get(f"{url}/v1/models").status_code == 401
+    for path in ("/healthz", "/readyz", "/openapi.json"):
+        assert httpx.get(f"{url}{path}").status_code == 200
+
+
+async def test_a_store_that_cannot_be_read_keeps_the_known_keys_in_force(caplog: pytest.LogCaptureFixture) -> None:
+    class Flaky:
+        broken = False
+
+        def active(self) -> list[Key]:
+            return []
+
+        def version(self) -> int:
+            if self.broken:
+                raise StoreBusy(path="x", seconds=1)
+            return 1
+
+    source = Flaky()
+    ring = KeyRing(source, required=False)
+    ring.watch()
+    source.broken = True
+    await asyncio.sleep(0.7)
+    assert "stay in force" in caplog.text
+    await ring.aclose()
+    await ring.aclose()
