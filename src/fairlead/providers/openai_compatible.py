@@ -94,7 +94,7 @@ def read_error(body: bytes) -> dict[str, Any]:
     if isinstance(found, dict):
         error = {name: found.get(name) for name in ("message", "type", "param", "code")}
     else:
-        error = {"message": found if isinstance(found, str) else orjson.dumps(found).decode()}
+        error = {"message": found if isinstance(found, str) else orjson.dumps(found).decode() if found else ""}
     message = error.get("message")
     error["message"] = (message if isinstance(message, str) else "")[:_LONGEST_MESSAGE]
     return error

@@ -1,0 +1,71 @@
+"""Translating a request for servers that differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from fairlead.providers.base import Call, CallContext, Operation
+from fairlead.providers.dialect import DIALECTS, LLAMA_CPP, OPENAI, VLLM, Dialect, translate
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+ASKED = {"role": "user", "content": "Can I send it back?"}
+DOCUMENTS = [{"id": "returns", "title": "Returns", "text": "Within 30 days."}, {"id": "ship", "text": "In two days."}]
+
+
+def sent(dialect: Dialect, operation: Operation = "chat", **body: Any) -> dict[str, Any]:
+    call = Call(operation=operation, body=body, stream=True, deadline=0, context=CallContext())
+    before = orjson.dumps(call.body)
+    result: dict[str, Any] = orjson.loads(translate(dialect, "real-name", call))
+    assert orjson.dumps(call.body) == before, "the caller's body was changed"
+    return result
+
+
+def test_the_upstreams_own_name_goes_out() -> None:
+    assert sent(OPENAI, model="alias", messages=[ASKED])["model"] == "real-name"
+
+
+def test_unknown_fields_pass_untouched() -> None:
+    strange = {"grammar": "root ::= x", "nested": {"a": [1, None, "é"]}, "lora": [{"id": 0, "scale": 0.5}]}
+    assert {key: sent(OPENAI, messages=[ASKED], **strange)[key] for key in strange} == strange
+
+
+def test_passages_are_written_at_the_end_of_the_instructions() -> None:
+    messages = sent(OPENAI, messages=[SYSTEM, ASKED], documents=DOCUMENTS)["messages"]
+    assert messages[1:] == [ASKED]
+    assert messages[0]["role"] == "system"
+    assert messages[0]["content"].startswith("Be kind.")
+    assert messages[0]["content"].endswith("[1] Within 30 days.\n[2] In two days.")
+
+
+@pytest.mark.parametrize("first", [ASKED, {"role": "system", "content": [{"type": "text", "text": "Be kind."}]}])
+def test_without_instructions_to_end_the_passages_get_their_own(first: dict[str, Any]) -> None:
+    messages = sent(OPENAI, messages=[first], documents=DOCUMENTS)["messages"]
+    assert messages[1:] == [first]
+    assert messages[0]["role"] == "system"
+    assert "[1] Within 30 days." in messages[0]["content"]
+
+
+def test_passages_stay_what_they_are_where_the_server_takes_them() -> None:
+    body = sent(VLLM, messages=[ASKED], documents=DOCUMENTS)
+    assert body["documents"] == DOCUMENTS
+    assert body["messages"] == [ASKED]
+
+
+@pytest.mark.parametrize("documents", [[], None])
+def test_no_passages_no_message(documents: Any) -> None:
+    body = sent(OPENAI, messages=[ASKED], documents=documents)
+    assert body["messages"] == [ASKED]
+    assert "documents" not in body
+
+
+def test_fields_are_renamed_and_dropped_as_the_dialect_says() -> None:
+    assert sent(LLAMA_CPP, messages=[ASKED], max_completion_tokens=5)["max_tokens"] == 5
+    odd = Dialect(drop=frozenset({"seed"}), stream_usage=False)
+    assert sent(odd, messages=[ASKED], seed=1, stream_options={"include_usage": True}).keys() == {"messages", "model"}
+
+
+def test_dialects_have_names() -> None:
+    assert set(DIALECTS) == {"openai", "vllm", "llamacpp"}
