@@ -45,7 +45,7 @@ def test_the_examples_work() -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- begin generated: fairlead.spec.reference -->\nold\n<!-- end generated -->\nafter\n")
+    page.write_text("before\n<!-- begin: use-case-file -->\nold\n<!-- end: use-case-file -->\nafter\n")
     assert main(["--check", str(page)]) == 1
     assert "not up to date" in capsys.readouterr().err
     assert main([str(page)]) == 0

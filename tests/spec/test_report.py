@@ -142,6 +142,8 @@ def test_warns_of_a_broken_budget_and_an_unknown_region(project: Path) -> None:
     warnings = check(project).warnings
     assert any("breaks the budget at the declared traffic: evaluation, per_day, per_month" in each for each in warnings)
     assert any("stays within eu is not known" in each for each in warnings)
+    # 980 tokens a turn, 3 turns, 100 USD a million: 0.294 USD a conversation, of which 60 % are resolved.
+    assert any("0.49 USD per resolution" in each and "0.2 USD" in each for each in warnings)
 
 
 def test_without_objectives(project: Path) -> None:

@@ -15,8 +15,8 @@ from fairlead.spec.metrics import BUILT_IN
 from fairlead.spec.problems import listed
 from fairlead.spec.schema import json_schema
 
-BEGIN = "<!-- begin generated: fairlead.spec.reference -->"
-END = "<!-- end generated -->"
+BEGIN = "<!-- begin: use-case-file -->"
+END = "<!-- end: use-case-file -->"
 
 
 def render() -> str:
@@ -34,7 +34,7 @@ def replace(page: str) -> str:
     """``page`` with what stands between the markers made anew. Raises ValueError when a marker is missing."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{render()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n{render()}\n{END}{after}"
 
 
 def _order(schema: Mapping[str, Any], parts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

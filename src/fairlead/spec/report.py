@@ -170,7 +170,12 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
         yield "The extractive model quotes from `knowledge:`, and there is none: it will answer that it does not know."
     limited = any(value is not None for value in usecase.budget.model_dump().values())
+    priced = [each for each in usecase.objectives if each.metric == "cost_per_resolution" and not each.slice]
+    bounds = [each.bound.value for each in priced]
     for cost in costs:
+        if bounds and cost.per_resolution_usd is not None and cost.per_resolution_usd > min(bounds):
+            projected = f"{cost.per_resolution_usd:.2g} USD per resolution even if the bound for resolution holds"
+            yield f"Variant {cost.variant} is projected to cost {projected}, more than {min(bounds):g} USD."
         if cost.breaks:
             yield f"Variant {cost.variant} breaks the budget at the declared traffic: {', '.join(cost.breaks)}."
         if limited and cost.per_day_usd is None and usecase.traffic is not None:
