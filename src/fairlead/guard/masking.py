@@ -1,8 +1,8 @@
 """Masking personal data one way, for what is stored: e-mail addresses, phone and card numbers, IBANs.
 
 One scan from left to right, no back-tracking beyond a constant, so the time grows with the length of the text whatever
-an attacker writes. Each decision looks only at the candidate and at the *masked* text before it; that is what makes
-masking idempotent. Knows no names or places: those need a model.
+an attacker writes. Each decision looks at the candidate, at the *masked* text before it and at most at a word after
+it; that is what makes masking idempotent. Knows no names or places: those need a model.
 
 When in doubt: a number that is written like a phone number is masked; one that is written like a price, a date, an
 address of a machine or a plain code is masked only after a word such as "call". Out of scope: addresses spelled out
@@ -28,9 +28,10 @@ WITHOUT_ZERO: Final = frozenset({"US", "IN", "CN"})
 MOST_LOOKUPS: Final = 16
 """A text with more undecided numbers than this is a list of numbers: the rest is masked without looking them up."""
 
-# Possessive quantifiers (++): a token is read once. Local part and domain in any script (RFC 6531).
-_EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)++")
-_TOP_LABEL: Final = re.compile(r"\.(?:[^\W\d_]{2,}|xn--[\w-]+)$")
+# Possessive quantifiers (++): a token is read once. Names and hosts in any script (RFC 6531).
+_LOCAL_BACKWARDS: Final = re.compile(r"[\w.+-]++")
+_HOST: Final = re.compile(r"[\w-]++(?:\.[\w-]++)++")
+_TOP_LABEL: Final = re.compile(r"\.(?:xn--[\w-]+|[^\W\d_]{2,})")
 _DIGIT: Final = re.compile(r"\d")
 _SEPARATORS: Final = r" \u00a0\u202f().\-\u2010\u2011\u2013/"
 # Begins with a digit so that the search can skip to one: the first after an IBAN's country, or the first of at least 7.
@@ -38,6 +39,7 @@ _CANDIDATE: Final = re.compile(
     rf"\d(?:(?<=[A-Za-z]{{2}}\d)([0-9])(?=[ -]?[A-Za-z0-9]{{4}})|(?=(?:[{_SEPARATORS}]{{0,3}}\d){{6}}))"
 )
 _RUN: Final = re.compile(rf"\d++(?:[{_SEPARATORS}]{{1,3}}+\d++){{0,18}}+")
+_CARD_MARKS: Final = frozenset(" -.\u00a0\u202f")
 _GROUP: Final = re.compile(r"\d+")
 _INSIDE_CODE: Final = re.compile(r"\d[^\w\s]{1,3}$")
 _EXTENSION: Final = re.compile(r" ?(?:x|ext\.?|extension) ?\d++", re.IGNORECASE)
@@ -54,6 +56,8 @@ _WORD: Final = re.compile(
     r")",
     re.IGNORECASE,
 )
+# As under a letter: "9885 1152 office". Not before a bracket: there a number may have stood before it was masked.
+_AFTER: Final = re.compile(r"[ -]{1,2}\(?(?:office|fax|mobile|home|work|cell|direct)(?=[^\w\[]|$)", re.IGNORECASE)
 _MONEY: Final = re.compile(r"[$€£¥₹]\s?$|\b(?:usd|eur|gbp|inr|chf)\s?$", re.IGNORECASE)
 _THOUSANDS: Final = re.compile(r"\d{1,3}(?:([ .\u00a0\u202f])\d{3})(?:\1\d{3})*$")
 _DATE: Final = re.compile(r"(?:(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)\d\d)(?!\d)")
@@ -92,7 +96,7 @@ class Masker:
     def __call__(self, text: str) -> str:
         """``text`` with each occurrence replaced by its kind in brackets. Masking twice changes nothing more."""
         if self._email and "@" in text:
-            text = _EMAIL.sub(_masked_email, text)
+            text = _mask_emails(text)
         if self._numbers and _DIGIT.search(text):
             first = _CANDIDATE.search(text)
             if first is not None:
@@ -132,8 +136,31 @@ def _masker(kinds: frozenset[str]) -> Masker:
     return Masker(kinds)
 
 
-def _masked_email(match: re.Match[str]) -> str:
-    return "[email]" if _TOP_LABEL.search(match[0]) else match[0]
+def _mask_emails(text: str) -> str:
+    """Each address masked up to the last label that can end a host's name: what is glued on after it may be another."""
+    out: list[str] = []
+    at = seen = 0
+    sign = text.find("@")
+    while sign >= 0:
+        local = _LOCAL_BACKWARDS.match(text[max(at, seen) : sign][::-1])
+        end = _host_end(text, sign + 1) if local else 0
+        if local and end:
+            out += (text[at : sign - local.end()], "[email]")
+            at = end
+        seen = sign + 1
+        sign = text.find("@", max(at, seen))
+    out.append(text[at:])
+    return "".join(out)
+
+
+def _host_end(text: str, start: int) -> int:
+    """Where the name of a host that begins at ``start`` ends, 0 if there is none."""
+    end = 0
+    host = _HOST.match(text, start)
+    if host:
+        for label in _TOP_LABEL.finditer(text, start, host.end()):
+            end = label.end()
+    return end
 
 
 class _Scan:
@@ -194,7 +221,7 @@ class _Scan:
                 ends.append((end, digits))
         stop, kind = 0, "[card]"
         if self._card and digits >= 13:
-            stop = next((end for end, n in reversed(ends) if n >= 13 and _is_card(self._text[begin:end])), 0)
+            stop = next((end for end, n in reversed(ends) if n >= 13 and _is_card(self._text[begin:end], n)), 0)
         if not stop and self._phone and ends:
             stop, kind = self._phone_end(lead, begin, ends), "[phone]"
         if not stop:
@@ -215,6 +242,7 @@ class _Scan:
             likely = _likely_phone(lead, number, digits)
             if likely is None:
                 hint = _hint(before) if hint is None else hint
+                hint = "phone" if _AFTER.match(self._text, end) else hint
                 likely = self._is_phone_by_hint(number, digits, hint)
             if likely:
                 extension = _EXTENSION.match(self._text, end)
@@ -288,18 +316,14 @@ def _is_grouped_from_zero(number: str, digits: int) -> bool:
     )
 
 
-def _is_card(number: str) -> bool:
-    """13 to 19 digits of a known range (ISO/IEC 7812) with a right check digit (Luhn); groups by one space or dash."""
-    if number[0] not in "123456":
+def _is_card(number: str, digits: int) -> bool:
+    """13 to 19 digits of a known range (ISO/IEC 7812) with a right check digit (Luhn), groups by one mark each."""
+    if number[0] not in "23456" and (number[0] != "1" or digits != 15):
         return False
-    digits = number
-    if not number.isdecimal():
-        if any(part not in (" ", "-", "\u00a0", ".") for part in _GROUP.split(number)[1:-1]):
-            return False
-        digits = "".join(_GROUP.findall(number))
-    if digits[0] == "1" and len(digits) != 15:
+    groups = _GROUP.findall(number)
+    if len(number) - digits != len(groups) - 1 or not _CARD_MARKS.issuperset(_GROUP.sub("", number)):
         return False
-    values = [int(digit) for digit in digits]
+    values = [int(digit) for digit in "".join(groups)]
     doubled = sum(value * 2 - 9 if value > 4 else value * 2 for value in values[-2::-2])
     return (doubled + sum(values[-1::-2])) % 10 == 0
 
