@@ -78,7 +78,7 @@ def test_a_conversation_comes_back_as_it_was(store: Store) -> None:
         store.conversations.update("nothing", title="x")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(text=st.text(st.characters(codec=None), max_size=200))
 def test_any_text_can_be_kept(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     with Store.open(tmp_path_factory.getbasetemp() / "any-text") as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ def _texts(data: bytes) -> list[bytes]:
     return [b"{" + data[begin + 24 : end] for begin, end in found.lines]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(_BODIES, max_size=8))
 def test_what_is_written_is_read(bodies: list[bytes]) -> None:
     data = b"".join(map(frame, bodies))
@@ -50,7 +51,7 @@ def test_a_huge_line_is_read_across_pieces(tmp_path: Path) -> None:
 
 
 def test_a_cut_at_every_byte_keeps_every_whole_line(tmp_path: Path) -> None:
-    bodies = [msgspec.json.encode({"n": number, "text": "ü\n\0\\" * number}) for number in range(6)]
+    bodies = [msgspec.json.encode({"n": number, "text": "ü\n\0\\" * number}) for number in range(4)]
     data = b"".join(map(frame, bodies))
     ends = [sum(len(frame(body)) for body in bodies[: count + 1]) - 1 for count in range(len(bodies))]
     path = tmp_path / f"{new_id()}.jsonl"
@@ -75,7 +76,7 @@ def test_a_cut_at_every_byte_keeps_every_whole_line(tmp_path: Path) -> None:
             one.unlink()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.lists(_BODIES, min_size=1, max_size=8), st.data())
 def test_damage_costs_no_line_it_did_not_touch(bodies: list[bytes], data: st.DataObject) -> None:
     lines = [frame(body) for body in bodies]
@@ -94,14 +95,14 @@ def test_damage_costs_no_line_it_did_not_touch(bodies: list[bytes], data: st.Dat
         position = end
     found = _texts(bytes(changed))
     assert found[: len(before)] == before, "what lies before the damage"
-    missing = [body for body in untouched if found.count(body) < untouched.count(body)]
+    missing = Counter(untouched) - Counter(found)
     # A line whose predecessor lost its line end may hide in the damage; it is reported, never silent.
     assert not missing or scan(bytes(changed), final=True).damage
-    assert len(missing) <= 1
+    assert missing.total() <= 1
     assert all(body in bodies for body in found), "nothing is made up"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=400))
 @example(b'{"_":"' + b"0" * 16)
 @example(b'{"_":"-1+2 0x1ffffffff",')

@@ -70,7 +70,7 @@ def test_everything_is_there_once(full: Store, traffic: list[Inference]) -> None
     assert (status["dropped"], status["error"], status["quarantined"]) == (0, "", [])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     since=st.integers(-1, 5 * 24),
     hours=st.integers(0, 130),
@@ -171,7 +171,7 @@ _RECORDS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_RECORDS, min_size=1, max_size=6, unique_by=lambda one: one.id))
 def test_any_record_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, records: list[Inference]) -> None:
     with Store.open(tmp_path_factory.mktemp("any")) as store:
