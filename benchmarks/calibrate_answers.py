@@ -35,8 +35,9 @@ PASSAGES = 5
 SEED = 7
 # Where the weights are drawn to; "own words" (of a follow-up) rests on this alone, for no calibration question has one.
 PRIOR = {
-    "cosine": 2.0, "cosine with context": 2.0, "words": 1.0, "words with context": 1.0, "soft words": 1.0, "ideas": 1.5,
-    "ideas with context": 1.0, "fit": 0.6, "rank": 0.5, "own words": 2.0, "things": 1.5, "row meant": 1.0, "row not meant": -1.0,
+    "cosine": 2.0, "cosine with context": 2.0, "words": 1.0, "words with context": 1.0, "soft words": 1.0,
+    "ideas": 1.5, "ideas with context": 1.0, "fit": 0.6, "rank": 0.5, "own words": 2.0, "things": 1.5,
+    "row meant": 1.0, "row not meant": -1.0,
 }  # fmt: skip
 Floats = npt.NDArray[np.float32]
 
@@ -121,7 +122,10 @@ def fit_order(asked: list[Asked], embedder: Embedder) -> Floats:
     start = np.array([PRIOR.get(name, 0.0) for name in evidence.FEATURES])
 
     def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        total, gradient = 0.002 * len(groups) * float((weights - start) @ (weights - start)), 0.004 * len(groups) * (weights - start)
+        total, gradient = (
+            0.002 * len(groups) * float((weights - start) @ (weights - start)),
+            0.004 * len(groups) * (weights - start),
+        )
         for rows, gold, weight in groups:
             scores = rows @ weights
             odds = np.exp(scores - scores.max())
@@ -159,7 +163,9 @@ def observe(asked: list[Asked], embedder: Embedder) -> tuple[Floats, Floats, Flo
     rows, labels, weights, sources = [], [], [], []
     for one in asked:
         query = question.standalone(one.text, one.earlier)
-        matches = [m for m in evidence.match(query, cut(one.documents, embedder), embedder) if not answer.is_lead(m.unit)]
+        matches = [
+            m for m in evidence.match(query, cut(one.documents, embedder), embedder) if not answer.is_lead(m.unit)
+        ]
         if matches:
             rows.append(evidence.sureness(query, matches, embedder))
             labels.append(bool(one.right) and holds(answer.compose(query, matches)[0], one.right))
@@ -175,7 +181,9 @@ def fit_sureness(rows: Floats, labels: Floats, weights: Floats) -> tuple[Floats,
     def loss(w: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         z = scaled @ w
         odds = 1 / (1 + np.exp(-np.clip(z, -30, 30)))
-        value = -(weights * (labels * np.log(odds + 1e-12) + (1 - labels) * np.log(1 - odds + 1e-12))).sum() / weights.sum()
+        value = (
+            -(weights * (labels * np.log(odds + 1e-12) + (1 - labels) * np.log(1 - odds + 1e-12))).sum() / weights.sum()
+        )
         slope = scaled.T @ (weights * (odds - labels)) / weights.sum()
         return float(value + 0.0005 * w[:-1] @ w[:-1]), slope + 0.001 * np.append(w[:-1], 0)
 
@@ -219,7 +227,8 @@ def main() -> None:
     for source in sorted(set(sources)):
         mask = np.array([s == source for s in sources])
         said = odds[mask] >= threshold
-        print(f"{source}: n {mask.sum()}, right first {labels[mask].mean():.3f}, answered {said.mean():.3f}, answered and right {(said * labels[mask]).mean():.3f}")
+        good, right = (said * labels[mask]).mean(), labels[mask].mean()
+        print(f"{source}: n {mask.sum()}, right first {right:.3f}, answered {said.mean():.3f}, and right {good:.3f}")
     print({k: constants[k] for k in ("answer_from", "sure_from", "bias")})
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -31,8 +32,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from fairlead.engines.embed.words import BUCKETS, buckets_of, words_of
 from training.embed_data import (
@@ -52,6 +53,9 @@ SEED = 20240229
 VOCABULARY, DIMENSION, WINDOW = 20000, 128, 5
 SMOOTHING = 1e-3  # a of the start weights a / (a + p(word)), Arora et al. 2017
 WORD_DROP, TEMPERATURE, LONGEST = 0.15, 0.05, 48
+TEXT_DROP = 0.2  # odds that a word of a text is left out in training, so that no wording is learnt by heart
+ANCHOR = 0.1  # pull of the word vectors towards those of stage one
+RATE = 1e-3
 # Permissive shards only: no share-alike text goes into the weights.
 DIALOGUE = [
     "self-dialogue",
@@ -79,7 +83,9 @@ DATA_LICENCES = {
     "gsm8k-train": "MIT",
     "gutenberg-children": "public domain",
     "training/embed_topics.txt": "Apache-2.0 (own)",
+    "engines/extractive/concepts.txt": "Apache-2.0 (own)",
 }
+IDEAS = Path(__file__).parent.parent / "src" / "fairlead" / "engines" / "extractive" / "concepts.txt"
 Labelled = list[tuple[str, str]]
 
 
@@ -100,15 +106,17 @@ def read_texts(data: Path) -> list[list[str]]:
     texts: list[list[str]] = []
     for source in DIALOGUE + PROSE:
         for record in read_shard(data, source):
-            for part in [record["text"]] if "text" in record else [t for _, t in record["turns"]]:
-                texts.append(words_of(part))
+            if source == "dstc9-faq" and is_held(record["context"]):
+                continue
+            parts = [record["text"]] if "text" in record else [t for _, t in record["turns"]]
+            texts += [words_of(part) for part in parts]
             if record.get("context"):
                 texts.append(words_of(record["context"][:4000]))
     with (data / "bitext" / "bitext_responses_dev.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             texts += [words_of(row["instruction"]), words_of(row["response"])]
     for rows in read_intents(data).values():
-        texts += [words_of(text) for text, _ in rows]
+        texts += [words_of(text) for text, intent in rows if not is_held(intent)]
     return texts
 
 
@@ -166,7 +174,7 @@ def turn_pairs(data: Path, source: str, most: int, share: float) -> Pairs:
     right: list[str] = []
     for record in read_shard(data, source):
         turns = [t for _, t in record["turns"]]
-        for a, b in zip(turns, turns[1:], strict=False):
+        for a, b in itertools.pairwise(turns):
             if len(a.split()) > 2 and len(b.split()) > 2:
                 left.append(a)
                 right.append(b)
@@ -174,19 +182,44 @@ def turn_pairs(data: Path, source: str, most: int, share: float) -> Pairs:
     return Pairs(source, [left[i] for i in chosen], [right[i] for i in chosen], [], share)
 
 
+def idea_pairs(path: Path, share: float) -> Pairs:
+    """Two wordings of one idea of the extractive engine, in a short frame or bare."""
+    rng = random.Random(SEED)
+    frames = ["{}", "{}", "what about {}", "tell me about {}", "is there {}", "question about {}"]
+    left: list[str] = []
+    right: list[str] = []
+    labels: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, _, wordings = line.partition(": ")
+            listed = [w.strip() for w in wordings.split(",")]
+            for wording in listed * 4:
+                left.append(rng.choice(frames).format(wording))
+                right.append(rng.choice(listed))
+                labels.append(name)
+    return Pairs("ideas", left, right, labels, share)
+
+
 def read_pairs(data: Path) -> list[Pairs]:
     """Every source of pairs with its share of the batches."""
     intents = read_intents(data)
     faq = [(q, a) for venue, q, a in read_faq(data) if not is_held(venue)]
     with (data / "bitext" / "bitext_responses_dev.csv").open(encoding="utf-8") as file:
-        replies = [(row["instruction"], row["response"], row["intent"]) for row in csv.DictReader(file)]
+        replies = [row for row in csv.DictReader(file) if not is_held(row["intent"])]
     return [
         *shop_pairs(invented(1500)),
         intent_pairs("banking77", intents["banking77"], 1.0),
         intent_pairs("clinc", intents["clinc"], 1.0),
         intent_pairs("bitext", intents["bitext"], 0.5),
-        Pairs("bitext-replies", *(list(column) for column in zip(*replies, strict=True)), share=0.5),  # type: ignore[arg-type]
+        Pairs(
+            "bitext-replies",
+            [row["instruction"] for row in replies],
+            [row["response"] for row in replies],
+            [row["intent"] for row in replies],
+            0.5,
+        ),
         Pairs("dstc9-faq", [q for q, _ in faq], [a for _, a in faq], [], 1.5),
+        idea_pairs(IDEAS, 1.0),
         turn_pairs(data, "star", 60000, 0.5),
         turn_pairs(data, "self-dialogue", 150000, 1.5),
         turn_pairs(data, "multiwoz21-devtest", 30000, 0.5),
@@ -248,7 +281,7 @@ def reduce_counts(matrix: npt.NDArray[np.float32], dimension: int) -> npt.NDArra
 
 
 # ---------------------------------------------------------------- stage two: pairs
-class Table(torch.nn.Module):
+class Table(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # torch is not in every environment
     """The trainable tables. The last row weight is the weight of words outside the vocabulary."""
 
     def __init__(self, vocabulary: list[str], start: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
@@ -271,7 +304,7 @@ class Table(torch.nn.Module):
         for word in words:
             starts.append(len(flat))
             flat += buckets_of(word)
-        grams = F.embedding_bag(torch.tensor(flat), self.grams, torch.tensor(starts), mode="mean")
+        grams = functional.embedding_bag(torch.tensor(flat), self.grams, torch.tensor(starts), mode="mean")
         rows = torch.tensor([self.row.get(w, -1) for w in words])
         known = (rows >= 0) & (torch.rand(len(words)) >= drop)
         return grams + self.words[rows.clamp(min=0)] * known[:, None]
@@ -287,10 +320,10 @@ class Table(torch.nn.Module):
         names = list(distinct)
         rows = torch.tensor([self.row.get(w, len(self.row)) for w in names])
         weights = self.log_weights[rows].exp()[torch.tensor(flat)]
-        sums = F.embedding_bag(
+        sums = functional.embedding_bag(
             torch.tensor(flat), self.compose(names, drop), torch.tensor(starts), mode="sum", per_sample_weights=weights
         )
-        return F.normalize(sums, dim=1)
+        return functional.normalize(sums, dim=1)
 
 
 def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
@@ -298,19 +331,19 @@ def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
     rng = random.Random(SEED)
     torch.manual_seed(SEED)
     optimiser = torch.optim.Adam(
-        [{"params": [table.words, table.grams], "lr": 2e-3}, {"params": [table.log_weights], "lr": 1e-2}],
+        [{"params": [table.words, table.grams], "lr": RATE}, {"params": [table.log_weights], "lr": 1e-2}],
         betas=(0.9, 0.99),
     )
     anchor = table.words.detach().clone()
     prepared = [([words_of(t) for t in p.left], [words_of(t) for t in p.right], p) for p in pairs]
     began, running = time.monotonic(), {p.name: 0.0 for p in pairs}
     for step in range(steps):
-        for group, top in zip(optimiser.param_groups, (2e-3, 1e-2), strict=True):
+        for group, top in zip(optimiser.param_groups, (RATE, 1e-2), strict=True):
             group["lr"] = top * min(1.0, step / 100) * (1 - 0.95 * step / steps)
         left, right, source = rng.choices(prepared, [p.share for p in pairs])[0]
         chosen = [i for i in rng.sample(range(len(left)), min(batch, len(left))) if left[i] and right[i]]
-        a = table([left[i] for i in chosen], WORD_DROP)
-        b = table([right[i] for i in chosen], WORD_DROP)
+        a = table([_thin(rng, left[i]) for i in chosen], WORD_DROP)
+        b = table([_thin(rng, right[i]) for i in chosen], WORD_DROP)
         scores = a @ b.T / TEMPERATURE
         if source.labels:
             ids = {label: k for k, label in enumerate(sorted({source.labels[i] for i in chosen}))}
@@ -318,10 +351,10 @@ def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
             same = (label[:, None] == label[None, :]) & ~torch.eye(len(chosen), dtype=torch.bool)
             scores = scores.masked_fill(same, -1e4)
         truth = torch.arange(len(chosen))
-        loss = (F.cross_entropy(scores, truth) + F.cross_entropy(scores.T, truth)) / 2
-        loss = loss + 0.02 * ((table.words - anchor) ** 2).sum(1).mean()
+        loss = (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
+        loss = loss + ANCHOR * ((table.words - anchor) ** 2).sum(1).mean()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         running[source.name] = 0.9 * running[source.name] + 0.1 * float(loss.detach())
         if step % 250 == 249:
@@ -330,6 +363,10 @@ def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
                 {k: round(v, 2) for k, v in running.items()},
                 flush=True,
             )
+
+
+def _thin(rng: random.Random, words: list[str]) -> list[str]:
+    return [w for w in words if rng.random() >= TEXT_DROP] or words
 
 
 # ---------------------------------------------------------------- writing

@@ -81,7 +81,8 @@ class Embedder:
         """The vector (d,) of a folded word, not normalised."""
         row = self._row.get(word)
         if row is not None:
-            return self._table[row]
+            known: Vectors = self._table[row]
+            return known
         found = self._rare.get(word)
         if found is None:
             found = self._grams[list(buckets_of(word))].mean(axis=0)
@@ -118,7 +119,8 @@ class Embedder:
 def _normalised(vectors: Vectors) -> Vectors:
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     length[length == 0] = 1
-    return vectors / length[:, None]
+    scaled: Vectors = vectors / length[:, None]
+    return scaled
 
 
 @cache

@@ -109,9 +109,13 @@ def _inputs(raw: Any) -> list[str]:
     if not isinstance(texts, list) or not texts:
         raise RequestRefused(param="input", detail="`input` must be a text or a list of at least one text.")
     if len(texts) > MOST_INPUTS:
-        raise RequestRefused(param="input", detail=f"`input` holds {len(texts)} texts; at most {MOST_INPUTS} are possible.")
+        raise RequestRefused(
+            param="input", detail=f"`input` holds {len(texts)} texts; at most {MOST_INPUTS} are possible."
+        )
     if any(isinstance(t, int | list) for t in texts):
-        raise RequestRefused(param="input", detail="Token arrays are not possible: this model reads texts. Send strings.")
+        raise RequestRefused(
+            param="input", detail="Token arrays are not possible: this model reads texts. Send strings."
+        )
     if not all(isinstance(t, str) for t in texts):
         raise RequestRefused(param="input", detail="Every entry of `input` must be a text.")
     if not all(texts):

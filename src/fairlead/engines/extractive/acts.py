@@ -22,63 +22,96 @@ class Reaction(NamedTuple):
 
 
 _GREET = re.compile(
-    r"^(?:hi|hiya|hello|hey|heya|hallo|howdy|yo|good (?:morning|afternoon|evening|day)|greetings|dear (?:team|sir|madam|support|all))(?: (?:there|all|everyone|team|guys|again|sir|madam|bot|or madam))*[\s,.!:;-]*"
+    r"^(?:hi|hiya|hello|hey|heya|hallo|howdy|yo|good (?:morning|afternoon|evening|day)|greetings|dear (?:team|sir"
+    r"|madam|support|all))(?: (?:there|all|everyone|team|guys|again|sir|madam|bot|or madam))*[\s,.!:;-]*"
 )
 _THANKS = re.compile(
-    r"\b(?:thanks?(?: you| u)?|thx|ty|cheers|many thanks|much appreciated|appreciate it|great help|helped (?:me )?a lot|perfect|that helps|that helped)\b"
+    r"\b(?:thanks?(?: you| u)?|thx|ty|cheers|many thanks|much appreciated|appreciate it|great help"
+    r"|helped (?:me )?a lot|perfect|that helps|that helped)\b"
 )
 _BYE = re.compile(
-    r"\b(?:bye|goodbye|see you|see ya|have a (?:nice|good|great) (?:day|evening|weekend|one)|that(?:'s| is|s) all|good night|take care)\b"
+    r"\b(?:bye|goodbye|see you|see ya|have a (?:nice|good|great) (?:day|evening|weekend|one)|that(?:'s| is|s) all"
+    r"|good night|take care)\b"
 )
 _HOW_ARE_YOU = re.compile(r"\bhow are (?:you|u)\b|\bhow(?:'s| is) it going|\bhow do you do\b|\bwhat'?s up\b")
 _BOT = re.compile(
-    r"\b(?:are|r) (?:you|u) (?:a |an |really |actually |even |just )*(?:bot|robot|chatbot|human|real|person|machine|ai|computer|alive|program|man|woman|artificial|chatgpt|people)\b"
-    r"|\b(?:am i|is this|are we) (?:talking|speaking|chatting|writing)? ?(?:to |with )?(?:a |an )(?:bot|robot|human|real|person|machine|ai|chatbot|computer)"
-    r"|\bwho (?:am i (?:talking|speaking|chatting) (?:to|with))|\byou(?:'re| are) (?:a |just a )?(?:bot|robot|machine|ai)\b|\bwhat(?:'s| is) your name\b|\bdo you have (?:a name|feelings)"
+    r"\b(?:are|r) (?:you|u) (?:a |an |really |actually |even |just )*(?:bot|robot|chatbot|human|real|person|machine"
+    r"|ai|computer|alive|program|man|woman|artificial|chatgpt|people)\b"
+    r"|\b(?:am i|is this|are we) (?:talking|speaking|chatting|writing)? ?(?:to |with )?(?:a |an )(?:bot|robot|human"
+    r"|real|person|machine|ai|chatbot|computer)"
+    r"|\bwho (?:am i (?:talking|speaking|chatting) (?:to|with))|\byou(?:'re| are) (?:a |just a )?(?:bot|robot"
+    r"|machine|ai)\b|\bwhat(?:'s| is) your name\b|\bdo you have (?:a name|feelings)"
 )
 _ABLE = re.compile(
-    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|how can you help(?: me)?|(?:can|could) you help(?: me)?(?: please)?|(?:i need|need|i could use) (?:some |your |a bit of )?help(?: please)?|help(?: me)?(?: please)?|i have a (?:question|problem)|menu|options)[\s.!?]*$"
+    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|how can you help(?: me)?|(?:can"
+    r"|could) you help(?: me)?(?: please)?|(?:i need|need|i could use) (?:some |your |a bit of )?help(?: please)?"
+    r"|help(?: me)?(?: please)?|i have a (?:question|problem)|menu|options)[\s.!?]*$"
 )
 _JOKE = re.compile(
     r"\b(?:tell|know|say) (?:me )?(?:a |any |another |something )(?:joke|jokes|funny)\b|\bmake me laugh\b"
 )
 _PRAISE = re.compile(
-    r"^(?:you(?:'re| are| r)? (?:so |very |really |the )?(?:great|best|awesome|good|helpful|nice|amazing|smart)|(?:good|great|nice) (?:bot|job|work)|i (?:love|like) (?:you|this)|well done|brilliant|awesome)\b.{0,20}$"
+    r"^(?:you(?:'re| are| r)? (?:so |very |really |the )?(?:great|best|awesome|good|helpful|nice|amazing|smart)"
+    r"|(?:good|great|nice) (?:bot|job|work)|i (?:love|like) (?:you|this)|well done|brilliant|awesome)\b.{0,20}$"
 )
 _PERSON = re.compile(
-    r"\b(?:talk|speak|chat|connect|connected|put me|transfer|transferred|pass me|get me|give me|switch|write|escalate|forward me|hand me|need|want|prefer|contact)\b.{0,40}?"
-    r"\b(?:a |an |the |your |some |to |another )*(?:(?:real|actual|live|human) (?:person|human|agent|being|people|someone|operator|representative|advisor|adviser|assistant|help)|person|human|agent|representative|rep|operator|manager|supervisor|colleague|advisor|adviser|member of staff|staff member|employee|real someone|somebody real|someone real|your boss)\b"
-    r"|\b(?:talk|speak|chat) (?:to|with) (?:someone|somebody|anyone|customer (?:service|support)|support|your team|the team|people|staff|sales)\b"
-    r"|^(?:a |an |the )?(?:human|person|agent|representative|operator|real person|live agent|live chat|human agent|real human|manager|customer service)(?: please| now| pls)?[\s.!]*$"
-    r"|\bhuman (?:please|being)|\bis there (?:a |an |any )?(?:real |actual |live )?(?:human|person|agent|somebody|someone)\b.{0,25}(?:talk|speak|chat|help|there)"
+    r"\b(?:talk|speak|chat|connect|connected|put me|transfer|transferred|pass me|get me|give me|switch|write"
+    r"|escalate|forward me|hand me|need|want|prefer|contact)\b.{0,40}?"
+    r"\b(?:a |an |the |your |some |to |another )*(?:(?:real|actual|live|human) (?:person|human|agent|being|people"
+    r"|someone|operator|representative|advisor|adviser|assistant|help)|person|human|agent|representative|rep"
+    r"|operator|manager|supervisor|colleague|advisor|adviser|member of staff|staff member|employee|real someone"
+    r"|somebody real|someone real|your boss)\b"
+    r"|\b(?:talk|speak|chat) (?:to|with) (?:someone|somebody|anyone|customer (?:service|support)|support|your team"
+    r"|the team|people|staff|sales)\b"
+    r"|^(?:a |an |the )?(?:human|person|agent|representative|operator|real person|live agent|live chat|human agent"
+    r"|real human|manager|customer service)(?: please| now| pls)?[\s.!]*$"
+    r"|\bhuman (?:please|being)|\bis there (?:a |an |any )?(?:real |actual |live )?(?:human|person|agent|somebody"
+    r"|someone)\b.{0,25}(?:talk|speak|chat|help|there)"
 )
 _NO_PERSON = re.compile(
-    r"\b(?:don'?t|do not|no need to|not) (?:want to |need to |want |need )?(?:talk|speak|chat|a person|a human)\b|\bwork(?:s)? with a person\b|\bin person\b|\bper person\b"
+    r"\b(?:don'?t|do not|no need to|not) (?:want to |need to |want |need )?(?:talk|speak|chat|a person|a human)\b"
+    r"|\bwork(?:s)? with a person\b|\bin person\b|\bper person\b"
 )
 _ANGRY = re.compile(
-    r"\b(?:fed up|terrible|horrible|awful|worst|unacceptable|disgusting|ridiculous|angry|furious|scam|scammers|useless|disappointed|disappointing|never (?:again|buy|order)|a joke|rude|disgrace|disgraceful|outrageous|appalling|pathetic|nonsense|frustrated|frustrating|annoyed|annoying|upset|rip ?off|fraud|liars?|sick of|not good enough|complain|complaint|had enough|waste of (?:time|money)|cheated|shame on|lawyer|sue you|incompetent|rubbish|garbage|crap)\b"
+    r"\b(?:fed up|terrible|horrible|awful|worst|unacceptable|disgusting|ridiculous|angry|furious|scam|scammers"
+    r"|useless|disappointed|disappointing|never (?:again|buy|order)|a joke|rude|disgrace|disgraceful|outrageous"
+    r"|appalling|pathetic|nonsense|frustrated|frustrating|annoyed|annoying|upset|rip ?off|fraud|liars?|sick of"
+    r"|not good enough|complain|complaint|had enough|waste of (?:time|money)|cheated|shame on|lawyer|sue you"
+    r"|incompetent|rubbish|garbage|crap)\b"
 )
 _RUDE = re.compile(
-    r"\b(?:fuck\w*|shit\w*|idiots?|stupid|moron\w*|bastard\w*|bitch\w*|asshole\w*|arsehole\w*|dumb\w*|shut up|bloody (?:bot|useless|hell)|wtf|damn you|screw you|piss off|suck|sucks)\b"
+    r"\b(?:fuck\w*|shit\w*|idiots?|stupid|moron\w*|bastard\w*|bitch\w*|asshole\w*|arsehole\w*|dumb\w*|shut up"
+    r"|bloody (?:bot|useless|hell)|wtf|damn you|screw you|piss off|suck|sucks)\b"
 )
 _HOW_COMPLAIN = re.compile(r"\b(?:how|where|who) .{0,25}\bcomplain")
 _YES = re.compile(
-    r"^(?:yes|yeah|yep|yup|sure|ok|okay|please do|yes please|please|do it|go ahead|of course|definitely|absolutely|why not|alright|fine|y)\b(?:[\s,.!]*(?:please|do|thanks|thank you|do that|go ahead|pass me|i would|that would be (?:nice|great|good)))*[\s.!]*$"
+    r"^(?:yes|yeah|yep|yup|sure|ok|okay|please do|yes please|please|do it|go ahead|of course|definitely|absolutely"
+    r"|why not|alright|fine|y)\b(?:[\s,.!]*(?:please|do|thanks|thank you|do that|go ahead|pass me|i would"
+    r"|that would be (?:nice|great|good)))*[\s.!]*$"
 )
 _NO = re.compile(
-    r"^(?:no|nope|nah|not (?:now|yet|really)|never ?mind|no need|no thanks?|n|don'?t)\b(?:[\s,.!]*(?:thanks|thank you|need|i'm good|it's (?:fine|ok|okay)|that's (?:all|fine|it)|that will be all))*[\s.!]*$"
+    r"^(?:no|nope|nah|not (?:now|yet|really)|never ?mind|no need|no thanks?|n|don'?t)\b(?:[\s,.!]*(?:thanks"
+    r"|thank you|need|i'm good|it's (?:fine|ok|okay)|that's (?:all|fine|it)|that will be all))*[\s.!]*$"
 )
 _OK = re.compile(
-    r"^(?:ok|okay|k|kk|alright|all right|fine|great|good|cool|nice|perfect|got it|i see|understood|super|awesome|wonderful|excellent|sounds good|yes|yeah|sure|no|nope|hm+|oh|ah|wow|lol|haha+|:\)|👍)[\s.!]*$"
+    r"^(?:ok|okay|k|kk|alright|all right|fine|great|good|cool|nice|perfect|got it|i see|understood|super|awesome"
+    r"|wonderful|excellent|sounds good|yes|yeah|sure|no|nope|hm+|oh|ah|wow|lol|haha+|:\)|👍)[\s.!]*$"
 )
-_FOREIGN = {
-    "German": "ich und der die das ist nicht wie wann wo mein meine bestellung kann haben bitte ein eine für mit sie wir lange".split(),
-    "French": "je le la les est pas comment quand où mon ma commande bonjour puis avez pour avec vous nous une des quel combien".split(),
-    "Spanish": "el los las es no cómo como cuándo cuando dónde donde mi pedido hola puedo tienen para con una qué cuánto cuanto está".split(),
-    "Italian": "il gli è non come quando dove mio ordine ciao posso avete per con una che quanto sono della".split(),
-}
+# Small words, folded as `words_of` folds: German, French, Spanish, Italian.
+_FOREIGN = tuple(
+    frozenset(words_of(small))
+    for small in (
+        "ich und der die das ist nicht wie wann wo mein meine bestellung kann haben bitte ein eine für mit sie wir",
+        "je le la les est pas comment quand où mon ma commande bonjour puis avez pour avec vous nous une des quel",
+        "el los las es cómo como cuándo cuando dónde donde mi pedido hola puedo tienen para con una qué cuánto está",
+        "il gli è non come quando dove mio ordine ciao posso avete per con una che quanto sono della",
+    )
+)
 _ENGLISH = frozenset(
-    "the is are my i you do can how what when where to of and a it for have in on your will not order with please want need does long much get any or".split()
+    words_of(
+        "the is are my i you do can how what when where to of and a it for have in on your will not order with please "
+        "want need does long much get any or"
+    )
 )
 
 
@@ -94,7 +127,7 @@ def foreign(words: list[str]) -> bool:
     english = sum(w in _ENGLISH for w in words)
     if english == 0 and len(words) > 1 and sum(not w.isascii() for w in words) * 2 > len(words):
         return True
-    return any(sum(w in small for w in words) > max(1, 2 * english) for small in _FOREIGN.values())
+    return any(sum(w in small for w in words) > max(1, 2 * english) for small in _FOREIGN)
 
 
 def offered_person(last_answer: str) -> bool:
@@ -121,7 +154,7 @@ def rude(text: str) -> bool:
 
 
 def react(message: str, last_answer: str) -> Reaction | None:
-    """The answer to a message that is small talk or a wish for a person and nothing more; None when it asks for more."""
+    """The answer to a message that is small talk or a wish for a person; None when it asks something of the shop."""
     folded = fold(message).strip()
     words = words_of(message)
     if not words:
@@ -162,5 +195,6 @@ def _chat(rest: str, length: int) -> Reaction | None:
 
 
 _FACTUAL = re.compile(
-    r"\b(?:how|what|when|where|which|who|can|could|do|does|is|are|order|return|refund|deliver\w*|cancel\w*|price|size)\b|\d"
+    r"\b(?:how|what|when|where|which|who|can|could|do|does|is|are|order|return|refund|deliver\w*|cancel\w*|price"
+    r"|size)\b|\d"
 )

@@ -19,7 +19,8 @@ _NEEDS_BEFORE = re.compile(
     r"^(?:It|They|This|That|These|Those|Both|Otherwise|However|But|In that case|In this case|After that|Then|Such)\b"
 )
 _GOES_ON = re.compile(
-    r"^(?:However|Otherwise|But|Except|Unless|In that case|After that|Then|Please note|Note that|Only|Below that|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
+    r"^(?:However|Otherwise|But|Except|Unless|In that case|After that|Then|Please note|Note that|Only|Below that"
+    r"|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
 )
 _FIT = FEATURES.index("fit")
 _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined

@@ -20,41 +20,54 @@ LONGEST_TEXT = 1000  # characters of a free-text argument
 
 EMAIL = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
 _PHONE = re.compile(r"(?<![\w+])\+?\(?\d[\d ()/-]{5,18}\d(?!\w)")
-_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
 _DATE = re.compile(
-    rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b|\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
-    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\b(?:today|tomorrow|the day after tomorrow|(?:next |this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b|\b\d{{1,2}}(?:st|nd|rd"
+    rf"|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
+    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\b(?:today|tomorrow|the day after tomorrow|(?:next "
+    rf"|this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
     re.IGNORECASE,
 )
 _TIME = re.compile(
     r"\b\d{1,2}[:.]\d{2}\s?(?:am|pm)?\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midnight)\b", re.IGNORECASE
 )
 _MONEY = re.compile(
-    r"(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d+(?:[.,]\d{1,2})?)|(\d+(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
+    r"(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d+(?:[.,]\d{1,2})?)|(\d+(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd"
+    r"|gbp|chf|pounds?|dollars?|bucks)\b)",
     re.IGNORECASE,
 )
 _MARKED_ID = re.compile(
-    r"\b(?:orders?|order (?:number|no|nr|id|code)|number|no\.?|nr\.?|id|reference|ref|ticket|tracking(?: number| code)?|invoice|booking|customer|purchase|parcel|shipment)"
-    r"\b(?:\s+(?:is|was|number|no\.?|nr\.?|id|code))*\s*[:=#]?\s*#?\s*([A-Za-z]{0,5}[-_/]?\d[\w-]{1,30}|[A-Za-z]{1,6}[-_/]\w{2,20})",
+    r"\b(?:orders?|order (?:number|no|nr|id|code)|number|no\.?|nr\.?|id|reference|ref|ticket|tracking(?: number"
+    r"| code)?|invoice|booking|customer|purchase|parcel|shipment)"
+    r"\b(?:\s+(?:is|was|number|no\.?|nr\.?|id|code))*\s*[:=#]?\s*#?\s*([A-Za-z]{0,5}[-_/]?\d[\w-]{1,30}"
+    r"|[A-Za-z]{1,6}[-_/]\w{2,20})",
     re.IGNORECASE,
 )
 _BARE_ID = re.compile(
-    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]*(?:[-_/][\dA-Za-z]+)*)(?![\w@]|[.,]\d|\s?(?:€|£|\$|%|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
+    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]*(?:[-_/][\dA-Za-z]+)*)(?![\w@]|[.,]\d|\s?(?:€|£|\$|%"
+    r"|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
 )
 _SIZE = re.compile(
-    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|(?<![\w'])(XXS|XS|S|M|L|XL|XXL|XXXL|\dXL)(?![\w'])|\b(small|medium|large|extra large)\b",
+    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|(?<![\w'])(XXS|XS|S|M|L|XL|XXL|XXXL|\dXL)(?![\w'])"
+    r"|\b(small|medium|large|extra large)\b",
     re.IGNORECASE,
 )
 _SIZE_LETTERS = re.compile(r"(?:xxs|xs|s|m|l|xl|xxl|xxxl|\dxl|\d{1,2}(?:[.,]5)?|small|medium|large)$", re.IGNORECASE)
 _CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
 _POSTCODE = re.compile(r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|\d{4,5}(?:-\d{4})?)\b", re.IGNORECASE)
 _ADDRESS = re.compile(
-    r"\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd|avenue|ave|lane|ln|way|row|square|sq|drive|dr|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
-    r"|\b[A-Z][\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
+    r"\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
+    r"|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
+    r"|\b[A-Z][\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street"
+    r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
     re.IGNORECASE,
 )
 _NAME = re.compile(
-    r"\b(?:my name is|i am|i'm|this is|name's|name:)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el|bin)?\s?[A-Z][\w'-]+){0,3})"
+    r"\b(?:my name is|i am|i'm|this is|name's|name:)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
+    r"|bin)?\s?[A-Z][\w'-]+){0,3})"
 )
 _REASON = re.compile(
     r"\b(?:because|since|as it|as they|reason is|reason:|due to)\b\s*(.{3,300})", re.IGNORECASE | re.DOTALL
@@ -107,7 +120,7 @@ def kind_of(parameter: Parameter) -> str:
     """What a parameter holds: email, phone, date, time, id, size, ...; ``text`` when nothing says more."""
     declared = parameter.schema.get("format")
     if declared in ("email", "date", "time", "date-time", "phone", "uuid"):
-        return {"date-time": "date", "uuid": "id"}.get(declared, declared)
+        return {"date-time": "date", "uuid": "id"}.get(declared, str(declared))
     name = f" {parameter.words} "
     for kind, marks in _KIND_MARKS:
         if any(f" {mark} " in name for mark in marks):
@@ -128,14 +141,14 @@ _KIND_MARKS: list[tuple[str, tuple[str, ...]]] = [
     ("address", ("address", "street")),
     ("quantity", ("quantity", "qty", "count", "how many", "pieces", "number of items", "units")),
     ("code", ("coupon", "voucher", "promo", "discount code", "coupon code", "gift card")),
-    ("id", ("order", "id", "order id", "order number", "number", "reference", "ref", "tracking", "ticket", "invoice", "orderid", "sku", "customer number", "no")),
+    ("id", ("order", "id", "number", "reference", "ref", "tracking", "ticket", "invoice", "orderid", "sku", "no")),
     ("size", ("size",)),
     ("date", ("date", "day", "when")),
     ("time", ("time", "hour", "slot")),
     ("amount", ("amount", "price", "value", "total", "sum", "refund amount")),
     ("name", ("name", "first name", "last name", "surname", "fullname")),
     ("reason", ("reason", "why", "cause")),
-    ("message", ("query", "question", "message", "text", "search", "comment", "note", "details", "issue", "problem", "summary", "topic")),
+    ("message", ("query", "question", "message", "text", "search", "comment", "note", "issue", "problem", "summary")),
     ("product", ("product", "item", "article", "items", "products")),
 ]  # fmt: skip
 
@@ -193,7 +206,10 @@ def iso_date(text: str) -> str | None:
 def _first(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
     def find(message: str) -> str | None:
         found = pattern.search(message)
-        return None if found is None else next((g for g in found.groups() if g), found[0]).strip(" ,.;")
+        if found is None:
+            return None
+        value: str = next((g for g in found.groups() if g), found[0])
+        return value.strip(" ,.;")
 
     return find
 
@@ -234,11 +250,14 @@ def _product(message: str) -> str | None:
 
 
 _AFTER_NOUN = frozenset(
-    "in on at for with to from that which is are was has and or please because still available i you it of not back by".split()
+    words_of("in on at for with to from that which is are was has and or please because still i you it of not back by")
 )
 _NO_PRODUCT = frozenset(
     stem(w)
-    for w in "order orders parcel package money refund return delivery question help person account way item items lot bit day time problem same other".split()
+    for w in words_of(
+        "order parcel package money refund return delivery question help person account way item lot bit day time "
+        "problem same other"
+    )
 )
 
 
@@ -292,9 +311,9 @@ def _choice(parameter: Parameter, message: str) -> Value | None:
         plain, stemmed = " ".join(words), " ".join(stem(w) for w in words)
         if not plain:
             continue
-        if f" {plain} " in f" {folded} " or f" {stemmed} " in f" {stems} ":
-            if best is None or len(plain) > best[0]:
-                best = (len(plain), choice)
+        stands = f" {plain} " in f" {folded} " or f" {stemmed} " in f" {stems} "
+        if stands and (best is None or len(plain) > best[0]):
+            best = (len(plain), choice)
     return None if best is None else best[1]
 
 

@@ -26,21 +26,27 @@ CALIBRATION = Path(__file__).with_name("calibration.json")
 _UNIT_OF_TIME = r"(?:working |business |calendar |week)?(?:day|week|month|year|hour|minute)s?"
 _FITS: dict[str, re.Pattern[str]] = {
     "duration": re.compile(
-        rf"\b(?:\d+|one|two|three|four|five|six|seven|ten|fourteen|thirty)\b[\s-]*(?:(?:-|–|to|or)\s*\d+)?[\s-]*{_UNIT_OF_TIME}\b"
-        r"|\b(?:next|same) (?:working |business )?day|\btomorrow\b|\bimmediately\b|\bat once\b|\bany ?time\b|\blifetime\b|\buntil\b",
+        rf"\b(?:\d+|one|two|three|four|five|six|seven|ten|fourteen|thirty)\b[\s-]*(?:(?:-|–|to"
+        rf"|or)\s*\d+)?[\s-]*{_UNIT_OF_TIME}\b"
+        r"|\b(?:next|same) (?:working |business )?day|\btomorrow\b|\bimmediately\b|\bat once\b|\bany ?time\b"
+        r"|\blifetime\b|\buntil\b",
         re.IGNORECASE,
     ),
     "money": re.compile(
-        r"[€$£¥]\s?\d|\d\s?(?:€|£|\$|eur\b|euros?\b|usd\b|gbp\b|chf\b|pounds?\b|dollars?\b|cents?\b|%|percent)|\b(?:CHF|EUR|USD|GBP)\s?\d"
-        r"|\bfree\b|\bno (?:extra )?(?:charge|cost|fee)|\bincluded\b|\bat our (?:cost|expense)|\bwe pay\b|\bcosts? nothing",
+        r"[€$£¥]\s?\d|\d\s?(?:€|£|\$|eur\b|euros?\b|usd\b|gbp\b|chf\b|pounds?\b|dollars?\b|cents?\b|%|percent)"
+        r"|\b(?:CHF|EUR|USD|GBP)\s?\d"
+        r"|\bfree\b|\bno (?:extra )?(?:charge|cost|fee)|\bincluded\b|\bat our (?:cost|expense)|\bwe pay\b"
+        r"|\bcosts? nothing",
         re.IGNORECASE,
     ),
     "time": re.compile(
-        r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\bmon\b|\bfri\b|\bdaily\b|\bclosed?\b|\b24/7\b|\bnoon\b|\bmidnight\b",
+        r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b"
+        r"|\bmon\b|\bfri\b|\bdaily\b|\bclosed?\b|\b24/7\b|\bnoon\b|\bmidnight\b",
         re.IGNORECASE,
     ),
     "place": re.compile(
-        r"\b\d+[a-z]?,? [A-Z]\w+|\b[A-Z]\w+ (?:Street|Road|Lane|Avenue|Square|Way|Row|Quay|Place)\b|\b(?:in|at|from) (?:the )?[A-Z]\w+|\bbehind\b|\bnext to\b|\bopposite\b"
+        r"\b\d+[a-z]?,? [A-Z]\w+|\b[A-Z]\w+ (?:Street|Road|Lane|Avenue|Square|Way|Row|Quay|Place)\b|\b(?:in|at"
+        r"|from) (?:the )?[A-Z]\w+|\bbehind\b|\bnext to\b|\bopposite\b"
     ),
     "contact": re.compile(r"[\w.+-]+@[\w-]+\.\w+|\+?\d[\d\s()/-]{5,}\d|\bcontact form\b", re.IGNORECASE),
     "number": re.compile(r"\d"),

@@ -8,8 +8,14 @@ GREETING: Final = "Hello! How can I help you?"
 THANKS: Final = "You're welcome! Is there anything else I can do for you?"
 GOODBYE: Final = "Goodbye, and have a nice day!"
 HOW_ARE_YOU: Final = "I'm doing fine, thank you. How can I help you?"
-BOT: Final = "I'm an AI assistant, not a person. I answer from this shop's information, and I can pass you to a person if you like."
-ABILITIES: Final = "I can answer questions from this shop's information and look things up for you. Just ask, or tell me if you would rather talk to a person."
+BOT: Final = (
+    "I'm an AI assistant, not a person. I answer from this shop's information, "
+    "and I can pass you to a person if you like."
+)
+ABILITIES: Final = (
+    "I can answer questions from this shop's information and look things up for you. "
+    "Just ask, or tell me if you would rather talk to a person."
+)
 JOKE: Final = "I'm better at answers than at jokes, I'm afraid. What can I look up for you?"
 PRAISE: Final = "Thank you, that's kind! Is there anything else I can do for you?"
 ALL_RIGHT: Final = "All right. Is there anything else I can do for you?"

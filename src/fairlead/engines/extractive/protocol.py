@@ -73,7 +73,7 @@ def _refuse_formats(wanted: Any) -> None:
         return
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if kind != "text":
-        detail = f"The extractive engine quotes text; it cannot answer in the format {kind!r}. Use a generating model for JSON."
+        detail = f"The extractive engine quotes text; it cannot answer in the format {kind!r}. A generating model can."
         raise RequestRefused(param="response_format", detail=detail)
 
 
@@ -117,7 +117,7 @@ def _text(content: Any, i: int) -> str:
                     param=f"messages[{i}].content",
                     detail=f"The extractive engine reads text only; message {i} holds a part of type {found!r}.",
                 )
-            parts.append(part.get("text", part.get("refusal")))
+            parts.append(str(part.get("text", part.get("refusal"))))
         return "\n".join(parts)
     raise RequestRefused(
         param=f"messages[{i}].content", detail=f"The content of message {i} must be a text or a list of text parts."
@@ -217,7 +217,7 @@ class Shaped(NamedTuple):
 def shape(answer: Answer, body: Mapping[str, Any], options: Options, fingerprint: str) -> Shaped:
     """Apply `stop` and `max_tokens`, count the usage."""
     text, finish = _cut(answer.text, options)
-    calls = [
+    calls: list[dict[str, Any]] = [
         {
             "id": use.id,
             "type": "function",
@@ -274,7 +274,7 @@ def completion(shaped: Shaped, options: Options) -> bytes:
 
 
 def events(shaped: Shaped, options: Options) -> Iterator[bytes]:
-    """The answer as server-sent events: a role, the words, the tool calls, the reason to stop, the usage if asked for."""
+    """The answer as server-sent events: a role, the words, the tool calls, why it stops, the usage if asked for."""
     head = _head(shaped, options, "chat.completion.chunk")
     usage: dict[str, Any] = {"usage": None} if options.usage_chunk else {}
 

@@ -15,62 +15,110 @@ from fairlead.engines.extractive.text import STOP, concepts_of, respell, stem
 Kind = Literal["duration", "money", "time", "place", "contact", "who", "number", "yesno", "how", "list", "other"]
 MOST_QUESTIONS = 4  # of one message that are answered
 LONGEST = 4000  # characters of a message that are looked at
-_KINDS: list[tuple[Kind, re.Pattern[str]]] = [
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        (
-            "duration",
-            r"\bhow (?:long|soon|fast|quick(?:ly)?)\b|\bhow many (?:days|weeks|months|years|hours|minutes)|\bhow much time"
-            r"|\bby when\b|\buntil when\b|\bdeadline\b|\btoo late\b|\bhow old\b|\bfor what period\b|\btill when\b",
+_KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    (
+        "duration",
+        re.compile(
+            r"\bhow (?:long|soon|fast|quick(?:ly)?)\b|\bhow many (?:day|week|month|year|hour|minute)s?"
+            r"|\bhow much time|\b(?:delivery|shipping|waiting|processing|return|refund) (?:times?|periods?)\b"
+            r"|\bby when\b|\buntil when\b|\bdeadline\b|\btoo late\b|\bhow old\b|\bfor what period\b"
+            r"|\btill when\b"
         ),
-        (
-            "time",
-            r"\bwhat time\b|\bwhen (?:are|do|does) you\b|\bhow late\b|\bopening (?:hours|times)|\bare you open|\bu open|\bopen on\b|\bwhat are your hours",
+    ),
+    (
+        "time",
+        re.compile(
+            r"\bwhat time\b|\bwhen (?:are|do|does) you\b|\bhow late\b|\bopening (?:hours|times)|\bare you open"
+            r"|\bu open|\bopen on\b|\bwhat are your hours"
         ),
-        (
-            "contact",
-            r"\bphone number|\bnumber (?:can|do|should|to)\b|\bwhich number\b|\be-?mail address|\bcontact (?:details|you)|\breach (?:you|customer)"
-            r"|\bcan i (?:call|ring|e?-?mail|phone)\b|\bget in touch",
+    ),
+    (
+        "contact",
+        re.compile(
+            r"\bphone number|\bnumber (?:can|do|should|to)\b|\bwhich number\b|\be-?mail address"
+            r"|\bcontact (?:details|you)|\breach (?:you|customer)|\bcan i (?:call|ring|e?-?mail|phone)\b"
+            r"|\bget in touch"
         ),
-        (
-            "money",
-            r"\bhow much\b(?! (?:time|weight|longer|do(?:es)? (?:it|the [a-z ]{1,20}) weigh|can it))|\bwhat (?:would|does|do|is|will) .{0,40}\b(?:cost|price|pay|fee|charge)"
-            r"|\bprices?\b|\bcosts?\b|\bfees?\b|\bcharged?\b|\bwhat do you want for|\bexpensive|\bfree\b|\bwhat would you (?:give|charge)",
+    ),
+    (
+        "money",
+        re.compile(
+            r"\bhow much\b(?! (?:time|weight|longer|do(?:es)? (?:it|the [a-z ]{1,20}) weigh|can it))"
+            r"|\bwhat (?:would|does|do|is|will) .{0,40}\b(?:cost|price|pay|fee|charge)|\bprices?\b|\bcosts?\b"
+            r"|\bfees?\b|\bcharged?\b|\bwhat do you want for|\bexpensive|\bfree\b|\bwhat would you (?:give"
+            r"|charge)"
         ),
-        (
-            "number",
-            r"\bhow (?:heavy|tall|wide|big|large|many|deep|high|far)\b|\bweigh|\bhow much weight|\bdimensions\b|\bwhat temperature|\bwhat age",
+    ),
+    (
+        "number",
+        re.compile(
+            r"\bhow (?:heavy|tall|wide|big|large|many|deep|high|far)\b|\bweigh|\bhow much weight"
+            r"|\bdimensions\b|\bwhat temperature|\bwhat age"
         ),
-        (
-            "place",
-            r"\bwhere (?:is|are|exactly|do|does) (?:your|you|the (?:shop|store)|it made|they made|exactly)|\byour address|\blocated\b|\bwhich city|\bin which (?:city|country)|\bwhere exactly",
+    ),
+    (
+        "place",
+        re.compile(
+            r"\bwhere (?:is|are|exactly|do|does) (?:your|you|the (?:shop|store)|it made|they made|exactly)"
+            r"|\byour address|\blocated\b|\bwhich city|\bin which (?:city|country)|\bwhere exactly"
         ),
-        ("who", r"\bwho\b|\bwhich (?:carrier|company|courier)\b"),
-        ("duration", r"\bwhen\b"),
-        ("list", r"\bwhich\b|\bwhat (?:kinds?|sorts?|types?|ways|payment|cards|countries|languages|sizes|colou?rs)\b"),
-        (
-            "how",
-            r"\bhow (?:do|can|to|does|should|would)\b|\bwhat (?:do i|should i|must i|happens|if)\b|\bwhere (?:do|can) i\b|\bsteps\b|\bwhat now\b",
+    ),
+    (
+        "who",
+        re.compile(r"\bwho\b|\bwhich (?:carrier|company|courier)\b"),
+    ),
+    (
+        "duration",
+        re.compile(r"\bwhen\b"),
+    ),
+    (
+        "list",
+        re.compile(
+            r"\bwhich\b|\bwhat (?:kinds?|sorts?|types?|ways|payment|cards|countries|languages|sizes"
+            r"|colou?rs)\b"
         ),
-        (
-            "yesno",
-            r"^(?:and |but |so |also |hi |hello )*(?:can|could|do|does|did|is|are|am|will|would|may|was|were|has|have|should|must)\b|\bis (?:it|there|this)\b|\bare there\b|\bdo you\b|\bcan (?:i|you|we)\b|\bwould you\b|\bwill you\b",
+    ),
+    (
+        "how",
+        re.compile(
+            r"\bhow (?:do|can|to|does|should|would)\b|\bwhat (?:do i|should i|must i|happens|if)\b"
+            r"|\bwhere (?:do|can) i\b|\bsteps\b|\bwhat now\b"
         ),
-    )
-]
+    ),
+    (
+        "yesno",
+        re.compile(
+            r"^(?:and |but |so |also |hi |hello )*(?:can|could|do|does|did|is|are|am|will|would|may|was|were"
+            r"|has|have|should|must)\b|\bis (?:it|there|this)\b|\bare there\b|\bdo you\b|\bcan (?:i|you|we)\b"
+            r"|\bwould you\b|\bwill you\b"
+        ),
+    ),
+)
 _LEAN = re.compile(
-    r"^(?:and|what about|how about|but what|but|also|or|same for|ok(?:ay)? and|so)\b|\b(?:that|it|they|them|those|these|this one|there)\b"
+    r"^(?:and|what about|how about|but what|but|also|or|same for|ok(?:ay)? and|so)\b|\b(?:that|it|they|them|those"
+    r"|these|this one|there)\b"
 )
 _PREFIX = re.compile(r"^(?:ok(?:ay)?|and|but|also|so|what about|how about|same for|or|,|\s)+\b")
+# Ideas that say nothing alone: "and how much is that?" needs to know what.
+_HANGING = frozenset(("cost", "free", "time_limit", "quantity", "minimum", "recommend", "about"))
 _SPLIT = re.compile(r"(?<=[?!])\s+|(?<=[a-z]{2}\.)\s+|[;\n]+")
 _JOINED = re.compile(
-    r",?\s+(?:and|also|plus|&)\s+(?:also\s+|then\s+)?(?=(?:how|what|when|where|who|which|why|can|could|do|does|is|are|will|would)\s+\w+\s+\w+)",
+    r",?\s+(?:and|also|plus|&)\s+(?:also\s+|then\s+)?(?=(?:how|what|when|where|who|which|why|can|could|do|does|is"
+    r"|are|will|would)\s+\w+\s+\w+)",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
-    r"\?|^(?:(?:and|but|so|also|hi|hello|hey|ok|okay|please)[ ,!]+)*(?:how|what|when|where|who|which|why|can|could|do|does|did|is|are|will|would|may|should|am|any|tell me|explain)\b",
+    r".*\?|^(?:(?:and|but|so|also|hi|hello|hey|ok|okay|please)[ ,!]+)*(?:how|what|when|where|who|which|why|can|could"
+    r"|do|does|did|is|are|will|would|may|should|am|any|tell me|explain)\b",
     re.IGNORECASE,
 )
+
+
+_OPENS = re.compile(
+    r"(?:(?:and|but|so|also|or|ok|okay)[ ,]+)*(?:how (?!about)|what (?!about)|when|where|who|which|why|can|could|do"
+    r"|does|is|are|will|would)"
+)
+_PRIVATE = re.compile(r"\S{1,64}@\S{1,255}|#\s?\d+|(?<!\w)(?:[A-Za-z]{1,5}[-_/]?)?\d{5,}\w*")
 
 
 class Query(NamedTuple):
@@ -120,8 +168,12 @@ def split(message: str) -> list[str]:
 
 def query_of(text: str) -> Query:
     """A question that needs nothing before it."""
-    words = tuple(respell(w) for w in words_of(text[:LONGEST]))
-    return Query(text, kind_of(text), words, frozenset(words), concepts_of(words), leaning=False)
+    text = _PRIVATE.sub(" ", text[:LONGEST])  # whose order it is does not change what the documents say
+    words = tuple(respell(w) for w in words_of(text))
+    kind = kind_of(text)
+    if kind == "other":
+        kind = kind_of(" ".join(words))
+    return Query(text, kind, words, frozenset(words), concepts_of(words), leaning=False)
 
 
 def leans(text: str) -> bool:
@@ -131,7 +183,9 @@ def leans(text: str) -> bool:
     folded = fold(text).strip()
     if len(words) > 9 or len(meaning) > 3:
         return False
-    return len(meaning) < 2 and len(words) < 6 or bool(_LEAN.search(folded))
+    if _OPENS.match(folded) and concepts_of(words) - _HANGING:
+        return False
+    return (len(meaning) < 2 and len(words) < 6) or bool(_LEAN.search(folded))
 
 
 def standalone(text: str, earlier: Sequence[str]) -> Query:

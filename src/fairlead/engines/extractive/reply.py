@@ -20,6 +20,7 @@ from fairlead.engines.extractive.tools import Plan, Tool
 from fairlead.engines.extractive.units import Passage, cut
 
 TOOL_LEAD = 0.10  # how much surer of a document than of a tool we must be to quote instead of calling
+IDENTIFIED_LEAD = 0.35  # the same when the message names the very order, ticket or account it is about
 
 
 class Request(NamedTuple):
@@ -71,7 +72,7 @@ def respond(request: Request, embedder: Embedder) -> Answer:
             return Answer(reaction.text, reaction.act, 1.0)
     quotes = _quotes(message, said, passages, embedder)
     best = max((quote.confidence for _, quote in quotes if quote.known), default=0.0)
-    if plan and plan.score + TOOL_LEAD >= best:
+    if plan and plan.score + (IDENTIFIED_LEAD if tools.identifies(plan.tool, message) else TOOL_LEAD) >= best:
         return _use(plan, request, message)
     return _say(message, quotes)
 

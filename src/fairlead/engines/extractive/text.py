@@ -45,7 +45,7 @@ _SUFFIXES = (
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9€$£À-Þ])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|approx|max|min|incl|excl|no|nr|st|mr|mrs|ms|dr|vs|tel|ca|resp|inc|ltd|p\.m|a\.m)|\b[A-Z])\.$",
-    re.I,
+    re.IGNORECASE,
 )
 
 

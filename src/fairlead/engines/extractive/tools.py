@@ -7,6 +7,7 @@ required argument was found in the customer's own messages. Authorisation is not
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,17 +22,32 @@ MOST_TOOLS = 128
 CHOOSE_FROM = 0.5
 _SPACED = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\-.:/]+")
 _POLICY = re.compile(
-    r"\b(?:how (?:long|much|do i|can i|does|many|soon|fast)|what(?:'s| is| are) (?:your|the)|do you|is it possible|are (?:there|returns|you)|which|policy|in general|usually|can i (?:still )?(?:return|cancel|exchange|pay|get|pick|change)|am i allowed|until when|is there|what happens|what if|by when)\b"
+    r"\b(?:how (?:long|much|do i|can i|does|many|soon|fast)|what(?:'s| is| are) (?:your|the)|what (?:does|do|would"
+    r"|will) (?!my)|do you|is it possible|are (?:there|returns|you)|which|policy|in general|usually"
+    r"|can i (?:still )?(?:return|cancel|exchange|pay|get|pick|change)|am i allowed|until when|is there|what happens"
+    r"|what if|by when)\b"
 )
 _PERSONAL = re.compile(
-    r"\bmy (?:last |recent |new |latest |current |own |whole )?(?:order|parcel|package|delivery|refund|return|purchase|shipment|stuff|subscription|account|address|money|invoice|booking|appointment|item|ticket|points|details|email|password|basket)"
-    r"|\b(?:order|parcel|ticket|booking|invoice) (?:number |no |nr |id )?#?\w*\d|\b(?:i|we) (?:ordered|bought|placed)\b|#\d|\bmine\b"
+    r"\bmy (?:last |recent |new |latest |current |own |whole )?(?:order|parcel|package|delivery|refund|return"
+    r"|purchase|shipment|stuff|subscription|account|address|money|invoice|booking|appointment|item|ticket|points"
+    r"|details|email|password|basket)"
+    r"|\b(?:order|parcel|ticket|booking|invoice) (?:number |no |nr |id )?#?\w*\d|\b(?:i|we) (?:ordered|bought"
+    r"|placed)\b|#\d|\bmine\b"
 )
 _REQUEST = re.compile(
-    r"^(?:(?:please|pls|hi|hello|hey|ok|so|and|then)[ ,!]+)*(?:cancel|change|update|track|check|find|look|return|refund|exchange|book|reserve|order|send|show|give|get|start|open|create|add|remove|stop|pause|reset|apply|tell me (?:where|the status)|where(?:'s| is| are) my|status|schedule|subscribe|unsubscribe|register)\b"
-    r"|\b(?:i|we)(?:'d| would)? (?:want|like|need|have|wish|wanna)(?: you)?(?: to)? (?:to )?(?:cancel|change|update|track|check|find|know where|return|send|refund|exchange|book|reserve|start|open|get|make|add|remove|pause|reset|see|subscribe|unsubscribe)\b"
-    r"|\b(?:can|could|would|will) you (?:please |kindly |just )?(?:cancel|change|update|track|check|find|look|return|refund|exchange|book|reserve|send|show|tell me where|start|open|create|add|remove|stop|reset|see|get)\b"
-    r"|\bwhere(?:'s| is| are)? my\b|\bwhen (?:will|is|does) my (?:order|parcel|package)\b|\bhas my\b|\bis my (?:order|parcel|package|refund)\b|\bnot (?:arrived|here yet|come)\b|\bhasn'?t (?:arrived|come|shown)"
+    r"^(?:(?:please|pls|hi|hello|hey|ok|so|and|then)[ ,!]+)*(?:cancel|change|update|track|check|find|look|return"
+    r"|refund|exchange|book|reserve|order|send|show|give|get|start|open|create|add|remove|stop|pause|reset|apply"
+    r"|tell me (?:where|the status)|where(?:'s| is| are) my|status|schedule|subscribe|unsubscribe|register)\b"
+    r"|\b(?:i|we)(?:'d| would)? (?:want|like|need|have|wish|wanna)(?: you)?(?: to)? (?:to )?(?:cancel|change|update"
+    r"|track|check|find|know where|return|send|refund|exchange|book|reserve|start|open|get|make|add|remove|pause"
+    r"|reset|see|subscribe|unsubscribe)\b"
+    r"|\b(?:can|could|would|will) you (?:please |kindly |just )?(?:cancel|change|update|track|check|find|look|return"
+    r"|refund|exchange|book|reserve|send|show|tell me where|start|open|create|add|remove|stop|reset|see|get)\b"
+    r"|\bwhere(?:'s| is| are)? my\b|\bwhen (?:will|is|does) my \w+|\bmy (?:order|parcel|package|delivery) (?:is|was"
+    r"|has|did|never|still)\b|\bshould have (?:been here|arrived|come)|\b(?:never|not|n't|havent"
+    r"|didnt) (?:yet )?(?:received?|got|get|arrived?|come|came)\b|\bnothing (?:has )?(?:came|come|arrived)"
+    r"|\bhas my\b|\bis my (?:order|parcel|package|refund)\b|\bnot (?:arrived|here yet|come)\b|\bhasn'?t (?:arrived"
+    r"|come|shown)"
 )
 _CONTEXT_NAMES = frozenset("customer user client session tenant".split())
 
@@ -103,6 +119,8 @@ def noun_of(parameter: Parameter) -> str:
     ):
         text = _SPACED.sub(" ", parameter.name).strip().lower() or "the missing detail"
     text = re.sub(r"^(?:the |a |an )?(?:customer|user|client|buyer)(?:'s|s)? ", "your ", text, flags=re.IGNORECASE)
+    if words_of(text) and text[:1].isupper() and text[1:2].islower():
+        text = text[0].lower() + text[1:]
     text = re.sub(r"\b(?:of|for|from) (?:the )?(?:customer|user|client|buyer)\b", "", text, flags=re.IGNORECASE).strip()
     text = re.sub(r"\bid\b", "number", text) if kind_of(parameter) == "id" and text.endswith("id") else text
     first = text.split()[0].lower()
@@ -146,7 +164,7 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
             value = extract(parameter, message, asked=is_answer)
             if value is not None:
                 break
-        if value is not None and (parameter.required or kind_of(parameter) not in ("message",)):
+        if value is not None and (parameter.required or kind_of(parameter) != "message"):
             arguments[parameter.name] = value
         elif parameter.required and missing is None:
             missing = parameter
@@ -163,8 +181,9 @@ def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], embedder
         (tool, parameter)
         for tool in tools
         for parameter in tool.required
-        if asked_text.endswith(phrases.ASK.format(what=noun_of(parameter)))
-        or asked_text.endswith(phrases.ASK_AGAIN.format(what=noun_of(parameter)))
+        if asked_text.endswith(
+            (phrases.ASK.format(what=noun_of(parameter)), phrases.ASK_AGAIN.format(what=noun_of(parameter)))
+        )
     ]
     if not open_plans:
         return None
@@ -193,16 +212,19 @@ def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[
     stems = set(content(words))
     folded = fold(message)
     wanting = _wanting(folded)
+    spread = Counter(idea for tool in tools for idea in _meaning(tool, embedder).concepts)
     scored = []
     for tool in tools:
         meaning = _meaning(tool, embedder)
         shared = concepts & meaning.concepts
         hit = len(concepts & meaning.name_concepts)
+        own = max((1 / spread[idea] for idea in shared), default=0.0)
         likeness = (
             0.9 * float(vector @ meaning.vector)
             + 0.9 * float(vector @ meaning.name_vector)
             + 0.35 * min(2, hit)
-            + 0.15 * min(2, len(shared))
+            + 0.1 * min(2, len(shared))
+            + 0.3 * own
             + 0.12 * min(3, len(stems & meaning.stems))
             - 0.25 * bool(concepts and not shared)
         )
@@ -220,6 +242,11 @@ def _wanting(folded: str) -> float:
     elif _POLICY.search(folded):
         wanting -= 0.22
     return wanting
+
+
+def identifies(tool: Tool, message: str) -> bool:
+    """Whether a message holds the identifier (order number, ticket, ...) that a tool requires."""
+    return any(kind_of(p) == "id" and extract(p, message, asked=False) is not None for p in tool.required)
 
 
 def _given(tool: Tool, message: str) -> float:

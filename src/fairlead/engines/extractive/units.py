@@ -25,7 +25,8 @@ _LINK = re.compile(r"\[([^\]\n]{1,200})\]\([^)\s]{1,500}\)")
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(.*)$")
 _WRITTEN_ROW = re.compile(r"^[^:;.\n]{1,60}: ([^;:\n]{1,80}); [^:;\n]{1,60}: ")
 _TO_MACHINE = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic|guideline)"
+    r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic"
+    r"|guideline)"
     r"|\bsystem prompt\b|\byou are now\b|\b(?:as an|the|dear) (?:ai|assistant|language model|llm|chatbot)\b.{0,60}"
     r"\b(?:must|should|shall|will|tell|say|reply|respond|answer|reveal|call|use)\b"
     r"|<\|?(?:im_start|im_end|system|endoftext)|\b(?:assistant|system)\s*:",
@@ -146,7 +147,7 @@ def _run(lines: list[str], start: int, belongs: object) -> int:
 
 
 def _sentences(paragraph: list[str], heading: str, blocks: list[tuple[str, Kind, str]]) -> str:
-    """Add the sentences of a paragraph; a question in the text is the heading of what follows it. Gives the list lead."""
+    """Add the sentences of a paragraph; a question among them is the heading of the rest. Gives the list lead."""
     asked = ""
     for sentence in paragraph:
         if sentence.endswith("?"):
