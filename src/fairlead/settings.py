@@ -114,7 +114,8 @@ def _read_file(path: Path) -> dict[str, Any]:
 def kind_of(name: str) -> type:
     """The type of a setting, without None."""
     kind = typing.get_type_hints(Settings)[name]
-    return typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+    found: type = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+    return found
 
 
 def _convert(name: str, value: Any, source: str) -> Any:

@@ -14,7 +14,7 @@ from fairlead.errors import CredentialMissing
 from fairlead.gateway import Principal
 from fairlead.records import now_us
 from fairlead.settings import Settings
-from fairlead.spec import SpecError, UseCase
+from fairlead.spec import SpecError, UseCase, load
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 ME = Principal(tenant="default", subject="test", key_id="", scopes=frozenset({"inference"}))
@@ -126,7 +126,7 @@ def test_keys_of_providers_come_by_reference_only(
 
 
 def _load(settings: Settings) -> UseCase:
-    return app_module.load(settings.spec_path)
+    return load(settings.spec_path)
 
 
 def test_the_packaged_weights_are_where_the_package_is() -> None:
