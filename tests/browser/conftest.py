@@ -101,17 +101,24 @@ def page(watched: Watched) -> Page:
     return watched.page(viewport={"width": 1280, "height": 800})
 
 
-@pytest.fixture
-def desk(watched: Watched, scene: Scene) -> Page:
-    """A page of a logged-in operator."""
-    page = watched.page(viewport={"width": 1280, "height": 800})
-    log_in(page, scene)
-    return page
-
-
-def log_in(page: Page, scene: Scene) -> None:
-    """Log in with an admin key."""
+@pytest.fixture(scope="session")
+def login(browser: Browser, scene: Scene) -> list[Any]:
+    """The cookies of one login, for all tests: logins are limited per minute, as they should be."""
+    context = browser.new_context(base_url=scene.url)
+    page = context.new_page()
     page.goto("/console/login")
     page.get_by_label("API key").fill(scene.key)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("**/console")
+    cookies = context.cookies()
+    context.close()
+    return list(cookies)
+
+
+@pytest.fixture
+def desk(watched: Watched, login: list[Any]) -> Page:
+    """A page of a logged-in operator."""
+    page = watched.page(viewport={"width": 1280, "height": 800})
+    page.context.add_cookies(login)
+    page.goto("/console")
+    return page

@@ -151,7 +151,7 @@ def test_a_lost_connection_is_said_and_the_message_is_sent_once(page: Page, scen
 def test_a_message_that_cannot_be_sent_can_be_tried_again(page: Page, scene: Scene, watched: Watched) -> None:
     watched.expected += ["ERR_INTERNET_DISCONNECTED", "ERR_FAILED"]
     ready(page)
-    page.evaluate("window.setTimeout = ((real) => (what, ms) => real(what, Math.min(ms, 20)))(window.setTimeout)")
+    page.evaluate("() => { const wait = setTimeout; window.setTimeout = (what) => wait(what, 20); }")
     page.context.set_offline(True)
     ask(page, RETURNS)
     expect(page.get_by_text("Not sent: there is no connection.")).to_be_visible()
@@ -258,8 +258,10 @@ def test_a_browser_without_javascript_can_ask_judge_and_call_a_person(watched: W
 
 # --- the widget on somebody else's page -------------------------------------------------------------------------
 
-HOST_PAGE = """<!doctype html><html lang="en"><title>Shop</title><style>button {{ color: red !important; font-size: 40px }}</style>
-<body><h1>Our shop</h1><script src="{url}/widget.js" data-label="Help" data-position="left" async></script></body></html>"""
+HOST_PAGE = """<!doctype html><html lang="en"><title>Shop</title>
+<style>button {{ color: red !important; font-size: 40px }}</style>
+<body><h1>Our shop</h1>
+<script src="{url}/widget.js" data-label="Help" data-position="left" async></script></body></html>"""
 
 
 @pytest.fixture
