@@ -78,7 +78,8 @@ class Gate:
     """Lets an answer out sentence by sentence, as long as each one stands on the evidence.
 
     Of what the customer wrote (``said``) only codes, addresses and phone numbers may be repeated: "45 days, right?" is
-    no evidence for 45 days. The first that does not closes the gate; ``rejected`` then says why: ``ungrounded``, ``claims_human``, ``markers``.
+    no evidence for 45 days. The first sentence that does not stand closes the gate; ``rejected`` then says why:
+    ``ungrounded``, ``claims_human`` or ``markers``.
     """
 
     def __init__(self, evidence: Sequence[str], said: Sequence[str] = ()) -> None:

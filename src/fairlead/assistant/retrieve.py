@@ -71,20 +71,30 @@ class Index:
         self._vectors = self._embedder.encode([f"{title}. {text}" for title, text in documents])
 
     def rank(self, query: str, *, previous: str = "") -> list[int]:
-        """Numbers of the documents that have anything to do with the question, best first."""
+        """Numbers of the documents that have anything to do with the question, best first.
+
+        Of a follow-up ("And to Italy?") only documents with one of its own words count, if there are any: the new
+        word is what it is about.
+        """
+        searched = expand(query, previous)
         fused = np.zeros(self.size, np.float32)
-        for scores in self._rankings(expand(query, previous)):
+        for scores in (self._bm25.scores(terms_of(searched, asked=True)), self._vectors @ self._embed(searched)):
             order = np.argsort(-scores, kind="stable")
             order = order[scores[order] > 0]
             fused[order] += 1 / (FUSION_K + 1 + np.arange(len(order), dtype=np.float32))
+        if searched != query:
+            focus = self._bm25.scores([stem(respell(word)) for word in words_of(query) if word not in STOP])
+            fused = np.where(focus > 0, fused, 0) if focus.any() else fused
         order = np.argsort(-fused, kind="stable")
         return [int(number) for number in order[fused[order] > 0]]
 
-    def _rankings(self, query: str) -> list[Scores]:
-        return [
-            self._bm25.scores(terms_of(query, asked=True)),
-            self._vectors @ self._embedder.encode([query])[0],
-        ]
+    def _embed(self, text: str) -> Scores:
+        vector: Scores = self._embedder.encode([text])[0]
+        return vector
+
+    def word_scores(self, terms: Sequence[str]) -> Scores:
+        """BM25 alone, one score per document."""
+        return self._bm25.scores(terms)
 
 
 def expand(query: str, previous: str = "") -> str:
