@@ -102,6 +102,8 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         ("Europe/Berlin", "Europe", "policy.handoff.timezone", "Europe", "IANA", ""),
         ("purpose: eval,", "purpose: test,", "datasets[0].purpose", "'test'", "train, eval or calibration", ""),
         (", licence: Apache-2.0", "", "datasets[0].licence", "nothing", "`licence`", ""),
+        ("licence: Apache-2.0}]", "licence: X}, {id: q, path: data/questions.jsonl, purpose: train, licence: X}]",
+         "datasets[1].path", "a second time", "a file of its own", ""),
         ("live: extractive", "live: extractiv", "live", "unknown variant", "extractive, mini or hosted", "extractive"),
         ("live: extractive", "live: hosted", "live", "outside your network", "external_models", ""),
         ("{id: mini, model: mini", "{id: extractive, model: mini", "variants[1].id", "a second time", "of its own", ""),
@@ -202,6 +204,9 @@ def test_never_prints_a_secret() -> None:
         FULL.replace('"openai:gpt-4.1-mini"', '"https://u:hunter2secret@host/v1#m"'),
         FULL.replace('"openai:gpt-4.1-mini"', '"https://host/v1?key=hunter2secret#m"'),
         FULL.replace("env:OPENAI_API_KEY", "@hunter2secret"),
+        FULL.replace("min_samples:", "sk-hunter2secrethunter2secret:"),
+        FULL.replace("metrics:\n", "metrics:\n  sk-hunter2secrethunter2secret: {}\n"),
+        FULL.replace("metrics:\n", "sk-hunter2secrethunter2secret: 1\nsk-hunter2secrethunter2secret: 2\nmetrics:\n"),
     ):
         assert "hunter2secret" in text
         assert "hunter2secret" not in "".join(map(str, problems_of(text)))

@@ -24,7 +24,7 @@ from fairlead.spec.metrics import (
     effective,
 )
 from fairlead.spec.model import Dataset, Handoff, Knowledge, Objective, Tools, Users, Variant
-from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, listed, nearest
+from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.yaml_source import Source
 
 P = TypeVar("P", bound=BaseModel)
@@ -42,6 +42,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_unique(source, "variants", "id"),
         *_unique(source, "objectives", "id"),
         *_unique(source, "datasets", "id"),
+        *_unique(source, "datasets", "path"),
         *_own_metrics(source),
         *_live(source, variants),
         *_handoff(source),
@@ -112,8 +113,9 @@ def _unique(source: Source, key: str, field: str) -> Iterator[Problem]:
             continue
         if name in seen:
             line = source.mark((key, seen[name], field)).line
+            what = "an id" if field == "id" else "a file"
             yield source.problem(
-                (key, index, field), f"{name!r} a second time", f"an id of its own; line {line} has it"
+                (key, index, field), f"{name!r} a second time", f"{what} of its own; line {line} has it"
             )
         seen.setdefault(name, index)
 
@@ -164,7 +166,7 @@ def _objective(
         yield source.problem((*location, "weight"), f"the weight {objective.weight:g}", expected, key=True)
     if metric is None:
         near = nearest(objective.metric, metrics)
-        expected = f"a built-in metric ({', '.join(BUILT_IN)}) or one of `metrics:`"
+        expected = expected_of([*metrics], near, "a built-in metric or one of `metrics:`")
         yield source.problem((*location, "metric"), f"the unknown metric {objective.metric!r}", expected, near)
         return
     if objective.aggregation not in metric.allowed:

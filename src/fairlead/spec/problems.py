@@ -67,12 +67,17 @@ class SpecError(UsageError):
         )
 
 
+def redact(text: str) -> str:
+    """``text`` with everything that looks like a provider's key replaced by ``***``."""
+    return SECRET_VALUES.sub("***", text)
+
+
 def key_text(location: Location) -> str:
     """``("objectives", 0, "bound")`` as people write it: ``objectives[0].bound``."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return redact(text)
 
 
 def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
@@ -80,6 +85,11 @@ def nearest(word: str, choices: Iterable[str], count: int = 3) -> str:
     known = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(word[:200].lower(), known, n=count, cutoff=0.55)
     return ", ".join(known[name] for name in found)
+
+
+def expected_of(choices: Sequence[str], near: str, short: str) -> str:
+    """All choices in words; only ``short`` when they are many and the nearest says what was probably meant."""
+    return short if near and len(choices) > 8 else listed(choices)
 
 
 def listed(choices: Sequence[str]) -> str:

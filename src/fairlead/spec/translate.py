@@ -9,7 +9,15 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from fairlead.spec.problems import HIDDEN, Location, Problem, describe, listed, nearest
+from fairlead.spec.problems import (
+    HIDDEN,
+    Location,
+    Problem,
+    describe,
+    expected_of,
+    listed,
+    nearest,
+)
 from fairlead.spec.yaml_source import Source
 
 _WORDS = {
@@ -66,7 +74,9 @@ def _problem(complaint: dict[str, Any], model: type[BaseModel], source: Source) 
     if kind == "extra_forbidden":
         keys = known_keys(model, location[:-1])
         name = str(location[-1])
-        return source.problem(location, f"the unknown key {name!r}", listed(keys), nearest(name, keys), key=True)
+        near = nearest(name, keys)
+        found = f"the unknown key {name!r}"
+        return source.problem(location, found, expected_of(keys, near, "a key of this part"), near, key=True)
     if kind == "missing":
         parent = location[:-1]
         what = _description(model, location)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fairlead.spec.problems import HIDDEN, SECRET_NAMES, SECRET_VALUES, Location, Problem, key_text
+from fairlead.spec.problems import HIDDEN, SECRET_NAMES, SECRET_VALUES, Location, Problem, key_text, redact
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
@@ -85,16 +85,16 @@ class Source:
         key: bool = False,
         mark: Mark | None = None,
     ) -> Problem:
-        """A problem at ``location``; not yet added to ``problems``."""
+        """A problem at ``location``, nothing in it looking like a secret; not yet added to ``problems``."""
         line, column = mark or self.mark(location, key=key)
         return Problem(
             file=self.file,
             line=line,
             column=column,
             key=key_text(location),
-            found=found,
-            expected=expected,
-            nearest=nearest,
+            found=redact(found),
+            expected=redact(expected),
+            nearest=redact(nearest),
         )
 
 
