@@ -62,7 +62,7 @@ def _help(*words: str) -> str:
 def transcript() -> str:
     """What ``fairlead ask --file`` prints for the example's first customer messages, on a fresh store."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["ask", "--file", "data/messages.txt", "--limit", "8"]
+        command = ["ask", "--file", "data/messages.txt", "--conversation", "--limit", "9"]
         shown = subprocess.run(
             [sys.executable, "-m", "fairlead", *command, "--data-dir", folder],
             cwd=SHOP, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "110", "NO_COLOR": "1"},

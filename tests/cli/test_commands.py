@@ -189,6 +189,15 @@ def test_ask_file_takes_csv_and_goes_on_where_it_stopped(run: Run, shop: Path, t
     assert all(row.get("text") for row in rows)
 
 
+def test_a_file_can_be_one_conversation(run: Run, shop: Path, tmp_path: Path) -> None:
+    source = tmp_path / "talk.txt"
+    source.write_text("How much does delivery to Austria cost?\nAnd to Italy?\n", encoding="utf-8")
+    rows = run("ask", "--file", source, "--conversation", "--json", "--project", shop).out.splitlines()
+    assert "8.90" in json.loads(rows[1])["text"]
+    alone = run("ask", "And to Italy?", "--json", "--project", shop)
+    assert "8.90" not in json.loads(alone.out)["text"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

@@ -21,8 +21,10 @@ from fairlead.assistant import Answer
 from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
 from fairlead.cli.times import span
 from fairlead.errors import FairleadError, UsageError
+from fairlead.providers.base import CallContext
 from fairlead.settings import Settings
 
+CONTEXT = CallContext(channel="cli", subject="cli")
 TEXT_COLUMNS = ("text", "message", "utterance", "question", "input", "query", "instruction")
 
 
@@ -42,6 +44,10 @@ def ask(
     ] = None,
     column: Annotated[str | None, typer.Option(help="The column or key of --file that holds the message.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of --file.")] = None,
+    conversation: Annotated[
+        bool,
+        typer.Option("--conversation", help="Take --file as one conversation: each message knows those before it."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Append answers to this JSONL file; a rerun goes on after it.")
     ] = None,
@@ -61,10 +67,12 @@ def ask(
         answer = asyncio.run(_ask_one(settings, text, variant))
         print_json(_plain(text, answer)) if as_json else _show(answer)
         return
+    if conversation and output is not None:
+        raise UsageError(detail="A conversation cannot be gone on with later: use --conversation without --output.")
     messages = list(read_messages(file, column))[: limit or None]
     if output is None:
         tell = _tell_json if as_json else _tell_text
-        failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell))
+        failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell, remember=conversation))
     else:
         done = len(output.read_text(encoding="utf-8").splitlines()) if output.exists() else 0
         with output.open("a", encoding="utf-8") as sink:
@@ -104,10 +112,17 @@ async def _ask_one(settings: Settings, text: str, variant: str | None) -> Answer
 
 
 async def _ask_all(
-    settings: Settings, messages: list[str], variant: str | None, *, done: int, tell: Callable[[dict[str, Any]], None]
+    settings: Settings,
+    messages: list[str],
+    variant: str | None,
+    *,
+    done: int,
+    tell: Callable[[dict[str, Any]], None],
+    remember: bool = False,
 ) -> int:
     """Ask each of ``messages`` after the first ``done`` and tell each answer; returns how many failed."""
     failures = 0
+    history: list[dict[str, str]] = []
     progress = Progress(
         TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
     )
@@ -115,8 +130,11 @@ async def _ask_all(
         with progress:
             task = progress.add_task("asking", total=len(messages), completed=done)
             for text in messages[done:]:
+                history = [*(history if remember else ()), {"role": "user", "content": text}]
                 try:
-                    row = _plain(text, await fairlead.assistant.ask(text, variant=variant, channel="cli"))
+                    answer = await fairlead.assistant.answer(history, variant=variant, context=CONTEXT)
+                    row = _plain(text, answer)
+                    history.append({"role": "assistant", "content": answer.text})
                 except FairleadError as error:
                     failures += 1
                     row = {"question": text, "error": str(error)}
@@ -132,7 +150,8 @@ def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
 
 
 def _tell_text(row: dict[str, Any]) -> None:
-    out.print(f"> {row['question']}\n{row.get('text') or row.get('error')}\n", markup=False)
+    cited = "".join(f"\n  [{n}] {source['title']}" for n, source in enumerate(row.get("sources", ()), 1))
+    out.print(f"> {row['question']}\n{row.get('text') or row.get('error')}{cited}\n", markup=False)
 
 
 async def _chat(settings: Settings, variant: str | None) -> None:
