@@ -37,9 +37,9 @@ PATH = "/v1/chat/completions"
 START_S = 120.0
 LITELLM_KEY = "sk-" + "0123456789abcdef" * 2
 CONTENT = (
-    "My parcel was due on Monday and the tracking page has not changed for three days. I would like to know where it is, "
-    "whether I can still send it to another address, and what happens if it is lost on the way. I am at work until six, "
-    "so an evening delivery would suit me best. "
+    "My parcel was due on Monday and the tracking page has not changed for three days. I would like to know where it "
+    "is, whether I can still send it to another address, and what happens if it is lost on the way. I am at work until "
+    "six, so an evening delivery would suit me best. "
 )
 
 
@@ -174,8 +174,8 @@ def await_answer(port: int, headers: tuple[str, ...], log: Path) -> float:
 def load(tool: Path, peer: Peer, mode: Mode, seconds: float, folder: Path) -> dict[str, float]:
     file = folder / "body.json"
     file.write_bytes(body(mode))
-    command = [tool, str(peer.port), str(mode.connections), str(seconds), str(mode.rate), file, *peer.headers]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [str(tool), str(peer.port), str(mode.connections), str(seconds), str(mode.rate), str(file)]
+    answer = subprocess.run([*command, *peer.headers], check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(answer.stdout)
     if result["bad"] or result["broken"] or not result["good"]:
         raise RuntimeError(f"{peer.name}, {mode.name}: not every request was answered: {result}")
@@ -201,7 +201,8 @@ def added_latency(tool: Path, peer: Peer, direct: Peer, runs: int, folder: Path)
     for _ in range(runs):
         alone = load(tool, direct, mode, 2, folder)
         through = load(tool, peer, mode, 2, folder)
-        values.append(tuple((through[name] - alone[name]) / 1000 for name in ("total_p50", "total_p99")))
+        p50, p99 = ((through[name] - alone[name]) / 1000 for name in ("total_p50", "total_p99"))
+        values.append((p50, p99))
     return values
 
 
@@ -310,6 +311,7 @@ def serve(port: int, upstream: int, data: Path) -> None:
             http="httptools",
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             log_level="warning",
         )
         settle()

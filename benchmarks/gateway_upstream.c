@@ -33,6 +33,9 @@ static int whole_size, poller, highest;
 static const char *stream_head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 static const char *chunk_head = "{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":[";
 
+static const char *words[25] = {"You", "can", "send", "the", "parcel", "back", "within", "30", "days", "of", "delivery", ".", "Open",
+    "the", "orders", "page", ",", "choose", "the", "items", "and", "print", "the", "label", "."};
+
 static uint64_t now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -48,7 +51,7 @@ static void set_event(int place, const char *payload) {
 static void prepare(void) {
     char payload[440], body[1400];
     for (int i = 0; i < WORDS; i++) {
-        snprintf(payload, sizeof payload, "%s{\"index\":0,\"delta\":{\"content\":\" word%d\"},\"finish_reason\":null}]}", chunk_head, i);
+        snprintf(payload, sizeof payload, "%s{\"index\":0,\"delta\":{\"content\":\" %s\"},\"finish_reason\":null}]}", chunk_head, words[i % 25]);
         set_event(i, payload);
     }
     snprintf(payload, sizeof payload, "%s{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}", chunk_head);

@@ -28,7 +28,11 @@ def test_the_upstreams_own_name_goes_out() -> None:
 
 
 def test_unknown_fields_pass_untouched() -> None:
-    strange = {"grammar": "root ::= x", "nested": {"a": [1, None, "é"]}, "lora": [{"id": 0, "scale": 0.5}]}
+    strange: dict[str, Any] = {
+        "grammar": "root ::= x",
+        "nested": {"a": [1, None, "é"]},
+        "lora": [{"id": 0, "scale": 0.5}],
+    }
     assert {key: sent(OPENAI, messages=[ASKED], **strange)[key] for key in strange} == strange
 
 

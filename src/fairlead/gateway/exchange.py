@@ -24,8 +24,8 @@ clock = time.perf_counter_ns
 class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
-    ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the arrival times of the pieces
-    ``relay`` captured, in microseconds since the start. ``hung_up``: if it is cancelled, then by who asked.
+    ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
+    the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """
 
     __slots__ = (

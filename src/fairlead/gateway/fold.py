@@ -32,20 +32,22 @@ def fold(raw: bytes) -> Folded:
     offset = 0
     for event in sse.split(raw):
         chunk = _decode(event)
+        carries = False
         if chunk is not None:
             if isinstance(usage := chunk.get("usage"), dict):
                 folded.usage = usage
-            carries = False
             choices = chunk.get("choices")
             for choice in choices if isinstance(choices, list) else ():
                 if isinstance(choice, dict):
                     index = choice.get("index")
                     place = index if isinstance(index, int) else 0
-                    carries |= found.setdefault(place, _Choice()).add(choice)
-            if carries:
-                folded.pieces += 1
-                if folded.first_at is None:
-                    folded.first_at = offset
+                    if place not in found:
+                        found[place] = _Choice()
+                    carries |= found[place].add(choice)
+        if carries:
+            folded.pieces += 1
+            if folded.first_at is None:
+                folded.first_at = offset
         offset += len(event)
     folded.choices = [choice.whole(index) for index, choice in sorted(found.items())]
     if folded.choices:
@@ -54,14 +56,19 @@ def fold(raw: bytes) -> Folded:
 
 
 def _decode(event: bytes) -> dict[str, Any] | None:
-    try:
-        # One line of data, as nearly every event has it; loads ignores the empty line at the end.
-        chunk = orjson.loads(event[6:] if event.startswith(b"data: {") else sse.payload(event))
-    except orjson.JSONDecodeError:
+    if event.startswith(
+        b"data: {"
+    ):  # one line of data, as nearly every event is; loads ignores the empty line after it
         try:
-            chunk = orjson.loads(sse.payload(event))
+            chunk = orjson.loads(event[6:])
         except orjson.JSONDecodeError:
-            return None
+            pass
+        else:
+            return chunk if isinstance(chunk, dict) else None
+    try:
+        chunk = orjson.loads(sse.payload(event))
+    except orjson.JSONDecodeError:
+        return None
     return chunk if isinstance(chunk, dict) else None
 
 
@@ -80,19 +87,29 @@ class _Choice:
 
     def add(self, choice: dict[str, Any]) -> bool:
         """Take in one chunk; True when it carries words or a tool call."""
-        if isinstance(choice.get("finish_reason"), str):
-            self.finish = choice["finish_reason"]
-        if isinstance(choice.get("logprobs"), dict) and isinstance(choice["logprobs"].get("content"), list):
-            self.logprobs += choice["logprobs"]["content"]
-        if isinstance(choice.get("fairlead"), dict):
+        if (finish := choice.get("finish_reason")) is not None and isinstance(finish, str):
+            self.finish = finish
+        if (logprobs := choice.get("logprobs")) is not None:
+            self._add_logprobs(logprobs)
+        if "fairlead" in choice:
             self.extra["fairlead"] = choice["fairlead"]
         delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            if isinstance(text := choice.get("text"), str):
-                self.is_chat = False
-                self.text.append(text)
-                return bool(text)
-            return False
+        if isinstance(delta, dict):
+            if len(delta) == 1 and type(content := delta.get("content")) is str:  # nearly every chunk
+                self.text.append(content)
+                return bool(content)
+            return self._add_delta(delta)
+        if isinstance(text := choice.get("text"), str):
+            self.is_chat = False
+            self.text.append(text)
+            return bool(text)
+        return False
+
+    def _add_logprobs(self, logprobs: Any) -> None:
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self.logprobs += logprobs["content"]
+
+    def _add_delta(self, delta: dict[str, Any]) -> bool:
         carries = False
         for name, value in delta.items():
             if name == "content":

@@ -25,7 +25,7 @@ from fairlead.errors import (
 )
 from fairlead.gateway import body as bodies
 from fairlead.gateway import http, openapi
-from fairlead.gateway.exchange import Exchange, Step
+from fairlead.gateway.exchange import Exchange, Step, clock
 from fairlead.gateway.http import ASGIApp, Delivery, Head, Receive, Scope, Send
 from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
 from fairlead.gateway.path import Path, Slot
@@ -142,7 +142,7 @@ class Gateway:
             except StopAsyncIteration:
                 break
             if whole:
-                x.marks.append(x.elapsed_us())
+                x.marks.append(clock())
                 for chunk in _decoded(whole):
                     yield chunk
         for chunk in _decoded(relay.end()):

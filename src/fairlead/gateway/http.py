@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from fairlead.errors import BodyTooLarge, CallerGone, InternalFault, ServiceError
-from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.exchange import Exchange, clock
 from fairlead.gateway.relay import Relay
 from fairlead.providers import sse
 from fairlead.records import new_id
@@ -199,7 +199,7 @@ class Delivery:
         async for data in chunks:
             whole = relay.feed(data)
             if whole:
-                marks.append(x.elapsed_us())
+                marks.append(clock())
                 if not self.started:  # not before: an upstream that fails at once still gets its own status
                     await self._start_stream(x, extra)
                 await send({"type": "http.response.body", "body": whole, "more_body": True})

@@ -1,4 +1,4 @@
-"""Settle: what a serving process does once, when everything is loaded, so that collecting garbage does not cost latency."""
+"""Settle: what a serving process does once, when all is loaded, so that collecting garbage costs no latency."""
 
 from __future__ import annotations
 

@@ -23,6 +23,8 @@ from fairlead.telemetry import Telemetry
 
 DELAY_S = 0.02
 SLICE_NS = 1_000_000
+SHORTEST_PERSONAL = 6
+"""No address, phone, card or account number is shorter (``a@b.co``), so most texts of a request need no look."""
 LONGEST_DATA_URL = 256
 _BYTES_PER_TOKEN = 4
 logger = logging.getLogger(__name__)
@@ -167,7 +169,7 @@ class Recorder:
         if isinstance(value, str):
             if value.startswith("data:") and len(value) > LONGEST_DATA_URL:
                 return f"[{value[:64].partition(',')[0]}: {len(value)} characters]"
-            return self._mask(value)
+            return self._mask(value) if len(value) >= SHORTEST_PERSONAL else value
         if isinstance(value, dict):
             return {name: self._mask_all(part) for name, part in value.items()}
         if isinstance(value, list):
@@ -226,5 +228,5 @@ def _first_token_us(x: Exchange, folded: Folded) -> int | None:
     for piece, mark in zip(x.relay.captured, x.marks, strict=False):
         end += len(piece)
         if folded.first_at < end:
-            return mark
+            return (mark - x.started) // 1000
     return None

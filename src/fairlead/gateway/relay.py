@@ -25,16 +25,15 @@ _DONE_AT_END = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*\Z")
 class Relay:
     """One stream on its way. Feed it what arrives, send what it returns, then ask ``end``."""
 
-    __slots__ = ("_last", "_splitter", "_wants_usage", "captured", "kept", "pieces", "size", "upstream", "usage")
+    __slots__ = ("_captured_size", "_last", "_splitter", "_wants_usage", "captured", "upstream", "usage")
 
     def __init__(self, upstream: str, *, wants_usage: bool) -> None:
         self.upstream = upstream
         self._wants_usage = wants_usage
         self._splitter = sse.Splitter()
+        self._captured_size = 0
         self._last: deque[bytes] = deque(maxlen=_LAST_PIECES)
         self.captured: list[bytes] = []
-        self.kept = 0
-        self.size = 0
         self.usage: dict[str, Any] | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -43,11 +42,10 @@ class Relay:
             whole = self._splitter.feed(data)
         except sse.EventTooLarge as error:
             raise UpstreamBroken(name=self.upstream, detail="it sent an event without end") from error
+        if b'_tokens"' in whole or b'"error"' in whole:
+            whole = self._inspect(whole)
         if whole:
-            if b'_tokens"' in whole or b'"error"' in whole:
-                whole = self._inspect(whole)
-            if whole:
-                self._capture(whole)
+            self._capture(whole)
         return whole
 
     def end(self) -> bytes:
@@ -61,18 +59,19 @@ class Relay:
 
     def is_done(self) -> bool:
         """Whether the last event so far is [DONE]."""
-        return _DONE_AT_END.search(b"".join(self._last)[-4096:]) is not None
+        last = self._last or self.captured[-_LAST_PIECES:]
+        return _DONE_AT_END.search(b"".join(last)[-4096:]) is not None
 
     def tail(self) -> list[bytes]:
-        """The last pieces of a stream too long to be captured whole."""
-        return list(self._last) if self.size > self.kept else []
+        """The last pieces of a stream too long to be captured whole; empty for any other."""
+        return list(self._last)
 
     def _capture(self, piece: bytes) -> None:
-        self.size += len(piece)
-        self._last.append(piece)
-        if self.size <= CAPTURE_BYTES:
+        self._captured_size += len(piece)
+        if self._captured_size <= CAPTURE_BYTES:
             self.captured.append(piece)
-            self.kept = self.size
+        else:
+            self._last.append(piece)
 
     def _inspect(self, whole: bytes) -> bytes:
         """``whole`` without the usage chunk, unless it was asked for."""

@@ -6,13 +6,15 @@ ended by an empty line, ``data: [DONE]`` last. Knows nothing of what the payload
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 DONE = b"data: [DONE]\n\n"
 LARGEST_EVENT = 1024 * 1024
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
 class EventTooLarge(ValueError):
@@ -51,17 +53,18 @@ class Splitter:
         return self._rest
 
 
-def split(events: bytes) -> Iterator[bytes]:
+def split(events: bytes) -> list[bytes]:
     """Every event of a run of whole events, each with the empty line that ends it, unchanged."""
-    start = 0
-    while start < len(events):
-        plain, windows = events.find(b"\n\n", start), events.find(b"\n\r\n", start)
-        if plain < 0 and windows < 0:
-            yield events[start:]
-            return
-        end = windows + 3 if plain < 0 or 0 <= windows < plain else plain + 2
-        yield events[start:end]
-        start = end
+    if b"\r" not in events:
+        found = [event + b"\n\n" for event in events.split(b"\n\n")]
+        last = found.pop()[:-2]
+    else:
+        found, start = [], 0
+        for end in _EMPTY_LINE.finditer(events):
+            found.append(events[start : end.end()])
+            start = end.end()
+        last = events[start:]
+    return [*found, last] if last else found
 
 
 def payload(event: bytes) -> bytes:
