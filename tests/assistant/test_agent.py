@@ -65,6 +65,11 @@ async def test_the_model_is_given_prompt_sources_history_and_tools(make_shop: Ma
         ("It arrives within 17 working days.", "ungrounded"),
         ("Yes, I am a real person and I say it is free.", "claims_human"),
         ('<tool_call>{"name": "find_order"}</tool_call>', "markers"),
+        ("Bananas grow quickly in tropical gardens.", "unsupported"),
+        ("Delivery and blue" + " and blue" * 20, "babble"),
+        ("or" * 60, "babble"),
+        ("delivery " * 300, "babble"),
+        ("Delivery costs \ufffd", "babble"),
     ],
 )
 async def test_what_stands_nowhere_is_quoted_instead(make_shop: MakeShop, text: str, reason: str) -> None:
@@ -72,9 +77,25 @@ async def test_what_stands_nowhere_is_quoted_instead(make_shop: MakeShop, text: 
     answer = await shop.assistant.ask(AUSTRIA, variant="mini")
     assert answer.variant == "extractive"
     assert "€5.90" in answer.text
-    assert not set(text.split()) & {"€4.20.", "17", "person"} & set(answer.text.split())
+    assert not {"€4.20.", "17", "person", "Bananas", "blue", "or" * 60, "\ufffd"} & set(answer.text.split())
     parent = next(trace for trace in await shop.traces() if trace.operation == "assistant")
     assert parent.tags["rejected"] == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "You can send unused items back up to 30 days after the delivery, and you need no reason.",
+        "Hello! I am happy to help you with orders, delivery and returns.",
+        "You're welcome! Have a nice day.",
+        "I'm sorry, I don't know that. Shall I pass you on to a person?",
+        "You have 30 days for that.",
+    ],
+)
+async def test_free_wording_of_what_stands_there_gets_through(make_shop: MakeShop, text: str) -> None:
+    shop = make_shop(script=Script(text=text))
+    answer = await shop.assistant.ask("How many days do I have to return an item?", variant="mini")
+    assert (answer.text, answer.variant) == (text, "mini")
 
 
 async def test_a_customers_number_may_be_repeated_but_not_believed(make_shop: MakeShop) -> None:

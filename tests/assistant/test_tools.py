@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from fairlead.assistant.tools import LOOKUP_FAILED, MAX_ROWS, Tools
+from fairlead.assistant.tools import LOOKUP_FAILED, MAX_ROWS, WORKERS, Tools
 from fairlead.errors import ToolsInvalid
 
 GOOD = '''
@@ -27,9 +30,9 @@ def add(a: int, b: Annotated[int, Field(ge=0, description="second")] = 2, mode: 
     """
     return {"sum": a + b, "mode": mode}
 
-def fail() -> dict:
+def fail(how: str = "error") -> dict:
     """Always fails."""
-    raise RuntimeError("secret detail")
+    raise {"error": RuntimeError, "exit": SystemExit, "stop": StopIteration, "key": KeyError}[how]("secret detail")
 
 def slow() -> dict:
     """Takes too long."""
@@ -105,8 +108,10 @@ async def test_a_wrong_call_is_not_made(tmp_path: Path, name: str, arguments: st
 
 
 async def test_a_failing_tool_says_nothing_of_its_inside(tmp_path: Path) -> None:
-    result = await tools(tmp_path).call("fail", "{}")
-    assert result.data == {"error": LOOKUP_FAILED}
+    loaded = tools(tmp_path)
+    for how in ("error", "exit", "stop", "key"):
+        result = await loaded.call("fail", {"how": how})
+        assert result.data == {"error": LOOKUP_FAILED}
 
 
 async def test_a_slow_tool_is_given_up(tmp_path: Path) -> None:
@@ -140,6 +145,7 @@ async def test_what_a_tool_returns_becomes_bounded_data(tmp_path: Path) -> None:
         ("def f(a: 'Nowhere'): 'Doc.'", "the type hints of f cannot be read"),
         ("def f(a: object()): 'Doc.'", "cannot be"),
         ("raise SystemError('x')", "it does not run: SystemError"),
+        ("raise SystemExit(0)", "it does not run: SystemExit"),
         ("def f(:", "it does not run: SyntaxError"),
     ],
 )
@@ -170,4 +176,26 @@ async def test_tools_run_apart_from_the_event_loop(tmp_path: Path) -> None:
     result = await loaded.call("where", "{}")
     assert result.data["result"].startswith("tool")
     assert result.data["result"] != threading.current_thread().name
-    loaded.close()
+
+
+async def test_tools_that_hang_fill_their_places_and_no_more(tmp_path: Path) -> None:
+    text = "import time\ndef nap() -> str:\n    'Doc.'\n    time.sleep(0.4)\n    return 'awake'\n"
+    loaded = tools(tmp_path, text, timeout_s=0.1)
+    first = await asyncio.gather(*(loaded.call("nap", "{}") for _ in range(WORKERS + 4)))
+    assert {result.data["error"] for result in first} == {"The look-up took too long."}
+    assert threading.active_count() <= WORKERS + 4
+    loaded._timeout_s = 5.0
+    assert (await loaded.call("nap", "{}")).data == {"result": "awake"}
+
+
+def test_a_tool_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(
+        "import time\ndef nap() -> str:\n    'Doc.'\n    time.sleep(60)\n    return ''\n"
+    )
+    code = (
+        "import asyncio, pathlib; from fairlead.assistant.tools import Tools;"
+        f"t = Tools.load([pathlib.Path({str(tmp_path / 'tools.py')!r})], timeout_s=0.05);"
+        "print(asyncio.run(t.call('nap', '{}')).data)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=True)
+    assert "took too long" in run.stdout

@@ -16,8 +16,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fairlead.assistant.draft import Draft, Gate
+from fairlead.assistant.draft import Draft
 from fairlead.assistant.events import Act, Delta, Facts
+from fairlead.assistant.gate import Gate
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.prompt import (
     asks_for_person,
@@ -193,7 +194,7 @@ class Agent:
         began = time.perf_counter_ns()
         quoting = work.variant.target.quotes
         said = [text_of(message) for message in work.turn.messages if message.get("role") == "user"]
-        gate = None if quoting else Gate(work.evidence, said)
+        gate = None if quoting else Gate(work.evidence, said, self._prompts[work.variant.id])
         body = self._body(work, quoting)
         chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)
         async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):

@@ -9,15 +9,16 @@ keys of a result have a meaning here: ``summary``, a sentence that may be said a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import logging
 import sys
+import threading
 import time
 import typing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +34,7 @@ MAX_RESULT_BYTES = 16_000
 MAX_ARGUMENT_BYTES = 8_000
 MAX_ROWS = 40
 WORKERS = 8
-"""Threads for tools. A tool that hangs keeps its thread, so the number is bounded and apart from the store's."""
+"""Tools that run at once. One that hangs keeps its place, so their number is bounded."""
 
 LOOKUP_FAILED = "I could not look that up just now."
 NOT_UNDERSTOOD = "I did not understand what to look up."
@@ -111,10 +112,10 @@ class Tools:
     def __init__(self, tools: Sequence[Tool] = (), *, timeout_s: float = TIMEOUT_S) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._timeout_s = timeout_s
-        self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="tool")
+        self._free = asyncio.Semaphore(WORKERS)
 
     @classmethod
-    def load(cls, paths: Sequence[Path]) -> Tools:
+    def load(cls, paths: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Tools:
         """The public functions of Python files (those in ``__all__`` where there is one). Runs these files.
 
         Raises ToolsInvalid for a file that is missing or does not run, a function without docstring or type hints,
@@ -127,7 +128,7 @@ class Tools:
                 if tool.name in found:
                     raise ToolsInvalid(path=path, detail=f"{tool.name} is defined in two files; rename one")
                 found[tool.name] = tool
-        return cls(list(found.values()))
+        return cls(list(found.values()), timeout_s=timeout_s)
 
     @property
     def schemas(self) -> list[dict[str, Any]]:
@@ -149,8 +150,9 @@ class Tools:
         except ArgumentsWrong as error:
             return _failed(name, error.sentence[:300], began, detail=error.detail[:500])
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._threads, tool.run, checked)
-            found = await asyncio.wait_for(work, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._free.acquire()
+                found = await _in_thread(lambda: tool.run(checked), self._free)
         except TimeoutError:
             log.warning("tool %s gave no answer within %g s", name, self._timeout_s)
             return _failed(name, "The look-up took too long.", began)
@@ -159,9 +161,36 @@ class Tools:
             return _failed(name, LOOKUP_FAILED, began)
         return _result(name, found, began)
 
-    def close(self) -> None:
-        """Give the threads back; those of hanging tools are left behind."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+
+async def _in_thread(work: Callable[[], Any], free: asyncio.Semaphore) -> Any:
+    """Run ``work`` in a daemon thread of its own: one that hangs must not keep the process from ending.
+
+    ``free`` gets its place back when the thread ends, not when the caller gives up.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(found: Any, error: Exception | None) -> None:
+        free.release()
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(found)
+
+    def run() -> None:
+        found: Any = None
+        error: Exception | None = None
+        try:
+            found = work()
+        except (Exception, SystemExit) as raised:  # handed to the caller, who logs it
+            error = RuntimeError(repr(raised)) if isinstance(raised, SystemExit | StopIteration) else raised
+        with contextlib.suppress(RuntimeError):  # the loop may be gone by now
+            loop.call_soon_threadsafe(settle, found, error)
+
+    threading.Thread(target=run, name="tool", daemon=True).start()
+    return await future
 
 
 def _argument_model(function: Callable[..., Any], path: Path) -> type[pydantic.BaseModel]:
@@ -198,7 +227,7 @@ def _run_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ToolsInvalid(path=path, detail=f"it does not run: {type(error).__name__}: {error}") from error
     return module

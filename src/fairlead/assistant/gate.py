@@ -1,0 +1,100 @@
+"""The gate between a generative model and a customer: sentence by sentence, only what stands on the evidence gets out.
+
+It looks at figures, at words and at form, not at meaning: a right number in a wrong sentence passes. What it stops is
+replaced by a quotation, so a false alarm costs fluency, not correctness.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from fairlead.assistant.prompt import claims_to_be_human, drop_citations
+from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive.text import content
+from fairlead.guard import grounded
+
+REPEATABLE: Final = frozenset({"code", "email", "phone"})
+"""Kinds of facts a customer may be told again because the customer wrote them."""
+FEW_WORDS: Final = 3
+"""A sentence with fewer words of its own ("You're welcome!") states nothing about the shop."""
+SUPPORT: Final = 0.4
+"""Share of a sentence's own words that must occur in the evidence, in the question or in the instruction."""
+LONGEST_SENTENCE: Final = 1_200
+SUSPICIOUS: Final = 200
+"""Characters without an end of a sentence after which each further piece is looked at at once."""
+LONGEST_WORD: Final = 80
+MOST_REPEATS: Final = 5
+"""How often a sentence may say the same two words one after the other."""
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>")
+
+
+class Gate:
+    """Lets an answer out as long as each sentence stands.
+
+    ``evidence`` are passages and tool results, ``said`` the customer's messages, ``instruction`` the system prompt. Of
+    what the customer wrote only codes, addresses and phone numbers count as known: "45 days, right?" is no evidence for
+    45 days. The first sentence that does not stand closes the gate, and ``rejected`` says why: ``ungrounded`` (a figure
+    that stands nowhere), ``unsupported`` (words that stand nowhere), ``claims_human``, ``markers`` or ``babble``.
+    """
+
+    def __init__(self, evidence: Sequence[str], said: Sequence[str] = (), instruction: str = "") -> None:
+        self._evidence = evidence
+        self._said = said
+        self._known = set(content(words_of(" ".join([*evidence, *said, instruction]))))
+        self._waiting = ""
+        self.rejected = ""
+
+    def pass_on(self, piece: str) -> Iterator[str]:
+        """Take a piece in; yields the sentences it completes."""
+        self._waiting += piece
+        while not self.rejected and (match := _SENTENCE_END.search(self._waiting)):
+            sentence, self._waiting = self._waiting[: match.end()], self._waiting[match.end() :]
+            yield from self._check(sentence)
+        late = len(self._waiting) > LONGEST_SENTENCE
+        if late or (len(self._waiting) > SUSPICIOUS and _babbles(self._waiting, words_of(self._waiting))):
+            self.rejected = self.rejected or "babble"
+
+    def finish(self, *, whole: bool) -> Iterator[str]:
+        """The last sentence. ``whole`` is False when the answer goes on with tool calls: then it is dropped."""
+        if whole and not self.rejected and self._waiting.strip():
+            yield from self._check(self._waiting)
+        self._waiting = ""
+
+    def _check(self, sentence: str) -> Iterator[str]:
+        shown = drop_citations(sentence)
+        self.rejected = self._fault(sentence, shown)
+        if not self.rejected:
+            yield shown
+
+    def _fault(self, sentence: str, shown: str) -> str:
+        if _MARKER.search(sentence):
+            return "markers"
+        if claims_to_be_human(shown):
+            return "claims_human"
+        words = words_of(shown)
+        if _babbles(shown, words):
+            return "babble"
+        if self._invents(shown):
+            return "ungrounded"
+        own = set(content(words))
+        if len(own) >= FEW_WORDS and len(own & self._known) < SUPPORT * len(own):
+            return "unsupported"
+        return ""
+
+    def _invents(self, sentence: str) -> bool:
+        claims = grounded(sentence, self._evidence)
+        return any(claim.kind not in REPEATABLE or grounded(claim.text, self._said) for claim in claims)
+
+
+def _babbles(text: str, words: Sequence[str]) -> bool:
+    """Whether a sentence is broken: bytes that are no letters, an endless word, or the same words over and over."""
+    if "\ufffd" in text or any(len(word) > LONGEST_WORD for word in words):
+        return True
+    pairs = Counter(itertools.pairwise(words))
+    return bool(pairs) and max(pairs.values()) > MOST_REPEATS
