@@ -79,12 +79,15 @@ def _request(document: Document, place: int) -> dict[str, Any]:
 
 
 @contextmanager
-def start_engine(path: Path, threads: int = 1, context: int = 1024) -> Iterator[Engine]:
+def start_engine(path: Path, adapter: Path | None = None) -> Iterator[Engine]:
+    """The file, and an adapter if there is one, served with one thread and one slot until the block is left."""
     xllamacpp: Any = importlib.import_module("xllamacpp")
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    parameters.n_ctx, parameters.n_parallel = context, 1
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.n_ctx, parameters.n_parallel = 1024, 1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+    if adapter:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     parameters.hostnames, parameters.port = ["127.0.0.1"], _free_port()
     parameters.use_jinja, parameters.offline, parameters.ui = True, True, False
     parameters.fit_params, parameters.verbosity = False, 2

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from training.corpus import SOURCES
@@ -112,6 +113,37 @@ def test_requests_at_the_same_time_are_all_answered(engine: Engine) -> None:
     for thread in threads:
         thread.join(60)
     assert [found[number] for number in range(len(cases))] == expected
+
+
+def write_adapter(path: Path, strength: float) -> None:
+    """A LoRA adapter of rank 4 on one matrix of every layer, with random weights."""
+    import gguf
+
+    random, shape = np.random.default_rng(1), CARD["shape"]
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    for layer in range(shape["layers"]):
+        name = f"blk.{layer}.ffn_down.weight"
+        writer.add_tensor(f"{name}.lora_a", random.normal(0, 1, (4, shape["inner"])).astype(np.float32))
+        change = strength * random.normal(0, 1, (shape["hidden"], 4))
+        writer.add_tensor(f"{name}.lora_b", change.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(("strength", "same"), [(0.0, True), (0.05, False)])
+def test_it_takes_an_adapter(engine: Engine, tmp_path: Path, strength: float, same: bool) -> None:
+    pytest.importorskip("gguf", reason="writing an adapter needs gguf: pip install 'fairlead[dev]'")
+    adapter = tmp_path / "adapter.gguf"
+    write_adapter(adapter, strength)
+    cases = draw_cases("small_talk", 4, "shops", 5, Extra())
+    with start_engine(MODEL, adapter) as adapted:
+        answers = [adapted.answer(*case) for case in cases]
+    assert (answers == [engine.answer(*case) for case in cases]) is same
 
 
 def test_a_broken_request_is_refused_and_the_engine_lives(engine: Engine) -> None:
