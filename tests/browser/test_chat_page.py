@@ -15,6 +15,7 @@ from tests.console.scene import HOSTILE, UNREACHABLE, Scene
 
 pytestmark = pytest.mark.browser
 
+ORDER = "Where is my order TT-482913? I ordered with mira.holm@example.com"
 RETURNS = "How many days do I have to return an item?"
 
 
@@ -62,6 +63,20 @@ def test_an_answer_streams_in_with_a_source_that_opens(page: Page, scene: Scene)
     expect(source.locator("blockquote")).to_be_visible()
     expect(source.locator("blockquote")).to_contain_text("30 days")
     expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
+
+
+def test_an_order_is_shown_as_a_card_that_survives_a_reload(page: Page) -> None:
+    ready(page)
+    ask(page, ORDER)
+    done(page)
+    for _ in range(2):
+        card = page.locator(".message.assistant .facts")
+        expect(card).to_have_count(1)
+        expect(card.get_by_role("heading")).to_contain_text("TT-482913")
+        expect(card).to_contain_text(re.compile("shipped", re.IGNORECASE))
+        page.reload()
+        page.wait_for_selector("html[data-ready]")
+    assert "mira.holm" not in page.locator(".message.user").inner_text(), "masked before it is stored"
 
 
 def test_thumbs_and_a_comment_are_kept(page: Page, scene: Scene) -> None:
@@ -125,7 +140,8 @@ def test_a_reload_in_the_middle_of_an_answer_brings_the_rest(page: Page, scene: 
         model.gate.clear()
         ask(page, "tell me slowly")
         expect(page.get_by_role("status").filter(has_text="writing")).to_be_visible()
-        page.wait_for_function("JSON.parse(localStorage.getItem('fairlead-chat') || '{}').pending")
+        while not model.calls:
+            page.wait_for_timeout(20)
         page.reload()
         model.gate.set()
         done(page)

@@ -16,6 +16,8 @@ HEIGHT = 128
 TOP = 18
 TICKS_S = (10, 60, 300, 600, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 1_209_600, 5_184_000)
 MOST_TICKS = 6
+CLOSE = 12.0
+"""Percent of the width below which two labels would lie on each other."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,11 +187,15 @@ def _grid(top: float, show: Callable[[float], str]) -> list[Mark]:
 
 
 def _release_marks(releases: Sequence[tuple[int, str]], since: int, until: int) -> list[Mark]:
-    return [
-        Mark(at=round(_x(time, since, until), 3), label=label, anchor="end" if _x(time, since, until) > 80 else "start")
-        for time, label in releases
-        if since <= time < until
-    ]
+    marks: list[Mark] = []
+    for time, label in sorted(releases):
+        at = round(_x(time, since, until), 3)
+        if not 0 <= at < 100:
+            continue
+        if marks and at - marks[-1].at < CLOSE:
+            marks.pop()  # two changes this close: the later one is what answered
+        marks.append(Mark(at=at, label=label, anchor="end" if at > 80 else "start"))
+    return marks
 
 
 def _names(runs: Sequence[Sequence[tuple[float, float, float]]], names: tuple[str, str]) -> list[Mark]:

@@ -52,7 +52,9 @@ class Overview:
             operation="assistant" if figures.answers else None,
         )
         releases = [
-            (release.time, brief(release.id)) for release in store.releases.list(self._desk.fairlead.usecase.name)
+            (release.time, f"{brief(release.id)} {release.variant}")
+            for release in store.releases.list(fairlead.usecase.name)
+            if release.state in ("live", "retired")
         ]
         conversations = store.conversations.list(since=period.since, until=period.until, tenant=tenant, limit=LATEST)
         return self._desk.render(

@@ -133,6 +133,19 @@ VERDICTS: dict[Outcome, tuple[str, str]] = {
 STATES = {"open": "open", "waiting": "waiting for a person", "with_person": "with a person", "closed": "closed"}
 """The states of a conversation, in words."""
 
+ACTS = {
+    "answer": "answered",
+    "unknown": "did not know",
+    "small_talk": "small talk",
+    "ask": "asked back",
+    "tool": "looked it up",
+    "handoff": "handed over",
+    "complaint": "took a complaint",
+    "disclosure": "said that it is an AI",
+    "waiting": "said that a person will answer",
+}
+"""What an answer does, in words."""
+
 
 def said(feedback: Feedback) -> str:
     """What someone said about an answer, in one line."""
@@ -171,7 +184,7 @@ class Pages:
             time_of=time_of,
         )
         self._environment.globals.update(
-            static=static, parts=parts, share=share, said=said, link=link, verdicts=VERDICTS, dict=dict
+            static=static, parts=parts, share=share, said=said, link=link, acts=ACTS, verdicts=VERDICTS, dict=dict
         )
 
     def text(self, template: str, **values: Any) -> str:

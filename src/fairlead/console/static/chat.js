@@ -259,6 +259,9 @@ log.addEventListener("submit", async (event) => {
   }
 });
 
+// A passage that opens below the fold comes into view ("toggle" does not bubble).
+log.addEventListener("toggle", ({ target }) => { if (target.open && !busy) target.scrollIntoView({ block: "nearest" }); }, true);
+
 $("restart").addEventListener("click", (event) => {
   event.preventDefault();
   watching?.abort();
