@@ -184,7 +184,7 @@ async def _in_thread(work: Callable[[], Any], free: asyncio.Semaphore) -> Any:
         error: Exception | None = None
         try:
             found = work()
-        except (Exception, SystemExit) as raised:  # handed to the caller, who logs it
+        except (Exception, SystemExit) as raised:  # noqa: BLE001  (handed to the caller, who logs it)
             error = RuntimeError(repr(raised)) if isinstance(raised, SystemExit | StopIteration) else raised
         with contextlib.suppress(RuntimeError):  # the loop may be gone by now
             loop.call_soon_threadsafe(settle, found, error)
