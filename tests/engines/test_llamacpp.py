@@ -288,6 +288,29 @@ async def test_a_taken_port_is_reported_and_the_child_leaves(weights: Path, tmp_
         ours.close()
 
 
+async def test_the_context_is_at_most_what_the_model_was_made_for(weights: Path, tmp_path: Path) -> None:
+    engine = LlamaCpp("long", weights, log_dir=tmp_path, limits=LIMITS, context=100_000, slots=2)
+    await engine.start()
+    try:
+        reply = await engine.upstream().open(call(messages=[{"role": "user", "content": "a b " * 3000}]))
+        assert (reply.status, b"exceed" in (reply.body or b"")) == (400, True)
+        assert engine._launch().config["context"] == 2048
+    finally:
+        await engine.stop()
+
+
+async def test_the_model_that_ships(tmp_path: Path) -> None:
+    path = Path(llamacpp.__file__).with_name("weights") / "mini.gguf"
+    engine = LlamaCpp("mini", path, log_dir=tmp_path, limits=LIMITS)
+    await engine.start()
+    try:
+        result = await answer(engine, ignore_eos=False, max_tokens=60)
+        assert result["choices"][0]["finish_reason"] in ("stop", "length")
+        assert result["choices"][0]["message"]["content"].strip()
+    finally:
+        await engine.stop()
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path

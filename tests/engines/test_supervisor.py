@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from fairlead.engines.logs import RotatingLog
 from fairlead.engines.supervisor import Launch, Limits, Supervisor
@@ -276,6 +278,33 @@ async def test_a_child_whose_parent_is_already_gone_leaves(tmp_path: Path) -> No
     ours.sendall(json.dumps({"parent": 1}).encode() + b"\n")
     assert await asyncio.wait_for(child.wait(), 20) == 75
     ours.close()
+
+
+def test_under_the_loop_that_serves(tmp_path: Path) -> None:
+    """The server runs on uvloop, whose processes and sockets are another implementation."""
+
+    async def scenario() -> None:
+        launch = Launch(argv=(sys.executable, str(CHILD)), config={"say": "hello"})
+        supervisor = Supervisor("uv", lambda: launch, RotatingLog(tmp_path / "uv.log"), QUICK)
+        await supervisor.start()
+        first = pid_of(supervisor)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: supervisor.health().restarts == 1 and supervisor.health().state == "ready")
+        second = pid_of(supervisor)
+        await supervisor.stop()
+        assert not exists(first)
+        assert not exists(second)
+        assert "hello" in supervisor.log.tail()
+
+    uvloop.run(scenario())
+
+
+def test_a_child_started_by_hand_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, str(CHILD)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "fairlead serve" in done.stderr
 
 
 def test_a_log_that_cannot_be_written_is_counted(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ class Lifeline:
 
     def __init__(self) -> None:
         _die_with_parent()
-        self._socket = socket.socket(fileno=os.dup(0))
+        try:
+            self._socket = socket.socket(fileno=os.dup(0))
+        except OSError:
+            sys.exit("This is a part of Fairlead that `fairlead serve` starts; it does not run by itself.")
         self._lines = self._socket.makefile("rb")
 
     def receive(self) -> dict[str, Any]:

@@ -33,10 +33,10 @@ class LlamaCpp:
     """A GGUF model on this machine's processor.
 
     ``threads`` 0 means all cores but one (a core that others use makes llama.cpp's threads wait for each other,
-    measured 10 to 40 times slower). ``context`` is tokens per slot, ``slots`` requests worked on at once, ``adapters``
-    LoRA GGUF files: each request may name them by their position (``"lora": [{"id": 0, "scale": 1.0}]``), none is in
-    effect otherwise. ``embeddings`` makes it an embedder and nothing else. ``cache_mib`` bounds the memory for
-    prompts that may come again.
+    measured 10 to 40 times slower). ``context`` is tokens per slot, at most what the model was made for; ``slots`` are
+    the requests worked on at once. ``adapters`` are LoRA GGUF files: each request may name them by their position
+    (``"lora": [{"id": 0, "scale": 1.0}]``), none is in effect otherwise. ``embeddings`` makes it an embedder and
+    nothing else. ``cache_mib`` bounds the memory for prompts that may come again.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class LlamaCpp:
                 "key": self._key,
                 "threads": self._threads,
                 "slots": self._slots,
-                "context": self._context,
+                "context": self._longest(),
                 "http_threads": calls + SPARE_HTTP_THREADS,
                 "embeddings": self._embeddings,
                 "mean_pooling": self._embeddings and not self._has_pooling(),
@@ -118,6 +118,11 @@ class LlamaCpp:
             # OpenMP threads that wait by spinning take the core from whoever they wait for.
             env={"OMP_WAIT_POLICY": "passive"},
         )
+
+    def _longest(self) -> int:
+        """Tokens per slot: beyond what the model was made for it would only talk nonsense."""
+        made_for = self.header.context if self.header is not None else 0
+        return min(self._context, made_for) if made_for else self._context
 
     def _has_pooling(self) -> bool:
         """Whether the file says how to make one vector of many; averaging is right for those that do not."""
