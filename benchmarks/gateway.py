@@ -344,6 +344,17 @@ def add_spread(report: Report, figure: str, values: list[float], unit: str, **ex
     report.add(figure, statistics.median(values), unit, n=len(values), low=min(values), high=max(values), **extra)
 
 
+def add_inside(report: Report) -> None:
+    """What the request path itself costs, called in process without sockets."""
+    command = [sys.executable, "-m", "benchmarks.gateway_inside"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE.parent)
+    inside = json.loads(answer.stdout)
+    report.add("Fairlead in process: one-shot request", inside["whole"], "us")
+    report.add("Fairlead in process: its record", inside["whole_record"], "us")
+    report.add("Fairlead in process: 53-event stream", inside["stream"], "us")
+    report.add("Fairlead in process: its record (stream)", inside["stream_record"], "us")
+
+
 def write(report: Report, found: dict[str, Measured]) -> int:
     """Fairlead's figures with their targets first, then every peer's own."""
     targets = {ONE_SHOT.name: "<= 300", PACED.name: "<= 2000"}
@@ -366,6 +377,7 @@ def write(report: Report, found: dict[str, Measured]) -> int:
             target = {"p50": "<= 1", "p99": "<= 2"}[quantile] if name == "Fairlead" else ""
             add_spread(report, f"{name}: latency added at {rate}/s, {quantile}", values, "ms", target=target)
         report.add(f"{name}: memory after the load", measured.memory, "MiB")
+    add_inside(report)
     return report.finish()
 
 

@@ -28,7 +28,7 @@ JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 WATCH_AFTER_S = 0.05
 """Only a request that takes longer is watched for its client going away; most are over by then, and a watch costs
-10 µs."""
+5 µs."""
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
 
