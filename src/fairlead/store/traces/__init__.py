@@ -93,6 +93,11 @@ class Traces:
         """Records lost because the queue was full."""
         return self._writer.dropped
 
+    @property
+    def writer_cpu_s(self) -> float:
+        """CPU seconds the writing thread has used."""
+        return self._writer.cpu_s
+
     # Reading
 
     def query(
@@ -114,7 +119,9 @@ class Traces:
 
         ``before`` is the id of the last record already seen in this order.
         """
-        limit = max(limit, 0)
+        self._check_open()
+        if limit <= 0:
+            return []
         wanted = Filter(
             since=since,
             until=until,
@@ -395,7 +402,7 @@ def _query_duck() -> Duck:
 def _rolling_duck(spill: Path) -> Duck:
     from fairlead.store.traces.parquet import Duck  # see above
 
-    return Duck(memory="256MB", threads=1, spill=spill)
+    return Duck(memory="384MB", threads=1, spill=spill)
 
 
 def _damage(path: Path, segment: Segment) -> str:
@@ -421,13 +428,10 @@ def _first(records: list[Inference], limit: int, *, down: bool) -> list[Inferenc
 
 
 def _columns(journals: list[Index], wanted: Filter) -> dict[str, Any]:
-    """The journals' figures for the matching rows, as numpy arrays."""
-    chosen = [(index, index.rows(wanted)) for index in journals]
-    if not any(rows for _, rows in chosen):
+    """The journals' figures for the matching rows, as arrays of numpy."""
+    found = [columns for index in journals if len(index) and (columns := index.columns(wanted))]
+    if not found:
         return {}
     import numpy as np
 
-    return {
-        name: np.concatenate([np.array(index.figures[name], dtype=np.int64)[rows] for index, rows in chosen if rows])
-        for name in FIGURES
-    }
+    return {name: np.concatenate([columns[name] for columns in found]) for name in FIGURES}

@@ -29,6 +29,9 @@ _NEWLINE = 0x0A
 _CHUNK = 1 << 22
 _TAIL = 1 << 16
 
+MOST_BYTES = 64 << 20
+"""A journal is finished at this size at the latest; sorting it, when it becomes a segment, takes 1.6 times that."""
+
 
 def is_journal(name: str) -> bool:
     """Whether a file of the journal directory is a journal; whatever else lies there is left alone."""
@@ -87,12 +90,12 @@ def _whole(data: bytes, view: memoryview, position: int) -> int:
     if data[position : position + 6] != _MAGIC:
         return 0
     try:
-        declared = int(data[position + 14 : position + 22], 16)
-        expected = int(data[position + 6 : position + 14], 16)
+        numbers = int(data[position + 6 : position + 22], 16)
     except ValueError:
         return 0
+    declared = numbers & 0xFFFFFFFF
     end = position + _PREFIX + declared - 1
-    if declared < 2 or end > len(data) or crc32(view[position + _PREFIX : end], _BRACE) != expected:
+    if declared < 2 or end > len(data) or crc32(view[position + _PREFIX : end], _BRACE) != numbers >> 32:
         return 0
     return end
 

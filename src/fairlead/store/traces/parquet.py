@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class Duck:
         with self._lock:
             if self._root is None:
                 self._root = duckdb.connect(":memory:", config=self._settings)
+                self._end = weakref.finalize(self, self._root.close)
             cursor = self._root.cursor()
         try:
             with cursor:
@@ -97,7 +99,7 @@ class Duck:
         """Free its memory."""
         with self._lock:
             if self._root is not None:
-                self._root.close()
+                self._end()
                 self._root = None
 
     def roll(self, journals: Sequence[Path], target: Path, *, longest: int, origin: str) -> None:

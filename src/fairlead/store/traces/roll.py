@@ -26,7 +26,7 @@ import msgspec
 from fairlead.errors import StoreError, TracesUnconvertible, TracesUnreadable
 from fairlead.records import Inference, new_id, now_us
 from fairlead.store.rows import clean
-from fairlead.store.traces.journal import SUFFIX, Journal, frame, journals_in, keep_aside, read
+from fairlead.store.traces.journal import MOST_BYTES, SUFFIX, Journal, frame, journals_in, keep_aside, read
 from fairlead.store.traces.segments import FORMAT, Manifest, Segment
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ log = logging.getLogger("fairlead.store")
 DAY_US = 86_400_000_000
 MIN_TIME = -(1 << 63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_BYTES = 512 << 20
 _KEEP_NOTES_US = 7 * DAY_US
 _SMALL = 5
 """From so many segments of a past day on, that day is merged into fewer."""
+
+_MERGED_BYTES = 16 << 20
+"""A merged segment has at most this size: about what a full journal becomes."""
 
 
 def step(name: str) -> None:
@@ -67,6 +69,7 @@ class Roller:
         self._rows = rows
         self._report = report
         self._waiting: list[Journal] = []
+        self._unmergeable: set[str] = set()
         self._duck: Duck
         self._guard = threading.Lock()
         self.rolled = 0
@@ -198,7 +201,7 @@ class Roller:
                     journal.remove()
                     continue
                 batch.append(journal)
-                if sum(one.size for one in batch) + (journals[0].size if journals else 0) > _MOST_BYTES:
+                if sum(one.size for one in batch) + (journals[0].size if journals else 0) > MOST_BYTES:
                     yield batch
                     batch = []
             if batch:
@@ -324,7 +327,8 @@ class Roller:
         today = now_us() // DAY_US
         days: dict[int, list[Segment]] = {}
         for segment in self._manifest.between(MIN_TIME, today * DAY_US):
-            if segment.rows < self._rows // 2 and segment.max_time // DAY_US < today:
+            is_small = segment.rows < self._rows // 2 and segment.bytes < _MERGED_BYTES // 2
+            if is_small and segment.max_time // DAY_US < today and segment.id not in self._unmergeable:
                 days.setdefault(segment.min_time // DAY_US, []).append(segment)
         for small in days.values():
             if len(small) >= _SMALL:
@@ -334,16 +338,20 @@ class Roller:
         group: list[Segment] = []
         rows = 0
         for segment in small:
-            if group and rows + segment.rows > self._rows:
+            size = sum(one.bytes for one in group) + segment.bytes
+            if group and (rows + segment.rows > self._rows or size > _MERGED_BYTES):
                 break
             group.append(segment)
             rows += segment.rows
+        if len(group) < 2:
+            return
         origin = _Origin(segments=[segment.id for segment in group])
         target = self._aside / f"{new_id()}.parquet"
         try:
             self._duck.merge([self._directory / segment.path for segment in group], target, origin=_text(origin))
         except TracesUnreadable as error:
-            log.warning("small segments could not be merged: %s", error)
+            log.warning("small segments could not be merged, they stay as they are: %s", error)
+            self._unmergeable.update(segment.id for segment in group)
             return
         step("merged")
         segments = self._place(target, _text(origin))

@@ -19,7 +19,7 @@ import msgspec
 from fairlead.errors import StoreClosed, StoreFull
 from fairlead.records import Inference
 from fairlead.store.rows import clean
-from fairlead.store.traces.journal import Journal, frame, journals_in
+from fairlead.store.traces.journal import MOST_BYTES, Journal, frame, journals_in
 
 log = logging.getLogger("fairlead.store")
 
@@ -225,7 +225,10 @@ class Writer:
         return None
 
     def _is_due(self, journal: Journal) -> bool:
-        return journal.rows >= self._rotate_rows or (journal.rows > 0 and journal.age_us() >= self._rotate_us)
+        if not journal.rows:
+            return False
+        full = journal.rows >= self._rotate_rows or journal.size >= MOST_BYTES
+        return full or journal.age_us() >= self._rotate_us
 
     def _seal(self) -> None:
         journal, self._journal = self._journal, None
