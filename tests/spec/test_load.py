@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,18 @@ def test_a_spec_error_is_a_usage_error_that_survives_pickling() -> None:
     assert isinstance(again, SpecError)
     assert again.problems == caught.value.details["problems"]
     assert str(again) == str(caught.value)
+
+
+def test_does_not_drown_in_problems() -> None:
+    unknown = "".join(f"k{index}: {{}}\n" for index in range(9_000))
+    slices = "slices: {" + ", ".join(f"s{index}: [a]" for index in range(2_000)) + "}\n"
+    text = FULL.replace("slices: {tier: [basic, gold]}\n", slices)
+    begun = time.process_time()
+    problems = problems_of(FULL + unknown)
+    assert len(problems) == 101
+    assert problems[-1].found == "more problems than are listed"
+    assert any("unknown tag 'tier'" in problem.found for problem in problems_of(text))
+    assert time.process_time() - begun < 20
 
 
 def test_never_prints_a_secret() -> None:

@@ -26,6 +26,7 @@ def test_marks_keys_and_values() -> None:
     [
         ("no", "no"),
         ("on", "on"),
+        ("yes", "yes"),
         ("off", "off"),
         ("y", "y"),
         ("12:30", "12:30"),

@@ -67,7 +67,7 @@ def _distinct(problems: list[Problem]) -> list[Problem]:
         file=unique[0].file,
         line=unique[MAX_PROBLEMS].line,
         column=1,
-        found=f"{len(unique) - MAX_PROBLEMS} more problems",
+        found="more problems than are listed",
         expected="these to be mended first",
     )
     return [*unique[:MAX_PROBLEMS], more]

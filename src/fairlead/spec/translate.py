@@ -20,6 +20,7 @@ from fairlead.spec.problems import (
 )
 from fairlead.spec.yaml_source import Source
 
+MAX_COMPLAINTS = 200
 _WORDS = {
     "string_type": "text",
     "string_sub_type": "text",
@@ -61,8 +62,9 @@ ARTICLE_5 = (
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], source: Source) -> list[Problem]:
-    """One problem for each of pydantic's complaints."""
-    return [_problem(dict(complaint), model, source) for complaint in error.errors(include_url=False)]
+    """One problem for each of pydantic's first complaints; of 20,000 wrong values nobody reads the rest."""
+    complaints = error.errors(include_url=False)[:MAX_COMPLAINTS]
+    return [_problem(dict(complaint), model, source) for complaint in complaints]
 
 
 def _problem(complaint: dict[str, Any], model: type[BaseModel], source: Source) -> Problem:
