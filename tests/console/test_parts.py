@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.console import charts, export, ranges, view, waterfall
+from fairlead.console.figures import KEEP_S, Figures, Summaries
 from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
-from fairlead.console.overview import Figures
 from fairlead.console.turns import Turn, Turns
 from fairlead.errors import ConversationClosed, TurnRunning, UpstreamUnreachable
 from fairlead.records import Inference
@@ -228,6 +228,40 @@ def test_the_headline_says_what_goes_on_and_never_claims_an_unknown_cost() -> No
     )
     assert "2 of them of unknown price" in line
     assert "no records dropped" in line
+
+
+class Counted:
+    """Stands where the store's traces do and counts the questions."""
+
+    def __init__(self) -> None:
+        self.traces = self
+        self.asked: list[dict[str, Any]] = []
+
+    def summary(self, **question: Any) -> list[dict[str, Any]]:
+        self.asked.append(question)
+        return [{"count": len(self.asked)}]
+
+
+def test_wide_ranges_are_remembered_for_a_moment_and_narrow_ones_never() -> None:
+    store, now = Counted(), 0.0
+    summaries = Summaries(store, clock=lambda: now)  # type: ignore[arg-type]
+
+    def asked(query: dict[str, str], tenant: str = "a") -> int:
+        before = len(store.asked)
+        summaries.total(ranges.parse(query, NOW + len(store.asked)), tenant)
+        summaries.buckets(ranges.parse(query, NOW + len(store.asked)), tenant)
+        return len(store.asked) - before
+
+    assert [asked({"range": "24h"}), asked({"range": "24h"})] == [2, 2]
+    assert [asked({"range": "30d"}), asked({"range": "30d"}), asked({"range": "30d"}, "b")] == [2, 0, 2]
+    wide = {"since": "2026-01-01", "until": "2026-06-01"}
+    assert [asked(wide), asked(wide), asked({**wide, "since": "2026-01-02"})] == [2, 0, 2]
+    now += KEEP_S
+    assert asked({"range": "30d"}) == 2
+    for day in range(1, 29):
+        asked({"since": f"2026-01-{day:02}", "until": "2026-06-01"}, "c")
+        asked({"since": f"2026-01-{day:02}", "until": "2026-06-01"}, "d")
+    assert asked({"range": "30d"}) == 2, "the memory is bounded"
 
 
 # --- waterfall --------------------------------------------------------------------------------------------------

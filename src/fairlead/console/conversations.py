@@ -53,6 +53,8 @@ class Conversations:
             return export.respond(query["format"], "conversations", COLUMNS, self._all(wanted))
         found = self._store.conversations.list(**wanted, limit=PAGE + 1, before=query.get("before") or None)
         shown, more = found[:PAGE], len(found) > PAGE
+        whole = not more and not query.get("before")  # then counting again would search everything twice
+        total = len(shown) if whole else self._store.conversations.count(**wanted)
         params = {**period.params, "q": search, "state": state or ""}
         return self._desk.render(
             request,
@@ -62,7 +64,7 @@ class Conversations:
             title="Conversations",
             span=period,
             conversations=shown,
-            count_all=self._store.conversations.count(**wanted),
+            count_all=total,
             states=STATES,
             state=state or "",
             search=search,

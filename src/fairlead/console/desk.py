@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from fairlead.console import ranges
+from fairlead.console.figures import Summaries
 from fairlead.console.http import client_address, is_secure, retry_headers, same_origin
 from fairlead.console.limits import TokenBuckets, client_group
 from fairlead.console.sessions import AGE_S, Session, Sessions
@@ -53,6 +54,7 @@ class Desk:
         self.fairlead = fairlead
         self.pages = pages
         self.sessions = Sessions(fairlead.store)
+        self.summaries = Summaries(fairlead.store)
         self._logins = TokenBuckets(per_minute=LOGINS_PER_MINUTE, burst=LOGIN_BURST)
         self._all_logins = TokenBuckets(per_minute=ALL_LOGINS_PER_MINUTE, burst=ALL_LOGINS_PER_MINUTE)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,8 +12,9 @@ from starlette.routing import Route
 from fairlead.console import ranges
 from fairlead.console.charts import Chart, Point, band_chart, bar_chart
 from fairlead.console.desk import Desk
+from fairlead.console.figures import Figures
 from fairlead.console.sessions import Session
-from fairlead.console.view import STATES, brief, clock, count, dollars, share, span
+from fairlead.console.view import STATES, brief, clock, count, share, span
 from fairlead.records import now_us
 
 if TYPE_CHECKING:
@@ -39,18 +39,13 @@ class Overview:
         period = ranges.parse(request.query_params, now)
         store, tenant = self._desk.fairlead.store, session.tenant
         fairlead = self._desk.fairlead
+        summaries = self._desk.summaries
         figures = Figures(
-            answers=totals(fairlead, period, tenant, operation="assistant"),
-            everything=totals(fairlead, period, tenant),
+            answers=summaries.total(period, tenant, operation="assistant"),
+            everything=summaries.total(period, tenant),
             dropped=store.traces.dropped,
         )
-        buckets = store.traces.summary(
-            since=period.since,
-            until=period.until,
-            bucket_us=period.bucket,
-            tenant=tenant,
-            operation="assistant" if figures.answers else None,
-        )
+        buckets = summaries.buckets(period, tenant, operation="assistant" if figures.answers else None)
         releases = [
             (release.time, f"{brief(release.id)} {release.variant}")
             for release in store.releases.list(fairlead.usecase.name)
@@ -81,44 +76,6 @@ class Overview:
         )
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """A range in numbers: the assistant's ``answers``, and ``everything`` recorded, the calls they made included."""
-
-    answers: dict[str, Any] | None
-    everything: dict[str, Any] | None
-    dropped: int
-
-    @property
-    def noun(self) -> str:
-        """What is counted: answers of the assistant, or calls where the API alone is used."""
-        return "answers" if self.answers else "calls"
-
-    def headline(self, period: ranges.Range) -> str:
-        """What is going on, in one sentence."""
-        total = self.answers or self.everything
-        if total is None or self.everything is None:
-            return f"Nothing was asked in {period.words}."
-        parts = [
-            f"{count(total['count'])} {self.noun} in {period.words}",
-            f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})",
-        ]
-        if total["p50_first_token_us"] is not None:
-            first = total["p50_first_token_us"], total["p95_first_token_us"]
-            parts.append(f"first token p50 {span(first[0])}, p95 {span(first[1])}")
-        parts += [self._cost(), f"{count(self.dropped) if self.dropped else 'no'} records dropped"]
-        return "; ".join(parts) + "."
-
-    def _cost(self) -> str:
-        # An answer has no price of its own: what it costs are the calls it made.
-        everything, answers = self.everything or {}, self.answers or {}
-        calls = everything["count"] - answers.get("count", 0)
-        unknown = everything["without_cost"] - answers.get("without_cost", 0)
-        if everything["cost"] is None:
-            return f"cost of {count(calls)} model calls unknown"
-        words = f"cost {dollars(everything['cost'])} USD for {count(calls)} model calls"
-        return words + (f", {count(unknown)} of them of unknown price" if unknown > 0 else "")
-
-
 def unready(fairlead: Fairlead) -> dict[str, str]:
     """Engines that cannot answer now, name to reason."""
     found = {}
@@ -127,21 +84,6 @@ def unready(fairlead: Fairlead) -> dict[str, str]:
         if health.state != "ready":
             found[engine.name] = fairlead.failures.get(engine.name) or health.detail or health.state
     return found
-
-
-def totals(
-    fairlead: Fairlead, period: ranges.Range, tenant: str, *, variant: str | None = None, operation: str | None = None
-) -> dict[str, Any] | None:
-    """The whole range as one bucket, so that its percentiles are true ones; None when nothing happened."""
-    rows = fairlead.store.traces.summary(
-        since=period.since,
-        until=period.until,
-        bucket_us=period.until,
-        tenant=tenant,
-        variant=variant,
-        operation=operation,
-    )
-    return rows[0] if rows else None
 
 
 def conversation_of(fairlead: Fairlead, target: str) -> str:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from fairlead.console import ranges
 from fairlead.console.desk import Desk
-from fairlead.console.overview import bucket_words, conversation_of, totals, unready
+from fairlead.console.overview import bucket_words, conversation_of, unready
 from fairlead.console.sessions import Session
 from fairlead.records import now_us
 
@@ -52,7 +52,7 @@ class Steps:
         period = ranges.parse(request.query_params, now_us())
         newest = {release.variant: release for release in self._store.releases.list(self._fairlead.usecase.name)}
         variants = [
-            (variant, totals(self._fairlead, period, session.tenant, variant=variant.id), newest.get(variant.id))
+            (variant, self._desk.summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
             for variant in self._fairlead.usecase.variants
         ]
         return self._desk.render(
@@ -116,9 +116,7 @@ class Steps:
     def scale(self, request: Request, session: Session) -> Response:
         """How much there is to serve, and what serves it."""
         period = ranges.parse(request.query_params, now_us())
-        buckets = self._store.traces.summary(
-            since=period.since, until=period.until, bucket_us=period.bucket, tenant=session.tenant
-        )
+        buckets = self._desk.summaries.buckets(period, session.tenant)
         return self._desk.render(
             request,
             session,
@@ -126,7 +124,7 @@ class Steps:
             page="scale",
             title="Scale",
             span=period,
-            total=totals(self._fairlead, period, session.tenant),
+            total=self._desk.summaries.total(period, session.tenant),
             bucket_words=bucket_words,
             busiest=max(buckets, key=lambda bucket: int(bucket["count"]), default=None),
             store_status=self._store.traces.status(),
