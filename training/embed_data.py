@@ -127,12 +127,12 @@ def load_topics(path: Path = TOPICS_FILE) -> list[Topic]:
 _ONES = ["Fern", "Maple", "Copper", "Harbor", "Willow", "Nord", "Amber", "Cedar", "Silver", "Little", "Bright", "Old"]
 _TWOS = ["Fox", "Fable", "Lane", "House", "Market", "Works", "Goods", "Trail", "Nest", "Barn", "Studio", "Kettle"]
 PRODUCTS = (
-    "jacket backpack tent lamp chair bookshelf sofa mattress rug kettle teapot blender toaster speaker keyboard "
-    "monitor tablet charger router helmet saddle scooter skateboard leash aquarium shampoo perfume lipstick puzzle doll "
-    "train dress shirt sweater scarf raincoat belt planter rake trimmer novel cookbook notebook pen calendar drill "
-    "hammer ladder necklace ring watch bracelet dumbbell football racket guitar violin drum microphone vase candle "
-    "mirror curtain pillow blanket clock printer camera tripod heater fan bike stroller desk wardrobe oven fridge phone "
-    "laptop"
+    "jacket backpack tent lamp chair bookshelf sofa mattress rug kettle teapot blender toaster speaker "
+    "keyboard monitor tablet charger router helmet saddle scooter skateboard leash aquarium shampoo "
+    "perfume lipstick puzzle doll train dress shirt sweater scarf raincoat belt planter rake trimmer "
+    "novel cookbook notebook pen calendar drill hammer ladder necklace ring watch bracelet dumbbell "
+    "football racket guitar violin drum microphone vase candle mirror curtain pillow blanket clock "
+    "printer camera tripod heater fan bike stroller desk wardrobe oven fridge phone laptop"
 ).split()
 _CITIES = "Lisbon Hamburg Ghent Leeds Turin Graz Lyon Porto Bergen Cork Bristol Basel Utrecht Seville Dresden".split()
 _COUNTRIES = "Norway Austria France Spain Italy Poland Denmark Sweden Finland Portugal Ireland Belgium Canada".split()

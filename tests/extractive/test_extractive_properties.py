@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from fairlead.engines.extractive import Extractive
 from fairlead.providers.base import Call, CallContext
 
 UPSTREAM = Extractive().upstream()
-SLOW = settings(deadline=None, max_examples=120)
+SLOW = settings(deadline=None, max_examples=50)
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=30)
 json_values = st.recursive(
@@ -254,3 +256,65 @@ def test_the_same_request_gives_the_same_answer(
     body = {"messages": messages, "documents": given_documents, "tools": given_tools}
     first, second = (check_answer(send(body)[1]) for _ in range(2))
     assert first == second
+
+
+HUGE_MESSAGES = {
+    "white space": "order" + " " * 100_000,
+    "one word": "a" * 1_000_000,
+    "a phrase": "talk to " * 100_000,
+    "digits": "1" * 200_000,
+    "questions": "how? " * 50_000,
+    "addresses": "12 a b c d " * 50_000,
+    "at signs": "a@" * 100_000,
+    "emoji": "\N{GRINNING FACE}" * 50_000,
+}
+HUGE_DOCUMENTS = {
+    "pipes": "|" * 50_000,
+    "bullets": "- a\n" * 20_000,
+    "sentences": "A b. " * 20_000,
+    "brackets": "[" * 50_000,
+    "stars": "**" * 30_000,
+    "table": "| a | b |\n" * 10_000,
+}
+HUGE_RESULTS = {
+    "deep list": "[" * 900 + "]" * 900,
+    "deep object": '{"a":' * 400 + "1" + "}" * 400,
+    "long": "[1," * 400 + "1" + "]" * 400,
+}
+
+
+def seconds(body: dict[str, Any]) -> float:
+    start = time.process_time()
+    status, raw = send(body)
+    assert status == 200
+    check_answer(raw)
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("name", HUGE_MESSAGES)
+def test_a_huge_message_is_answered_in_bounded_time(name: str) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {n: {"type": "string"} for n in ("order_id", "address", "phone", "date")},
+    }
+    find = {
+        "type": "function",
+        "function": {"name": "find_order", "parameters": {**parameters, "required": ["order_id", "address"]}},
+    }
+    assert seconds({"messages": [{"role": "user", "content": HUGE_MESSAGES[name]}], "tools": [find]}) < 2
+
+
+@pytest.mark.parametrize("name", HUGE_DOCUMENTS)
+def test_a_huge_document_is_read_in_bounded_time(name: str) -> None:
+    document = {"id": "x", "title": "Title", "text": HUGE_DOCUMENTS[name]}
+    messages = [{"role": "user", "content": "how long is the guarantee?"}]
+    assert seconds({"messages": messages, "documents": [document]}) < 2
+
+
+@pytest.mark.parametrize("name", HUGE_RESULTS)
+def test_a_strange_tool_result_is_survived(name: str) -> None:
+    messages = [
+        {"role": "user", "content": "where is it?"},
+        {"role": "tool", "tool_call_id": "c", "content": HUGE_RESULTS[name]},
+    ]
+    assert seconds({"messages": messages}) < 2

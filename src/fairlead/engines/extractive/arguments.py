@@ -35,19 +35,19 @@ _TIME = re.compile(
     r"\b\d{1,2}[:.]\d{2}\s?(?:am|pm)?\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midnight)\b", re.IGNORECASE
 )
 _MONEY = re.compile(
-    r"(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d+(?:[.,]\d{1,2})?)|(\d+(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd"
-    r"|gbp|chf|pounds?|dollars?|bucks)\b)",
+    r"(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
+    r"(?<!\d)(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
     re.IGNORECASE,
 )
 _MARKED_ID = re.compile(
     r"\b(?:orders?|order (?:number|no|nr|id|code)|number|no\.?|nr\.?|id|reference|ref|ticket|tracking(?: number"
     r"| code)?|invoice|booking|customer|purchase|parcel|shipment)"
-    r"\b(?:\s+(?:is|was|number|no\.?|nr\.?|id|code))*\s*[:=#]?\s*#?\s*([A-Za-z]{0,5}[-_/]?\d[\w-]{1,30}"
+    r"\b(?:\s+(?:is|was|number|no\.?|nr\.?|id|code))*\s?[:=#]?\s?#?\s?([A-Za-z]{0,5}[-_/]?\d[\w-]{1,30}"
     r"|[A-Za-z]{1,6}[-_/]\w{2,20})",
     re.IGNORECASE,
 )
 _BARE_ID = re.compile(
-    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]*(?:[-_/][\dA-Za-z]+)*)(?![\w@]|[.,]\d|\s?(?:€|£|\$|%"
+    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]{0,39}(?:[-_/][\dA-Za-z]{1,20}){0,5})(?![\w@]|[.,]\d|\s?(?:€|£|\$|%"
     r"|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
 )
 _SIZE = re.compile(

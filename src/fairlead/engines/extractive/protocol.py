@@ -20,7 +20,10 @@ from fairlead.records import new_id
 
 MOST_CHOICES = 16
 MOST_DOCUMENTS, MOST_MESSAGES = 64, 2000
+HEAD, TAIL = 1000, 3000  # characters of a long turn that are read
+LONGEST_TITLE = 300
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d]")
+_GAP = re.compile(r"\s{2,}")
 _CHUNK = re.compile(r"\s*\S+|\s+")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _NOT_OFFERED = {
@@ -93,10 +96,16 @@ def _turns(messages: list[Any]) -> tuple[tuple[tuple[str, str], ...], tuple[str,
         if role in ("user", "assistant"):
             if role == "user" or text:
                 results = []
-                turns.append((role, text))
+                turns.append((role, _shortened(text)))
         elif role in ("tool", "function"):
             results.append(text)
     return tuple(turns), tuple(results)
+
+
+def _shortened(text: str) -> str:
+    """What is read of a turn: runs of white space joined, of a long one its beginning and more of its end."""
+    read = text if len(text) <= HEAD + TAIL else f"{text[:HEAD]} {text[-TAIL:]}"
+    return _GAP.sub(lambda gap: "\n" if "\n" in gap[0] else " ", read)
 
 
 def _text(content: Any, i: int) -> str:
@@ -139,6 +148,7 @@ def _documents(raw: Any) -> tuple[dict[str, str], ...]:
         if not isinstance(text, str):
             raise RequestRefused(param=f"documents[{i}].text", detail=f"The text of document {i} must be a text.")
         known = {k: document[k] if isinstance(document.get(k), str) else "" for k in ("id", "title", "location")}
+        known["title"] = known["title"][:LONGEST_TITLE]
         documents.append({**known, "id": known["id"] or f"document-{i}", "text": text})
     return tuple(documents)
 

@@ -14,7 +14,7 @@ from fairlead.engines.extractive import phrases
 from fairlead.engines.extractive.question import Kind, kind_of
 from fairlead.engines.extractive.units import addresses_machine
 
-MOST_FIELDS, MOST_ITEMS, LONGEST = 14, 10, 1500
+MOST_FIELDS, MOST_ITEMS, MOST_DEPTH, LONGEST = 14, 10, 4, 1500
 _SENTENCE_FIELDS = ("message", "answer", "summary", "text", "result", "detail", "description", "note")
 _ERROR_FIELDS = ("error", "errors", "failure", "problem")
 _HIDDEN = frozenset(
@@ -52,25 +52,29 @@ def _word(content: str, kind: Kind) -> tuple[str, bool]:
     except (ValueError, RecursionError):
         text = content.strip()[:LONGEST]
         return (text, True) if text and not addresses_machine(text) else (phrases.TOOL_DONE, True)
+    return _say(value, kind, MOST_DEPTH)
+
+
+def _say(value: Any, kind: Kind, depth: int) -> tuple[str, bool]:
     if value in (None, [], {}, "", False):
         return phrases.NOTHING_FOUND, False
     if isinstance(value, dict):
-        return _object(value, kind)
+        return _object(value, kind, depth)
     if isinstance(value, list):
         lines = [_line(item, kind) for item in value[:MOST_ITEMS]]
         return "\n".join(f"- {line}" for line in lines if line)[:LONGEST] or phrases.NOTHING_FOUND, True
     return (str(value) if isinstance(value, str) else json.dumps(value))[:LONGEST], True
 
 
-def _object(value: dict[str, Any], kind: Kind) -> tuple[str, bool]:
+def _object(value: dict[str, Any], kind: Kind, depth: int) -> tuple[str, bool]:
     failure = next((value[f] for f in _ERROR_FIELDS if value.get(f)), None)
     if failure is None and any(value.get(mark) is False for mark in _FALSE_MARKS):
         failure = next((value[f] for f in (*_SENTENCE_FIELDS, "reason") if isinstance(value.get(f), str)), "not found")
     if failure is not None:
         reason = failure.get("message") if isinstance(failure, dict) else failure
         return _refusal(reason if isinstance(reason, str) else ""), False
-    if len(value) == 1 and isinstance(inner := next(iter(value.values())), dict | list) and inner:
-        return _word(json.dumps(inner), kind)
+    if depth and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict | list) and inner:
+        return _say(inner, kind, depth - 1)
     sentence = next(
         (value[f] for f in _SENTENCE_FIELDS if isinstance(value.get(f), str) and " " in value[f].strip()), ""
     )
@@ -119,13 +123,13 @@ def _fields(fields: dict[str, Any], kind: Kind) -> list[str]:
     return lines
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, depth: int = MOST_DEPTH) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
         return _human(value.strip())
     if isinstance(value, list):
-        return ", ".join(text for item in value[:MOST_ITEMS] if (text := _plain(item)))
+        return ", ".join(text for item in value[:MOST_ITEMS] if depth and (text := _plain(item, depth - 1)))
     if isinstance(value, dict):
         return _item(value)
     return json.dumps(value)

@@ -44,7 +44,7 @@ _SUFFIXES = (
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9€$£À-Þ])")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|approx|max|min|incl|excl|no|nr|st|mr|mrs|ms|dr|vs|tel|ca|resp|inc|ltd|p\.m|a\.m)|\b[A-Z])\.$",
+    r"(?:\b(?:e\.g|i\.e|approx|max|min|incl|excl|nr|st|mr|mrs|ms|dr|vs|tel|ca|resp|inc|ltd|p\.m|a\.m)|\b(?-i:[A-Z]))\.$",
     re.IGNORECASE,
 )
 
@@ -163,7 +163,7 @@ def split_sentences(text: str) -> list[str]:
     """Sentences of a paragraph, verbatim but for the white space around them."""
     parts: list[str] = []
     for part in _SENTENCE_END.split(text):
-        if parts and _ABBREVIATION.search(parts[-1]):
+        if parts and _ABBREVIATION.search(parts[-1][-12:]):
             parts[-1] += " " + part
         elif part.strip():
             parts.append(part.strip())
