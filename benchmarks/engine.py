@@ -32,6 +32,7 @@ STARTS = 7
 ROUNDS = 7
 STREAMS = 16
 TOKENS = 64
+IDLE_S = 10.0
 Client = Callable[[int], AsyncIterator[bytes]]
 
 
@@ -168,6 +169,9 @@ async def compare(report: Report, engine: LlamaCpp) -> None:
                         rounds[name].append(result)
             tell(report, streams, rounds["alone"], rounds["through"])
     report.add("resident after the load", resident_mb(pid), "MB")
+    before = child_cpu(pid)
+    await asyncio.sleep(IDLE_S)
+    report.add("idle", (child_cpu(pid) - before) / IDLE_S * 100, "% of a core")
 
 
 def tell(report: Report, streams: int, alone: list[Round], through: list[Round]) -> None:
