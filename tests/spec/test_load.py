@@ -37,6 +37,12 @@ def test_understands_the_full_file(usecase: UseCase) -> None:
     assert usecase.policy.handoff.opening.windows == ((0, 4, 540, 1020),)
 
 
+def test_says_which_variants_the_policy_allows(usecase: UseCase) -> None:
+    assert [usecase.allows(variant) for variant in usecase.variants] == [True, True, False]
+    open_to_all = parse(FULL.replace("external_models: false", "external_models: true"))
+    assert all(open_to_all.allows(variant) for variant in open_to_all.variants)
+
+
 def test_is_frozen(usecase: UseCase) -> None:
     with pytest.raises(ValueError, match="frozen"):
         usecase.name = "other"

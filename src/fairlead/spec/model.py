@@ -375,6 +375,10 @@ class UseCase(Part):
                 return variant
         raise ChoiceUnknown(kind="variant", name=identifier, choices=", ".join(each.id for each in self.variants))
 
+    def allows(self, variant: Variant) -> bool:
+        """Whether the policy lets messages go to ``variant``: outside the network only if it allows external models."""
+        return self.policy.residency.external_models or not variant.target.external
+
     @property
     def live(self) -> Variant:
         """The variant that answers."""

@@ -155,10 +155,10 @@ def _warn_objectives(usecase: UseCase, evaluation: int, plans: list[ObjectivePla
 def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
     policy = usecase.policy
     for variant in usecase.variants:
-        if variant.target.external and not policy.residency.external_models:
+        if not usecase.allows(variant):
             yield (
-                f"Variant {variant.id} is outside your network while policy.residency.external_models is false: it "
-                "will get no traffic."
+                f"Variant {variant.id} is outside your network while policy.residency.external_models is false: remove "
+                "one or the other."
             )
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
