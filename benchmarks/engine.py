@@ -60,9 +60,8 @@ def body(seed: int) -> dict[str, object]:
 
 
 def child_cpu(pid: int) -> float:
-    """CPU seconds the threads of a process have used, to the nanosecond (the kernel's scheduler statistics)."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks) / 1e9
+    """CPU seconds a process has used, threads that ended included, to the nanosecond (Linux: clock_getcpuclockid)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def resident_mb(pid: int) -> float:
