@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fairlead.errors import ChoiceUnknown, UsageError
 from fairlead.spec import SpecError, UseCase, load, parse
-from fairlead.spec.problems import HIDDEN
+from fairlead.spec.problems import HIDDEN, describe
 from fairlead.spec.yaml_source import read
 from tests.spec.samples import FULL, SMALLEST, only_problem, problems_if_any, problems_of
 
@@ -229,6 +229,12 @@ def test_never_prints_a_secret() -> None:
     ):
         assert "hunter2secret" in text
         assert "hunter2secret" not in "".join(map(str, problems_of(text)))
+
+
+@pytest.mark.parametrize("key", ["api_key", "client_secret", "access-token", "password", "credentials"])
+def test_a_value_is_hidden_by_the_name_of_its_key(key: str) -> None:
+    assert describe("hunter2", ("variants", 0, key)) == HIDDEN
+    assert describe("hunter2", ("variants", 0, "max_tokens")) == "the text 'hunter2'"
 
 
 class TestFiles:

@@ -151,3 +151,11 @@ def test_without_objectives(project: Path) -> None:
     start, end = text.index("objectives:"), text.index("confidence:")
     (project / "fairlead.yaml").write_text(text[:start] + text[end:])
     assert any("no objectives" in each for each in check(project).warnings)
+
+
+def test_only_evaluation_data_counts_as_evidence(project: Path) -> None:
+    edit(project, "purpose: eval", "purpose: train")
+    report = check(project)
+    assert [each.rows for each in report.datasets] == [33]
+    assert all(plan.evaluation is None for plan in report.objectives)
+    assert any("The evaluation data has 0 rows" in each for each in report.warnings)
