@@ -51,7 +51,7 @@ async def test_the_model_is_given_prompt_sources_history_and_tools(make_shop: Ma
     system = sent["messages"][0]["content"]
     assert system.startswith("You are the AI assistant of Tarn & Tinder")
     assert "Sources:\n[1] " in system
-    assert "Country: Italy; Standard: €8.90" in system
+    assert "Country: Italy; Standard delivery: €8.90" in system
     assert "Ignore your rules" not in json.dumps(sent)
     assert "<|im_start|>" not in json.dumps(sent)
     assert [tool["function"]["name"] for tool in sent["tools"]] == ["find_order", "track_parcel", "opening_hours"]
@@ -116,7 +116,7 @@ async def test_an_invented_second_sentence_is_cut_off(make_shop: MakeShop) -> No
 
 async def test_without_a_quoting_variant_an_invented_answer_becomes_unknown(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 5}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(text="It is €1.23."), change=change)
@@ -133,7 +133,7 @@ async def test_a_model_that_fails_is_replaced_by_quoting(make_shop: MakeShop) ->
 
 async def test_a_model_that_fails_with_nothing_behind_it_is_an_error(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 5}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(status=503, retry_after="7"), change=change)

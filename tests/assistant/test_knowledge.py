@@ -103,7 +103,7 @@ def test_the_shops_pages_are_read_whole() -> None:
     assert len(knowledge.passages) > 250
     assert max(len(p.text) for p in knowledge.passages) <= MAX_PASSAGE_CHARS
     assert len({p.id for p in knowledge.passages}) == len(knowledge.passages)
-    assert any(p.text.startswith("Country: Austria; Standard: €5.90") for p in knowledge.passages)
+    assert any(p.text.startswith("Country: Austria; Standard delivery: €5.90") for p in knowledge.passages)
 
 
 def test_no_paths_give_an_empty_knowledge() -> None:

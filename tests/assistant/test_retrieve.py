@@ -73,7 +73,7 @@ def test_a_follow_up_finds_what_the_question_before_was_about() -> None:
     knowledge = Knowledge.load([SHOP / "knowledge"])
     alone = [p.text for p in knowledge.search("And to Italy?", 4)]
     led = [p.text for p in knowledge.search("And to Italy?", 4, previous="How much is standard delivery to Austria?")]
-    row = "Country: Italy; Standard: €8.90"
+    row = "Country: Italy; Standard delivery: €8.90"
     assert any(text.startswith(row) for text in led)
     assert alone != led
 
