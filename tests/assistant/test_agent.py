@@ -217,12 +217,25 @@ async def test_what_it_is_is_never_left_to_a_model(make_shop: MakeShop, variant:
     assert shop.model.calls == []
 
 
+@pytest.mark.parametrize("variant", ["extractive", "mini"])
+async def test_what_else_was_asked_is_answered_too(make_shop: MakeShop, variant: str) -> None:
+    shop = make_shop(script=Script(text="Standard delivery costs €5.90 and €7.77."))
+    answer = await shop.assistant.ask(f"Are you a human? {AUSTRIA}", variant=variant)
+    assert answer.text.startswith(f"{I_AM_AN_AI} ")
+    assert "€5.90" in answer.text
+    assert "7.77" not in answer.text
+    assert answer.variant == "extractive"
+    assert answer.act == "answer"
+
+
 async def test_a_wish_for_a_person_is_heard_without_a_model(make_shop: MakeShop) -> None:
     shop = make_shop(script=Script(text="No."))
     answer = await shop.assistant.ask("I want to talk to a human", variant="mini")
     assert (answer.text, answer.act) == (PASSING_ON, "handoff")
     off = make_shop(script=Script(text="No."), change={"enabled: true": "enabled: false"})
     answer = await off.assistant.ask("I want to talk to a human", variant="mini")
+    assert (answer.text, answer.act) == (NO_PERSON, "answer")
+    answer = await off.assistant.ask("I want to talk to a human")
     assert (answer.text, answer.act) == (NO_PERSON, "answer")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -18,12 +18,13 @@ import msgspec
 
 from fairlead.assistant.draft import Draft
 from fairlead.assistant.events import Act, Delta, Facts
-from fairlead.assistant.gate import Gate
+from fairlead.assistant.gate import FEW_WORDS, Gate
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.prompt import (
     asks_for_person,
     asks_if_human,
     defuse,
+    drop_human_question,
     last_question,
     render_prompt,
     text_of,
@@ -31,6 +32,8 @@ from fairlead.assistant.prompt import (
 )
 from fairlead.assistant.support import pick_sources, says_unknown
 from fairlead.assistant.tools import Tools
+from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive.text import content
 from fairlead.errors import ServiceError
 from fairlead.gateway import Gateway, Principal
 from fairlead.providers.base import CallContext
@@ -98,6 +101,21 @@ class _Work:
         self.exchange: list[dict[str, Any]] = []  # tool calls and their results
         self.evidence: list[str] = []
         self.outcome = Outcome(facts=[], steps={}, tags={})
+        self.opening = ""
+        self.settled = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether a model's words have gone out."""
+        return self.outcome.text != self.opening
+
+    def open_with(self, text: str, rest: str) -> Delta:
+        """Say ``text`` first; the turn goes on with the ``rest`` of the question."""
+        said = self.say(text)
+        self.opening = self.outcome.text
+        history = (*self.turn.messages[:-1], {"role": "user", "content": rest})
+        self.turn = msgspec.structs.replace(self.turn, messages=history)
+        return said
 
     def spend(self, step: str, since: int) -> None:
         steps = self.outcome.steps
@@ -124,9 +142,9 @@ class Agent:
     async def answer(self, turn: Turn) -> AsyncGenerator[Delta | Facts | Outcome, None]:
         """Deltas and cards as they come, and the Outcome at the end. Raises ServiceError when no model can answer."""
         work = _Work(turn)
-        if (fixed := self._fixed(work)) is not None:
+        for fixed in self._fixed(work):
             yield fixed
-        else:
+        if not work.settled:
             await self._retrieve(work)
             for _ in range(MAX_ROUNDS):
                 draft = Draft()
@@ -137,23 +155,25 @@ class Agent:
                     break
                 for card in await self._run_tools(work, draft):
                     yield card
-            if not work.outcome.text:
+            if not work.begun:
                 yield work.say(CANNOT_ANSWER)
                 work.outcome.act = "unknown"
         work.outcome.variant = work.variant.id
         yield work.outcome
 
-    def _fixed(self, work: _Work) -> Delta | None:
-        """The answers that are not left to a model: what it is, and passing on to a person."""
+    def _fixed(self, work: _Work) -> Iterator[Delta]:
+        """What is not left to a model: what answers here, and passing on to a person."""
         question, _ = last_question(work.turn.messages)
+        able = self._usecase.policy.handoff.enabled
         if asks_if_human(question):
             work.outcome.act = "disclosure"
-            return work.say(I_AM_AN_AI)
-        if not work.variant.target.quotes and asks_for_person(question):
-            able = self._usecase.policy.handoff.enabled
+            rest = drop_human_question(question)
+            work.settled = len(content(words_of(rest))) < FEW_WORDS
+            yield work.open_with(I_AM_AN_AI if work.settled else f"{I_AM_AN_AI} ", rest)
+        elif asks_for_person(question) and (not able or work.variant.target.kind != "extractive"):
             work.outcome.act = "handoff" if able else "answer"
-            return work.say(PASSING_ON if able else NO_PERSON)
-        return None
+            work.settled = True
+            yield work.say(PASSING_ON if able else NO_PERSON)
 
     async def _retrieve(self, work: _Work) -> None:
         began = time.perf_counter_ns()
@@ -171,7 +191,7 @@ class Agent:
                 async for piece in pieces:
                     yield piece
         except ServiceError as error:
-            if work.outcome.text or not self._can_fall_back(work):
+            if work.begun or not self._can_fall_back(work):
                 raise
             log.warning("variant %s failed (%s); quoting instead", work.variant.id, error.code)
             draft.rejected = error.code
@@ -179,7 +199,7 @@ class Agent:
             return
         work.outcome.tags["rejected"] = draft.rejected
         draft.reset()
-        if work.outcome.text:
+        if work.begun:
             yield f" {REST_UNSURE}"
         elif self._can_fall_back(work):
             work.variant = self._safe or work.variant

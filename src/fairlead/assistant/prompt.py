@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fairlead.assistant.knowledge import Passage
+from fairlead.engines.extractive.text import split_sentences
 
 MAX_HISTORY = 8
 """Messages of a conversation that go with a question, the newest ones."""
@@ -109,6 +110,11 @@ def drop_citations(text: str) -> str:
 def asks_if_human(text: str) -> bool:
     """Whether someone wants to know if a person or a machine answers."""
     return bool(_IS_HUMAN.search(text[:500]))
+
+
+def drop_human_question(text: str) -> str:
+    """``text`` without the sentences that ask whether a person answers."""
+    return " ".join(sentence for sentence in split_sentences(text) if not asks_if_human(sentence))
 
 
 def asks_for_person(text: str) -> bool:
