@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from fairlead import settings
 from fairlead.cli import COMMANDS, application
+from fairlead.spec import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "examples" / "shop"
@@ -91,6 +92,7 @@ def figures() -> str:
 
 
 PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "use-case-file": (ROOT / "docs" / "use-case-file.md", reference.render),
     "settings": (ROOT / "docs" / "settings.md", settings_table),
     "commands": (ROOT / "docs" / "commands.md", command_help),
     "transcript": (ROOT / "README.md", transcript),

@@ -65,8 +65,12 @@ class Fairlead:
         self.failures: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-        upstreams = {variant.id: self._upstream(variant) for variant in usecase.variants}
-        releases = self._freeze(usecase.variants)
+        variants = [variant for variant in usecase.variants if usecase.allows(variant)]
+        for variant in usecase.variants:
+            if variant not in variants:
+                log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
+        upstreams = {variant.id: self._upstream(variant) for variant in variants}
+        releases = self._freeze(variants)
         routes = {
             variant.id: Route(
                 name=variant.id,
@@ -78,7 +82,7 @@ class Fairlead:
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
             )
-            for variant in usecase.variants
+            for variant in variants
         }
         if EMBED not in routes:
             embedder = self._engine(EMBED).upstream()

@@ -131,3 +131,13 @@ def _load(settings: Settings) -> UseCase:
 
 def test_the_packaged_weights_are_where_the_package_is() -> None:
     assert packaged_weights("mini").parent == Path(app_module.__file__).parent / "engines" / "weights"
+
+
+def test_a_variant_that_residency_forbids_gets_no_route(project: Callable[..., Settings]) -> None:
+    outside = "  - {id: hosted, model: 'openai:gpt-4.1-mini', api_key: env:OPENAI_API_KEY}\nlive: extractive"
+    fairlead = build(project(("live: extractive", outside)))
+    try:
+        assert "hosted" not in fairlead.gateway.routes
+        assert {"extractive", "mini", "embed", "shop-support"} <= set(fairlead.gateway.routes)
+    finally:
+        fairlead.store.close()

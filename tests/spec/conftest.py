@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import settings
 
 from fairlead.spec import UseCase, init, parse
 from tests.spec.samples import FULL
-
-# The time an example takes says nothing on a busy machine.
-settings.register_profile("spec", deadline=None)
-settings.load_profile("spec")
 
 
 @pytest.fixture
