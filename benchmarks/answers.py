@@ -214,17 +214,16 @@ def add_share(report: Report, name: str, hits: int, n: int, *, target: str = "",
     report.add(name, 100 * hits / max(1, n), "%", n=n, low=low, high=high, peer=label, peer_value=peer, target=target)
 
 
-def add_set(report: Report, name: str, tally: Tally, questions: Sequence[Asked], targets: tuple[str, str, str]) -> None:
+def add_set(report: Report, name: str, tally: Tally, questions: Sequence[Asked]) -> None:
     """The figures of one set beside the peer's."""
     peer_right, peer_recognised = judge_peer(questions, tally.refused / max(1, tally.answerable))
-    add_share(report, f"{name}: right answer quoted", tally.right, tally.answerable, target=targets[0], peer=peer_right)
-    add_share(report, f"{name}: refused though answerable", tally.refused, tally.answerable, target=targets[1])
+    add_share(report, f"{name}: right answer quoted", tally.right, tally.answerable, peer=peer_right)
+    add_share(report, f"{name}: refused though answerable", tally.refused, tally.answerable)
     add_share(
         report,
         f"{name}: unanswerable recognised",
         tally.recognised,
         tally.unanswerable,
-        target=targets[2],
         peer=peer_recognised,
     )
     add_share(report, f"{name}: answer among the retrieved passages", tally.retrieved, tally.answerable)
@@ -239,11 +238,11 @@ def main() -> int:
     report = Report("answers", note=note)
     shops = list(from_shops(Split.TEST, SHOPS, shared()))
     cold, warm = cost(shops[:400])
-    add_set(report, "invented shops", tally := judge(shops), shops, (">= 85", "<= 10", ">= 70"))
+    add_set(report, "invented shops", tally := judge(shops), shops)
     natural = list(from_natural(data)) if "--no-natural" not in sys.argv else []
     wrong = tally.wrong
     if natural:
-        add_set(report, "natural questions", tally := judge(natural), natural, ("", "", ""))
+        add_set(report, "natural questions", tally := judge(natural), natural)
         wrong = tally.wrong
         chosen, n, exact, calls, mistaken = judge_requests(data)
         add_share(report, "natural requests: right tool, or rightly none", chosen, n)

@@ -84,7 +84,7 @@ def say(
 @pytest.mark.parametrize(
     ("asked", "told", "source"),
     [
-        ("How long until it turns up at my door?", "6 to 9 working days", "delivery"),
+        ("How long until the bike gets here?", "6 to 9 working days", "delivery"),
         ("what would sending the whole bike back cost me", "€12.50", "returns"),
         ("whats the guarantee on the frame", "8 years", "guarantee"),
         ("Where exactly is your workshop?", "14 Canal Street", "workshop"),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from fairlead.engines.embed.words import fold, words_of
-from fairlead.engines.extractive.text import STOP, concepts_of, respell, stem
+from fairlead.engines.extractive.text import STOP, concepts_of, names_thing, respell, stem
 
 Kind = Literal["duration", "money", "time", "place", "contact", "who", "number", "yesno", "how", "list", "other"]
 MOST_QUESTIONS = 4  # of one message that are answered
@@ -203,7 +203,8 @@ def standalone(text: str, earlier: Sequence[str]) -> Query:
         base = standalone(before, earlier[:index]) if index else query_of(before)
         kind = query.kind if query.kind not in ("other", "yesno") else base.kind
         bare = _PREFIX.sub("", fold(text)).strip()
-        words = base.words + query.words
+        instead = any(names_thing(w) for w in query.words)  # "and for shoes?": shoes instead of what was named before
+        words = tuple(w for w in base.words if not (instead and names_thing(w))) + query.words
         own = frozenset(w for w in query.words)
         return Query(f"{base.text} {bare}", kind, words, own, concepts_of(words), leaning=True)
     return query

@@ -146,9 +146,21 @@ def _slips() -> dict[str, list[str]]:
     return index
 
 
+# Frequent slips in words too short to be mended by likeness.
+_SHORT_SLIPS = {
+    "hwo": "how", "waht": "what", "wat": "what", "wht": "what", "mcuh": "much", "muhc": "much", "wehn": "when",
+    "whne": "when", "wher": "where", "wehre": "where", "teh": "the", "adn": "and", "yuo": "you", "yuor": "your",
+    "od": "do", "cna": "can", "si": "is", "thsi": "this", "taht": "that", "woh": "who", "lnog": "long", "tiem": "time",
+    "shiping": "shipping", "recieve": "receive", "oder": "order", "ordr": "order", "odrer": "order",
+    "retrun": "return", "retun": "return", "cancle": "cancel", "refnd": "refund", "mony": "money", "adress": "address",
+}  # fmt: skip
+
+
 @lru_cache(maxsize=4096)
 def respell(word: str) -> str:
     """The word of the ideas that a folded word of five letters or more is one slip away from, or the word itself."""
+    if word in _SHORT_SLIPS:
+        return _SHORT_SLIPS[word]
     if len(word) < 5 or word in STOP or not word.isalpha() or word in known_words():
         return word
     index = _slips()
