@@ -268,3 +268,16 @@ async def test_answers_are_json(make_shop: MakeShop) -> None:
     answer = await make_shop().assistant.ask(AUSTRIA)
     assert isinstance(answer, Answer)
     assert json.loads(json.dumps(answer.extras()))["act"] == "answer"
+
+
+async def test_feedback_and_transcripts_do_not_cross_tenants(make_shop: MakeShop) -> None:
+    shop = make_shop()
+    one, _ = shop.assistant.open_conversation(tenant="one")
+    two, _ = shop.assistant.open_conversation(tenant="two")
+    for conversation in (one, two):
+        await shop.say(conversation.id, AUSTRIA)
+        shop.assistant.handoff(conversation.id)
+    assert shop.assistant.place_in_line(two.id).position == 1
+    assert {m.tenant for m in shop.assistant.transcript(two.id)} == {"two"}
+    assert {t.tenant for t in await shop.traces() if t.conversation == two.id} == {"two"}
+    assert {h.tenant for h in shop.store.handoffs.waiting(tenant="one")} == {"one"}

@@ -103,3 +103,12 @@ def test_order_numbers_are_scattered(orders: sqlite3.Connection) -> None:
     numbers = sorted(int(identifier[3:]) for (identifier,) in orders.execute("SELECT id FROM orders"))
     assert all(re.fullmatch(r"TT-\d{6}", identifier) for (identifier,) in orders.execute("SELECT id FROM orders"))
     assert sum(b - a == 1 for a, b in itertools.pairwise(numbers)) <= 2
+
+
+def test_the_orders_the_readme_names_are_as_it_says(orders: sqlite3.Connection) -> None:
+    readme = (SHOP / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| (TT-\d{6}) \| (\S+) \| ([a-z ]+) \|$", readme, re.MULTILINE)
+    assert len(named) == 6
+    for identifier, email, status in named:
+        query = "SELECT email, status FROM orders JOIN customers ON customers.id = customer WHERE orders.id = ?"
+        assert orders.execute(query, (identifier,)).fetchone() == (email, status)

@@ -198,7 +198,9 @@ class Assistant:
         inference.finish(outcome, text)
         if outcome.sources:
             yield Sources(sources=outcome.sources)
-        await self._keep_answer(thread, conversation, message_id, outcome.text, inference, variant, outcome)
+        await asyncio.shield(
+            self._keep_answer(thread, conversation, message_id, outcome.text, inference, variant, outcome)
+        )
         if outcome.act == "handoff":
             yield await asyncio.to_thread(self._desk.request, conversation, "the customer asked", self._mask(text))
         yield Done(message_id=message_id, inference_id=inference.id, act=outcome.act, total_us=inference.total_us)
