@@ -38,12 +38,12 @@ LIMITS = Limits(start_s=60, backoff_first_s=0.05, backoff_max_s=0.2, probe_every
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("weights") / "tiny.gguf", context=2048)
+    return write_model(tmp_path_factory.mktemp("weights") / "tiny.gguf", context=8192)
 
 
 @pytest.fixture
 async def engine(weights: Path, tmp_path: Path) -> AsyncIterator[LlamaCpp]:
-    engine = LlamaCpp("tiny", weights, log_dir=tmp_path, limits=LIMITS, context=1024, drain_s=0.2)
+    engine = LlamaCpp("tiny", weights, log_dir=tmp_path, limits=LIMITS, context=8192, drain_s=0.2)
     await engine.start()
     yield engine
     await engine.stop()
@@ -141,7 +141,7 @@ async def test_sixteen_streams_at_once(engine: LlamaCpp) -> None:
 
 
 async def test_killed_in_mid_stream_it_comes_back(engine: LlamaCpp) -> None:
-    reply = await engine.upstream().open(call(stream=True, max_tokens=900))
+    reply = await engine.upstream().open(call(stream=True, max_tokens=8000))
     assert reply.chunks is not None
     assert await anext(reply.chunks)
     pid = engine.health().pid
@@ -292,9 +292,9 @@ async def test_the_context_is_at_most_what_the_model_was_made_for(weights: Path,
     engine = LlamaCpp("long", weights, log_dir=tmp_path, limits=LIMITS, context=100_000, slots=2)
     await engine.start()
     try:
-        reply = await engine.upstream().open(call(messages=[{"role": "user", "content": "a b " * 3000}]))
+        reply = await engine.upstream().open(call(messages=[{"role": "user", "content": "a b " * 9000}]))
         assert (reply.status, b"exceed" in (reply.body or b"")) == (400, True)
-        assert engine._launch().config["context"] == 2048
+        assert engine._launch().config["context"] == 8192
     finally:
         await engine.stop()
 
@@ -359,6 +359,13 @@ def test_cores_follow_affinity_and_quota(tmp_path: Path) -> None:
     assert cgroup_quota(tmp_path) is None
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("200000\n")
     assert cgroup_quota(tmp_path) == 2
+
+
+async def test_before_the_start_it_cannot_be_reached(weights: Path, tmp_path: Path) -> None:
+    engine = LlamaCpp("tiny", weights, log_dir=tmp_path)
+    with pytest.raises(UpstreamUnreachable, match="it is stopped"):
+        await engine.upstream().open(call())
+    await engine.stop()
 
 
 def test_a_name_is_no_path(weights: Path, tmp_path: Path) -> None:

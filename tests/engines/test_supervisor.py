@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -19,7 +21,7 @@ from fairlead.errors import EngineFailed
 
 CHILD = Path(__file__).with_name("child_for_tests.py")
 QUICK = Limits(
-    start_s=20, grace_s=0.5, probe_every_s=0.05, probe_timeout_s=0.3, hung_s=1.0,
+    start_s=20, grace_s=0.5, probe_every_s=0.05, probe_timeout_s=0.3, hung_s=2.5,
     backoff_first_s=0.01, backoff_max_s=0.05, restarts=3, stable_s=60,
 )  # fmt: skip
 Make = Callable[..., Supervisor]
@@ -51,6 +53,16 @@ def alive(pid: int) -> bool:
 
 def exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
+
+
+def processes_below(pid: int) -> list[int]:
+    """Children of a process, zombies included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -155,7 +167,7 @@ async def test_a_child_that_hangs_is_restarted(supervise: Make) -> None:
     pid = pid_of(supervisor)
     os.kill(pid, signal.SIGSTOP)
     await until(lambda: supervisor.health().state == "restarting")
-    assert "did not answer for 1 s" in supervisor.health().detail
+    assert "did not answer for 2.5 s" in supervisor.health().detail
     await until(lambda: supervisor.health().state == "ready")
     assert not exists(pid)
 
@@ -194,6 +206,23 @@ async def test_a_cancelled_start_leaves_nothing(supervise: Make) -> None:
         await starting
     assert not exists(pid)
     assert supervisor.health().state == "stopped"
+
+
+async def test_a_start_cancelled_at_any_moment_leaves_nothing(supervise: Make) -> None:
+    """Cancelled after 0, 1, 2 ... turns of the loop and after some milliseconds, so in each of its steps."""
+    ours = set(processes_below(os.getpid()))
+    for turn in range(60):
+        supervisor = supervise(QUICK)
+        starting = asyncio.create_task(supervisor.start())
+        for _ in range(min(turn, 30)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(max(0, turn - 30) * 0.006)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await supervisor.stop()
+        assert supervisor.health().pid is None
+    gc.collect()  # a socket or a process that was forgotten warns, which fails the test
+    await until(lambda: set(processes_below(os.getpid())) <= ours, 3.0)
 
 
 async def test_a_program_that_does_not_exist(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class ServedUpstream:
         """The upstream of the process that runs now."""
         health = self._supervisor.health()
         if self._draining or health.state != "ready":
-            detail = "it is stopping" if self._draining else health.detail.splitlines()[0]
+            detail = "it is stopping" if self._draining else (health.detail or f"it is {health.state}").splitlines()[0]
             raise UpstreamUnreachable(name=self.name, detail=detail)
         if self._current is None or self._generation != self._supervisor.generation:
             # Not closed yet: a stream from the process that died may still be telling its reader so.

@@ -180,24 +180,29 @@ class Supervisor:
         launch = self._launch()
         ours, theirs = socket.socketpair()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            with theirs:
+                self._process = await self._execute(launch, theirs.fileno())
+            self._pump = asyncio.create_task(self._pump_output(self._process), name=f"log of {self.name}")
+            self._reports, self._lifeline = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()  # cancelled between two steps: a child that was started sees the end and leaves
+            raise
+        self._lifeline.write(json.dumps({**launch.config, "parent": os.getpid()}).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):  # already dead: the report that does not come says so
+            await self._lifeline.drain()
+
+    async def _execute(self, launch: Launch, stdin: int) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
                 *launch.argv,
-                stdin=theirs.fileno(),
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 env=_environment(launch.env),
                 start_new_session=True,
             )
         except OSError as error:
-            ours.close()
             raise _ChildFailedError(f"could not be started: {error}") from error
-        finally:
-            theirs.close()
-        self._pump = asyncio.create_task(self._pump_output(self._process), name=f"log of {self.name}")
-        self._reports, self._lifeline = await asyncio.open_connection(sock=ours)
-        self._lifeline.write(json.dumps({**launch.config, "parent": os.getpid()}).encode() + b"\n")
-        with contextlib.suppress(ConnectionError):  # already dead: the report that does not come says so
-            await self._lifeline.drain()
 
     async def _reported_address(self) -> str:
         assert self._reports is not None
@@ -265,7 +270,7 @@ class Supervisor:
             self._lifeline.close()
             with contextlib.suppress(ConnectionError):
                 await self._lifeline.wait_closed()
-        self._lifeline = self._reports = None
+        self._lifeline = self._reports = self._process = self._pump = None
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
