@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from fairlead import __version__, engines
+from fairlead import __version__, engines, providers
 from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
 from fairlead.engines.base import Engine
 from fairlead.errors import CredentialMissing, FairleadError
@@ -22,7 +22,6 @@ from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import ASGIApp, Receive, Scope, Send
 from fairlead.guard import Masker
 from fairlead.providers.base import Upstream
-from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
@@ -149,7 +148,8 @@ class Fairlead:
     def _upstream(self, variant: Variant) -> Upstream:
         target = variant.target
         if target.kind in ("openai", "http"):
-            return OpenAICompatible(
+            return providers.registry.build(
+                "openai",
                 variant.id, target.base_url, target.name, credential(variant, self.usecase),
                 connect_timeout_s=self.settings.connect_timeout_s,
             )  # fmt: skip
