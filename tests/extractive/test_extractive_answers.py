@@ -369,3 +369,29 @@ def test_max_tokens_and_stop_cut_the_answer() -> None:
     ) or shaped.finish == "length"
     _, options = protocol.read({**body, "max_tokens": None, "stop": " for"})
     assert protocol.shape(answer, body, options, "fp").text == "Frames are guaranteed"
+
+
+def test_asking_when_people_answer_is_no_wish_for_one() -> None:
+    documents = [{"id": "c", "title": "Contact", "text": "You can chat with our team on weekdays from 8:00 to 16:00."}]
+    found = say("what hours can I chat with a person?", documents=documents)
+    assert found.act != "handoff"
+    assert "8:00 to 16:00" in found.text
+
+
+def test_the_better_of_two_likely_tools_is_taken_wherever_it_stands() -> None:
+    change = function("change_address", "Change the delivery address of an order.", {"order_id": ORDER}, ["order_id"])
+    for tools in ([TOOLS[0], change], [change, TOOLS[0]]):
+        found = say("I need to change the delivery address of my order 33812", tools=tools)
+        assert found.calls[0].name == "change_address"
+
+
+def test_an_address_ends_where_it_ends() -> None:
+    to = {"type": "string", "description": "The new address"}
+    move = function(
+        "change_address",
+        "Change the delivery address of an order.",
+        {"order_id": ORDER, "address": to},
+        ["order_id", "address"],
+    )
+    found = say("order 55120 must go to 9 Mill Road, Cork instead please", tools=[move])
+    assert found.calls[0].arguments == {"order_id": "55120", "address": "9 Mill Road, Cork"}

@@ -69,7 +69,8 @@ _PERSON = re.compile(
     r"|someone)\b.{0,25}(?:talk|speak|chat|help|there)"
 )
 _NO_PERSON = re.compile(
-    r"\b(?:don'?t|do not|no need to|not) (?:want to |need to |want |need )?(?:talk|speak|chat|a person|a human)\b"
+    r"^(?:(?:hi|hello|hey|and|so|but)[ ,]+)*(?:when|what (?:time|hours|days)|how (?:long|late|much)|until when)\b"
+    r"|\b(?:don'?t|do not|no need to|not) (?:want to |need to |want |need )?(?:talk|speak|chat|a person|a human)\b"
     r"|\bwork(?:s)? with a person\b|\bin person\b|\bper person\b"
 )
 _ANGRY = re.compile(

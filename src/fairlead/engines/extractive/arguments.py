@@ -261,6 +261,16 @@ _NO_PRODUCT = frozenset(
 )
 
 
+def _address(message: str) -> str | None:
+    found = _ADDRESS.search(message)
+    return None if found is None else _AFTER_ADDRESS.sub("", found[0]).strip(" ,.;") or None
+
+
+_AFTER_ADDRESS = re.compile(
+    r"[\s,]+(?:instead|please|pls|thanks?|thank you|now|from now on|and|or|because|not|is|was)\b.*$", re.IGNORECASE
+)
+
+
 def _message(message: str) -> str | None:
     return message.strip()[:LONGEST_TEXT] or None
 
@@ -270,7 +280,7 @@ _FINDERS: dict[str, Callable[[str], str | None]] = {
     "phone": _phone,
     "date": _first(_DATE),
     "time": _first(_TIME),
-    "address": _first(_ADDRESS),
+    "address": _address,
     "postcode": _first(_POSTCODE),
     "id": _identifier,
     "size": _size,

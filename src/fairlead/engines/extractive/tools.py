@@ -228,8 +228,9 @@ def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[
             + 0.12 * min(3, len(stems & meaning.stems))
             - 0.25 * bool(concepts and not shared)
         )
-        scored.append((tool, max(0.0, min(1.0, 0.55 * likeness + wanting + _given(tool, message)))))
-    return sorted(scored, key=lambda pair: -pair[1])
+        scored.append((tool, 0.55 * likeness + wanting + _given(tool, message)))
+    scored.sort(key=lambda pair: -pair[1])
+    return [(tool, max(0.0, min(1.0, score))) for tool, score in scored]
 
 
 def _wanting(folded: str) -> float:
