@@ -124,6 +124,20 @@ def test_large_bodies_are_refused_before_they_are_read(web: httpx.Client) -> Non
     assert answer.status_code == 413
 
 
+def test_a_store_that_fails_is_said_without_its_inside(tmp_path: Path) -> None:
+    with serve(tmp_path) as scene, httpx.Client(base_url=scene.url) as web:
+        assert web.post("/console/login", data={"key": scene.key}).status_code == 303
+        scene.store.close()
+        for file in scene.store.directory.glob("fairlead.db*"):
+            file.write_bytes(b"this is no database " * 500)
+        for answer in (web.get("/console/conversations"), web.post("/chat/api/conversations", json={})):
+            assert answer.status_code == 503
+            assert "fairlead doctor" in answer.text
+            assert str(tmp_path) not in answer.text
+            assert "Traceback" not in answer.text
+            assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
 # --- login ------------------------------------------------------------------------------------------------------
 
 

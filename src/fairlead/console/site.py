@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -21,9 +22,12 @@ from fairlead.console.steps import Steps
 from fairlead.console.traces import Traces
 from fairlead.console.turns import Turns
 from fairlead.console.view import STATIC, Pages
+from fairlead.errors import StoreError
 
 if TYPE_CHECKING:
     from fairlead.app import Fairlead
+
+log = logging.getLogger(__name__)
 
 _EXPLAINED = {
     400: "The request could not be read.",
@@ -31,6 +35,7 @@ _EXPLAINED = {
     404: "There is no page at this address.",
     405: "This address does not take that kind of request.",
     413: "That is more than can be taken at once.",
+    503: "What is stored cannot be read or written at the moment. On the server, `fairlead doctor` finds out why.",
 }
 
 
@@ -75,7 +80,9 @@ def create_app(fairlead: Fairlead) -> Site:
         )
 
     async def explain(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
+        status = 503 if isinstance(error, StoreError) else getattr(error, "status_code", 500)
+        if status >= 500:
+            log.error("%s %s: %s", request.method, request.url.path, error)
         sentence = _EXPLAINED.get(status, "Something went wrong on our side. Try again, or tell who runs this service.")
         headers = error.headers if isinstance(error, HTTPException) else None
         if request.url.path.startswith("/chat/api/"):
@@ -97,6 +104,6 @@ def create_app(fairlead: Fairlead) -> Site:
             *Traces(desk).routes(),
             *Steps(desk).routes(),
         ],
-        exception_handlers={HTTPException: explain, 500: explain},
+        exception_handlers={HTTPException: explain, StoreError: explain, 500: explain},
     )
     return Site(app, chat.turns, widget_origins=fairlead.settings.widget_origins)
