@@ -121,9 +121,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="Inferences in the store.")
     rows = parser.parse_args().rows
-    report = Report(
-        "console", note=f"{rows:,} inferences over {DAYS} days; the first question of a wide range is not kept"
-    )
+    kept = "Figures of a week or more are kept for 30 s; 'asked first' is the price without that."
+    report = Report("console", note=f"{rows:,} inferences over {DAYS} days. {kept}")
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "shop"
         shutil.copytree(ROOT / "examples" / "shop", project, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
