@@ -109,6 +109,7 @@ class Fairlead:
             tools=self.tools,
             mask=self.mask,
             releases=releases,
+            max_message_chars=settings.chat_message_chars,
         )
         routes[usecase.name] = Route(
             name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
