@@ -395,3 +395,20 @@ def test_an_address_ends_where_it_ends() -> None:
     )
     found = say("order 55120 must go to 9 Mill Road, Cork instead please", tools=[move])
     assert found.calls[0].arguments == {"order_id": "55120", "address": "9 Mill Road, Cork"}
+
+
+WIDE_TABLE = (
+    "| Country | Standard | Standard time | Express | Express time |\n|---|---|---|---|---|\n"
+    "| Austria | €5.90 | 3-4 days | €14.90 | 1-2 days |\n| Spain | €8.90 | 4-7 days | €18.90 | 2-3 days |"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("how much is delivery to Spain?", "Spain – Standard: €8.90, Express: €18.90."),
+        ("how long does delivery to Spain take?", "Spain – Standard time: 4-7 days, Express time: 2-3 days."),
+    ],
+)
+def test_a_wide_row_is_cut_to_what_was_asked(asked: str, told: str) -> None:
+    assert say(asked, documents=[{"id": "d", "title": "Delivery abroad", "text": WIDE_TABLE}]).text.endswith(told)

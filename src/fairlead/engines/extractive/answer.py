@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fairlead.engines.embed.embedder import Embedder
-from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, match
+from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, fit, match
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.units import Passage, Unit
 
@@ -23,6 +23,7 @@ _GOES_ON = re.compile(
     r"|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
 )
 _FIT = FEATURES.index("fit")
+WIDE = 3  # columns beside its label from which on a table row is cut to what was asked
 _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined
 
 
@@ -56,7 +57,7 @@ def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote
 def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:
     """The quote and the ids of the documents it stands in, best first."""
     best = matches[0]
-    texts = [_with_lead(best)]
+    texts = [_asked_columns(query, best) if best.unit.label else _with_lead(best)]
     before, after = _neighbour(best, -1), _neighbour(best, 1)
     if before and _NEEDS_BEFORE.match(best.unit.text):
         texts.insert(0, before.text)
@@ -103,6 +104,17 @@ def _with_lead(found: Match) -> str:
         return found.unit.text
     leads = [u for u in found.passage.units if u.position < found.unit.position and is_lead(u)]
     return f"{leads[-1].text} {found.unit.text}" if leads else found.unit.text
+
+
+def _asked_columns(query: Query, found: Match) -> str:
+    """A wide table row cut to its label and the columns that hold the kind of value asked for; else the whole row."""
+    glue, rest = (" – ", ", ") if found.unit.kind == "row" else ("; ", "; ")
+    label, _, cells = found.unit.text.rstrip(".").partition(glue)
+    columns = cells.split(rest)
+    if len(columns) < WIDE or query.kind not in ("duration", "money", "time", "number"):
+        return found.unit.text
+    kept = [column for column in columns if ": " in column and fit(query.kind, column.partition(": ")[2]) > 0]
+    return label + glue + rest.join(kept) if kept else found.unit.text
 
 
 def is_lead(unit: Unit) -> bool:

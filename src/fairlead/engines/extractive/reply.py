@@ -105,7 +105,7 @@ def _say(message: str, quotes: list[tuple[str, Quote]]) -> Answer:
     for part, quote in quotes:
         if not quote.known:
             lines.append(phrases.UNKNOWN_PART.format(question=part.strip()[:200]))
-        elif quote.text not in lines:
+        elif not any(set(words_of(quote.text)) <= set(words_of(line)) for line in lines):
             lines.append(quote.text if quote.sure else f"{phrases.MAYBE}{quote.text} {phrases.MAYBE_TAIL}")
     sources = tuple(dict.fromkeys(source for quote in known for source in quote.sources))
     surest = min(quote.confidence for quote in known)
