@@ -20,7 +20,6 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from benchmarks.report import Report
 HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "/v1/chat/completions"
+THIN = "thin relay"
 START_S = 120.0
 LITELLM_KEY = "sk-" + "0123456789abcdef" * 2
 CONTENT = (
@@ -68,6 +68,7 @@ class Peer:
     pid: int
     headers: tuple[str, ...] = ()
     low_rate: float = 100
+    most_connections: int = 64
 
 
 def free_port() -> int:
@@ -174,7 +175,8 @@ def await_answer(port: int, headers: tuple[str, ...], log: Path) -> float:
 def load(tool: Path, peer: Peer, mode: Mode, seconds: float, folder: Path) -> dict[str, float]:
     file = folder / "body.json"
     file.write_bytes(body(mode))
-    command = [str(tool), str(peer.port), str(mode.connections), str(seconds), str(mode.rate), str(file)]
+    connections = min(mode.connections, peer.most_connections)
+    command = [str(tool), str(peer.port), str(connections), str(seconds), str(mode.rate), str(file)]
     answer = subprocess.run([*command, *peer.headers], check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(answer.stdout)
     if result["bad"] or result["broken"] or not result["good"]:
@@ -194,16 +196,14 @@ def cpu_per_thousand(tool: Path, peer: Peer, mode: Mode, runs: int, seconds: flo
     return values
 
 
-def added_latency(tool: Path, peer: Peer, direct: Peer, runs: int, folder: Path) -> list[tuple[float, float]]:
-    """(p50, p99) in milliseconds added to the model server's own, at a low constant rate, interleaved runs."""
+def added_latency(tool: Path, peer: Peer, direct: Peer, runs: int, folder: Path) -> dict[str, list[float]]:
+    """Milliseconds added at a low constant rate, p50 and p99 of every run, over the model server's own best run."""
     mode = dataclasses.replace(ONE_SHOT, connections=16, rate=peer.low_rate)
-    values = []
-    for _ in range(runs):
-        alone = load(tool, direct, mode, 2, folder)
-        through = load(tool, peer, mode, 2, folder)
-        p50, p99 = ((through[name] - alone[name]) / 1000 for name in ("total_p50", "total_p99"))
-        values.append((p50, p99))
-    return values
+    pairs = [(load(tool, direct, mode, 2, folder), load(tool, peer, mode, 2, folder)) for _ in range(runs)]
+    return {
+        quantile: [(through[name] - min(alone[name] for alone, _ in pairs)) / 1000 for _, through in pairs]
+        for quantile, name in (("p50", "total_p50"), ("p99", "total_p99"))
+    }
 
 
 # --- the gateways -------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def litellm(upstream: int, folder: Path, python: str) -> Iterator[Peer]:
     headers = (f"authorization: Bearer {LITELLM_KEY}",)
     with running([*command], log, env, folder) as pid:
         await_answer(port, headers, log)
-        yield Peer("LiteLLM", port, pid, headers, low_rate=20)
+        yield Peer("LiteLLM", port, pid, headers, low_rate=20, most_connections=16)
 
 
 @contextlib.contextmanager
@@ -273,17 +273,36 @@ def fairlead(upstream: int, folder: Path) -> Iterator[Peer]:
         print(f"fairlead recorded: {status}", file=sys.stderr)
 
 
-def serve(port: int, upstream: int, data: Path) -> None:
-    """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
+@contextlib.contextmanager
+def thin(upstream: int, folder: Path) -> Iterator[Peer]:
+    port = free_port()
+    log = folder / "thin.out"
+    command = [sys.executable, "-m", "benchmarks.gateway", "--serve-thin", str(port), str(upstream)]
+    with running(command, log) as pid:
+        await_answer(port, (), log)
+        yield Peer(THIN, port, pid)
+
+
+def run_server(app: Any, port: int) -> None:
+    """``app`` on uvicorn as `fairlead serve` sets it up."""
     import uvicorn
 
+    options: dict[str, Any] = {"access_log": False, "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", log_level="warning", **options
+    )
+    uvicorn.Server(config).run()
+
+
+def serve(port: int, upstream: int, data: Path) -> None:
+    """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
     from fairlead.gateway import Gateway, Identity, Route, settle
-    from fairlead.guard import mask_text
+    from fairlead.guard import KINDS, mask_text
     from fairlead.providers.openai_compatible import OpenAICompatible
     from fairlead.settings import Settings
     from fairlead.store import Store
 
-    kinds = frozenset({"email", "phone", "card", "iban"})
+    kinds = frozenset(KINDS)
     with Store.open(data) as store:
         routes = {
             name: Route(
@@ -303,19 +322,32 @@ def serve(port: int, upstream: int, data: Path) -> None:
             mask=lambda text: mask_text(text, kinds),
             identity=Identity("benchmark", "0" * 64),
         )
-        config = uvicorn.Config(
-            gateway,
-            host="127.0.0.1",
-            port=port,
-            loop="uvloop",
-            http="httptools",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            log_level="warning",
-        )
         settle()
-        uvicorn.Server(config).run()
+        run_server(gateway, port)
+
+
+def serve_thin(port: int, upstream: int) -> None:
+    """The thinnest relay the same server and HTTP client allow: no keys, no checks, no records. Fairlead's floor."""
+    import aiohttp
+
+    session: list[aiohttp.ClientSession] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if not session:
+            session.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        message = await receive()
+        url = f"http://127.0.0.1:{upstream}{PATH}"
+        async with session[0].post(url, data=message["body"], headers={"content-type": "application/json"}) as answer:
+            kept = ("content-type", "content-length")
+            headers = [(name.encode(), answer.headers[name].encode()) for name in kept if name in answer.headers]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            async for data in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+    run_server(app, port)
 
 
 # --- the run ------------------------------------------------------------------------------------------------------
@@ -326,7 +358,7 @@ class Measured:
     """What one gateway showed: CPU by mode, added latency, memory."""
 
     cpu: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    latency: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    latency: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     memory: float = 0.0
 
 
@@ -341,7 +373,7 @@ def measure(peer: Peer, direct: Peer, tool: Path, runs: int, seconds: float, fol
 
 
 def add_spread(report: Report, figure: str, values: list[float], unit: str, **extra: Any) -> None:
-    report.add(figure, statistics.median(values), unit, n=len(values), low=min(values), high=max(values), **extra)
+    report.add(figure, min(values), unit, n=len(values), low=min(values), high=max(values), **extra)
 
 
 def add_inside(report: Report) -> None:
@@ -360,20 +392,24 @@ def write(report: Report, found: dict[str, Measured]) -> int:
     targets = {ONE_SHOT.name: "<= 300", PACED.name: "<= 2000"}
     ours = found["Fairlead"]
     for mode in (ONE_SHOT, BURST, PACED):
-        for peer in [name for name in found if name != "Fairlead"] or [""]:
-            compared: dict[str, Any] = {}
-            if peer:
-                compared = {"peer": peer, "peer_value": statistics.median(found[peer].cpu[mode.name])}
-            target = targets.get(mode.name, "")
-            add_spread(report, f"Fairlead: CPU, {mode.name}", ours.cpu[mode.name], "us", target=target, **compared)
+        add_spread(report, f"Fairlead: CPU, {mode.name}", ours.cpu[mode.name], "us", target=targets.get(mode.name, ""))
+        for peer in [name for name in found if name != "Fairlead"]:
+            ratio = min(ours.cpu[mode.name]) / min(found[peer].cpu[mode.name])
+            report.add(
+                f"Fairlead against {peer}: CPU, {mode.name}",
+                ratio,
+                "times",
+                n=len(ours.cpu[mode.name]),
+                peer=peer,
+                peer_value=min(found[peer].cpu[mode.name]),
+            )
     for name, measured in found.items():
         if name != "Fairlead":
             for mode in (ONE_SHOT, BURST, PACED):
                 add_spread(report, f"{name}: CPU, {mode.name}", measured.cpu[mode.name], "us")
     for name, measured in found.items():
         rate = 20 if name == "LiteLLM" else 100
-        for place, quantile in enumerate(("p50", "p99")):
-            values = [pair[place] for pair in measured.latency]
+        for quantile, values in measured.latency.items():
             target = {"p50": "<= 1", "p99": "<= 2"}[quantile] if name == "Fairlead" else ""
             add_spread(report, f"{name}: latency added at {rate}/s, {quantile}", values, "ms", target=target)
         report.add(f"{name}: memory after the load", measured.memory, "MiB")
@@ -385,18 +421,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
-    parser.add_argument("--only", default="", help="comma-separated gateways: fairlead,nginx,litellm")
+    parser.add_argument("--only", default="", help="comma-separated gateways: fairlead,thin,nginx,litellm")
     parser.add_argument(
         "--litellm-python",
         default=os.environ.get("FAIRLEAD_BENCH_LITELLM", ""),
         help="Python of a virtual environment with litellm[proxy]",
     )
+    parser.add_argument("--serve-thin", nargs=2, metavar=("PORT", "UPSTREAM"), help=argparse.SUPPRESS)
     parser.add_argument("--serve", nargs=3, metavar=("PORT", "UPSTREAM", "DATA"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(int(given.serve[0]), int(given.serve[1]), Path(given.serve[2]))
         return 0
-    wanted = set(filter(None, given.only.split(","))) or {"fairlead", "nginx", "litellm"}
+    wanted = set(filter(None, given.only.split(","))) or {"fairlead", "thin", "nginx", "litellm"}
+    if given.serve_thin:
+        serve_thin(int(given.serve_thin[0]), int(given.serve_thin[1]))
+        return 0
     missing = []
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as name, contextlib.ExitStack() as stack:
@@ -408,6 +448,9 @@ def main() -> int:
         if "fairlead" in wanted:
             with fairlead(upstream, folder) as peer:
                 found["Fairlead"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
+        if "thin" in wanted:
+            with thin(upstream, folder) as peer:
+                found[peer.name] = measure(peer, direct, tool, given.runs, given.seconds, folder)
         if "nginx" in wanted:
             if shutil.which("nginx"):
                 with nginx(upstream, folder) as peer:
@@ -421,9 +464,11 @@ def main() -> int:
             else:
                 missing.append("LiteLLM (a venv with litellm[proxy], named by --litellm-python)")
     note = (
-        "CPU of the gateway's process tree per request, median of the runs with min and max. Fairlead: keys, checks, "
-        "masking and recording on; limits, budgets and caches do not exist yet. nginx passes bytes through and checks "
-        "nothing. LiteLLM: one worker, master key, no database, nothing recorded."
+        "CPU of the gateway's process tree per request: the least disturbed of n runs, and the spread up to the most "
+        "disturbed one (whatever else a machine does can only add). Fairlead: keys, checks, masking and recording on; "
+        "limits, budgets and caches do not exist yet. Thin relay: the same server and HTTP client with nothing between "
+        "them. nginx passes bytes through. LiteLLM: one worker, master key, no database, nothing recorded, at most 16 "
+        "connections."
     )
     if missing:
         note += " Not measured here: " + "; ".join(missing) + "."

@@ -249,7 +249,7 @@ async def test_in_process_a_caller_that_leaves_cancels_the_model() -> None:
             break
     await stream.aclose()  # type: ignore[attr-defined]
     assert house.upstream.cancelled == 1
-    await asyncio.sleep(0.1)
+    house.gateway.write_records()
     assert house.records[0].error == "client_disconnected"
     await house.gateway.aclose()
 
