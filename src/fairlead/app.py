@@ -21,7 +21,7 @@ from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import ASGIApp, Receive, Scope, Send
 from fairlead.guard import Masker
-from fairlead.providers.base import Upstream
+from fairlead.providers.base import Operation, Upstream
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
@@ -77,7 +77,7 @@ class Fairlead:
                 model=variant.target.name,
                 variant=variant.id,
                 release=releases[variant.id],
-                operations=frozenset({"embedding"} if variant.target.kind == EMBED else {"chat", "completion"}),
+                operations=operations_of(variant),
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
             )
@@ -236,6 +236,13 @@ def build(settings: Settings) -> Fairlead:
 def packaged_weights(name: str) -> Path:
     """The GGUF file that comes with Fairlead."""
     return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
+
+
+def operations_of(variant: Variant) -> frozenset[Operation]:
+    """What a variant can be asked for. Quoting needs a question, so it takes no bare text to go on with."""
+    if variant.target.kind == EMBED:
+        return frozenset({"embedding"})
+    return frozenset({"chat"}) if variant.target.quotes else frozenset({"chat", "completion"})
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
