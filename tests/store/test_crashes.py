@@ -168,6 +168,7 @@ def test_many_processes_write_and_one_reads(tmp_path: Path) -> None:
     for process in processes.values():
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n", process.communicate()
+        assert process.stdout.readline() == "20\n", process.communicate()
     counts: list[int] = []
     with Store.open(tmp_path, segment_rows=50) as store:
         mine = [make_inference(id=f"mine-{number}") for number in range(200)]
@@ -180,7 +181,7 @@ def test_many_processes_write_and_one_reads(tmp_path: Path) -> None:
         for process in processes.values():
             process.send_signal(signal.SIGTERM)
         confirmed = {
-            name: _confirmed("0\n" + process.communicate(timeout=30)[0]) for name, process in processes.items()
+            name: _confirmed("20\n" + process.communicate(timeout=30)[0]) for name, process in processes.items()
         }
     assert counts == sorted(counts), "what was seen once stays"
     _check_confirmed(tmp_path, {**confirmed, "mine": 200})

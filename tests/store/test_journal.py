@@ -143,9 +143,10 @@ def test_a_journal_belongs_to_one(tmp_path: Path) -> None:
     assert Journal.take(journal.path) is None
 
 
-@pytest.mark.parametrize(
-    "name", ["x.jsonl", f".{new_id()}.jsonl", f"{new_id()}.torn", f"{new_id()}'.jsonl", "a\n.jsonl"]
-)
+SOME_ID = "01a2060c-61d2-7667-b3bd-c2265375c072"
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", f".{SOME_ID}.jsonl", f"{SOME_ID}.torn", f"{SOME_ID}'.jsonl", "a\n.jsonl"])
 def test_other_files_are_no_journals(name: str) -> None:
     assert not is_journal(name)
     assert is_journal(f"{new_id()}.jsonl")

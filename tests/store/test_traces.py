@@ -291,6 +291,23 @@ def test_threads_append_and_read_while_it_rolls(tmp_path: Path) -> None:
         assert len(found) == 800
 
 
+def test_every_step_of_a_roll_shows_each_record_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = make_traffic(90, since=START, span=2 * DAY)
+    for record in records:
+        store.traces.append(record)
+    store.traces.flush()
+    seen: list[str] = []
+
+    def look(step: str) -> None:
+        seen.append(step)
+        assert store.traces.query(since=0, until=FOREVER, order="asc") == records
+        assert store.traces.status()["rows"] == len(records)
+
+    monkeypatch.setattr("fairlead.store.traces.roll.step", look)
+    store.traces.roll()
+    assert set(seen) == {"verified", "written", "renamed", "recorded", "removed"}
+
+
 def test_short_processes_leave_one_journal(tmp_path: Path) -> None:
     records = []
     for _ in range(5):

@@ -18,7 +18,7 @@ from fairlead.records import Inference, time_of
 from fairlead.store.database import Database
 from fairlead.store.traces.index import FIGURES, Filter, Index, Indexes
 from fairlead.store.traces.journal import Journal, journals_in
-from fairlead.store.traces.roll import Roller, digest_of
+from fairlead.store.traces.roll import MAX_TIME, MIN_TIME, Roller, digest_of
 from fairlead.store.traces.segments import FORMAT, Manifest, Segment
 from fairlead.store.traces.writer import Writer
 
@@ -72,7 +72,7 @@ class Traces:
         )
         self.append = self._writer.append  # bound once: this is the serving path
         self._mend()
-        if not self._manifest.totals()[0] and any(directory.glob("day=*/*.parquet")):
+        if self._manifest.is_empty() and any(directory.glob("day=*/*.parquet")):
             self._roller.run()  # the database is new, the segments are not
         self._at_exit = weakref.finalize(self, self._writer.close)
 
@@ -196,18 +196,16 @@ class Traces:
     def status(self) -> dict[str, Any]:
         """How much there is and how well it goes: numbers, and sentences for people."""
         self._settle()
-        everything = Filter(since=0, until=1 << 62)
-        journals, _ = self._snapshot(everything)
-        count, rows, size, oldest, newest = self._manifest.totals()
+        journals, segments = self._snapshot(Filter(since=MIN_TIME, until=MAX_TIME))
         times = [index.figures["time"] for index in journals if len(index)]
         quarantined = self._manifest.of_state("quarantined")
         return {
-            "rows": rows + sum(len(index) for index in journals),
-            "segments": count,
+            "rows": sum(one.rows for one in segments) + sum(len(index) for index in journals),
+            "segments": len(segments),
             "journals": len(journals),
-            "bytes": size + sum(path.stat().st_size for path in journals_in(self._journals)),
-            "oldest": min([min(column) for column in times] + ([] if oldest is None else [oldest]), default=None),
-            "newest": max([max(column) for column in times] + ([] if newest is None else [newest]), default=None),
+            "bytes": sum(one.bytes for one in segments) + sum(_size(index.path) for index in journals),
+            "oldest": min([*map(min, times), *(one.min_time for one in segments)], default=None),
+            "newest": max([*map(max, times), *(one.max_time for one in segments)], default=None),
             "waiting": self._writer.waiting,
             "dropped": self.dropped,
             "error": self._writer.error or self._roll_error,
@@ -259,8 +257,7 @@ class Traces:
         """
         self._settle()
         indexes = self._indexes.refresh()
-        segments = self._manifest.between(wanted.since, wanted.until)
-        rolled = self._manifest.rolled(index.id for index in indexes)
+        segments, rolled = self._manifest.snapshot(wanted.since, wanted.until, [index.id for index in indexes])
         return [index for index in indexes if index.id not in rolled], segments
 
     def _settle(self) -> None:
@@ -391,6 +388,13 @@ class Traces:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise StoreClosed(path=self._directory)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # rolled a moment ago
+        return 0
 
 
 def _query_duck() -> Duck:

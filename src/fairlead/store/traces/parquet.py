@@ -55,6 +55,9 @@ TYPES = {
 """Column of a segment to its type. The names are the fields of Inference (a test proves it)."""
 
 ROW_GROUP = 20_480
+LEVEL = 1
+"""Of zstd, for 1.9 kB rows: 14 µs of CPU and 574 bytes a row; 2 gives 16 and 511, 3 (the default) 18 and 488."""
+
 _NAMES = ", ".join(f'"{name}"' for name in TYPES)
 _SCHEMA = ", ".join(f"'{name}': '{kind}'" for name, kind in TYPES.items())
 _JSON = ("steps", "tags")
@@ -109,7 +112,7 @@ class Duck:
         """
         statement = (
             f"COPY (SELECT {_NAMES} FROM read_json($1, columns={{{_SCHEMA}}}, format='newline_delimited', "
-            f"maximum_object_size={max(1 << 20, 2 * int(longest))}) ORDER BY time, id) TO $2 {_options(origin)}"
+            f"maximum_object_size={max(1 << 20, 2 * int(longest))}) ORDER BY time) TO $2 {_options(origin)}"
         )
         try:
             with self.cursor() as cursor:
@@ -126,7 +129,7 @@ class Duck:
         bound = "WHERE time >= $3 AND time < $4" if bounds else ""
         with self.cursor() as cursor:
             cursor.execute(
-                f"COPY (SELECT {_NAMES} FROM {_relation('$1', old=True)} {bound} ORDER BY time, id) "
+                f"COPY (SELECT {_NAMES} FROM {_relation('$1', old=True)} {bound} ORDER BY time) "
                 f"TO $2 {_options(origin)}",
                 [[str(path) for path in sources], str(target), *(bounds or ())],
             )
@@ -226,7 +229,8 @@ def _options(origin: str) -> str:
     # KV_METADATA takes no parameter; the origin is our own JSON of ids, and is checked to be nothing else.
     if not set(origin) <= _ORIGIN:
         raise ValueError(origin)
-    return f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{fairlead: '{origin}'}})"
+    compression = f"COMPRESSION zstd, COMPRESSION_LEVEL {LEVEL}, ROW_GROUP_SIZE {ROW_GROUP}"
+    return f"(FORMAT parquet, {compression}, KV_METADATA {{fairlead: '{origin}'}})"
 
 
 _ORIGIN = frozenset('0123456789abcdefghijklmnopqrstuvwxyz-_{}[]",: ')

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairlead.store")
 
 DAY_US = 86_400_000_000
-MIN_TIME = -(1 << 63)
+MIN_TIME, MAX_TIME = -(1 << 63), (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEEP_NOTES_US = 7 * DAY_US
 _SMALL = 5

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, select, update
 
 from fairlead.records import now_us
 from fairlead.store import schema
@@ -50,9 +51,17 @@ class Manifest:
 
     def between(self, since: int, until: int) -> list[Segment]:
         """Live segments that may hold rows with ``since <= time < until``."""
-        query = select(_table).where(_table.c.state == "live", _table.c.max_time >= since, _table.c.min_time < until)
         with self._database.read() as connection:
-            return [record_of(Segment, row) for row in connection.execute(query.order_by(_table.c.min_time))]
+            return [record_of(Segment, row) for row in connection.execute(_between(since, until))]
+
+    def snapshot(self, since: int, until: int, journals: Iterable[str]) -> tuple[list[Segment], set[str]]:
+        """``between`` and ``rolled`` at one moment; asked one after the other, a roll in between would hide rows."""
+        table = schema.rolled_journals
+        names = list(journals)
+        with self._database.read() as connection:
+            segments = [record_of(Segment, row) for row in connection.execute(_between(since, until))]
+            rolled = set(connection.execute(select(table.c.id).where(table.c.id.in_(names))).scalars())
+        return segments, rolled
 
     def around(self, identifier: str) -> list[Segment]:
         """Live segments that may hold a row with this id."""
@@ -113,17 +122,12 @@ class Manifest:
         with self._database.write() as connection:
             connection.execute(delete(table).where(table.c.rolled < before, table.c.id.not_in(list(present))))
 
-    def totals(self) -> tuple[int, int, int, int | None, int | None]:
-        """Of the live segments: how many, rows, bytes, oldest and newest time."""
-        columns = (
-            func.count(),
-            func.coalesce(func.sum(_table.c.rows), 0),
-            func.coalesce(func.sum(_table.c.bytes), 0),
-            func.min(_table.c.min_time),
-            func.max(_table.c.max_time),
-        )
+    def is_empty(self) -> bool:
+        """Whether no segment is known."""
         with self._database.read() as connection:
-            count, rows, size, oldest, newest = connection.execute(
-                select(*columns).where(_table.c.state == "live")
-            ).one()
-        return int(count), int(rows), int(size), oldest, newest
+            return connection.execute(select(_table.c.id).limit(1)).first() is None
+
+
+def _between(since: int, until: int) -> Select[Any]:
+    live = (_table.c.state == "live") & (_table.c.max_time >= since) & (_table.c.min_time < until)
+    return select(_table).where(live).order_by(_table.c.min_time)
