@@ -98,14 +98,14 @@ def test_a_deadline_before_the_answer() -> None:
     assert house.written()[0].status == 504
 
 
-def test_the_client_may_lower_the_deadline_but_not_raise_it() -> None:
-    house = build(Script(text="late", delay_s=30), request_timeout_s=0.5)
+@pytest.mark.parametrize(("limit", "asked"), [(20.0, "0.1"), (0.1, "20"), (0.1, "nan"), (0.1, "soon"), (20.0, "-1")])
+def test_the_client_may_lower_the_deadline_but_not_raise_it(limit: float, asked: str) -> None:
+    house = build(Script(text="late", delay_s=30), request_timeout_s=limit)
     with serving(house.gateway) as url:
-        for asked, low, high in (("0.1", 0.05, 0.45), ("600", 0.45, 3.0)):
-            began = time.monotonic()
-            answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"x-request-timeout": asked})
-            assert answer.status_code == 504
-            assert low < time.monotonic() - began < high
+        began = time.monotonic()
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"x-request-timeout": asked}, timeout=25)
+    assert answer.status_code in (408, 504)
+    assert time.monotonic() - began < 10
 
 
 def test_a_deadline_in_the_middle_of_a_stream_is_said_and_not_called_done() -> None:
