@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fairlead import __version__, engines, providers
 from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
@@ -19,7 +19,7 @@ from fairlead.engines.base import Engine
 from fairlead.errors import CredentialMissing, FairleadError
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway.cascade import Cascade
-from fairlead.gateway.http import ASGIApp, Receive, Scope, Send
+from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.guard import Masker
 from fairlead.providers.base import Operation, Upstream
 from fairlead.records import Release, now_us
@@ -35,19 +35,32 @@ IN_PROCESS: Final = ("extractive", EMBED)
 """Engines that are a part of this process."""
 
 
+class Pages(Protocol):
+    """What answers everything that is not the API's: the chat and the console."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what still runs. Idempotent."""
+        ...
+
+
 class Fairlead:
     """One use case, wired: what the commands and the console work with."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.started_at = now_us()
-        self.pages: ASGIApp | None = None
+        self.pages: Pages | None = None
         self.usecase: UseCase = load(settings.spec_path)
         self.store = Store.open(
             settings.data_path,
             flush_ms=settings.journal_flush_ms,
             segment_rows=settings.segment_rows,
             segment_s=settings.segment_s,
+            queue=settings.record_queue,
         )
         try:
             self._wire()
@@ -113,7 +126,7 @@ class Fairlead:
         )
         routes[usecase.name] = Route(
             name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
-            release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), defaults={},
+            release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), recorded_as="request",
         )  # fmt: skip
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -220,6 +233,8 @@ class Fairlead:
 
     async def stop(self) -> None:
         """Stop engines, write what waits, close the store. Idempotent."""
+        if self.pages is not None:
+            await self.pages.aclose()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

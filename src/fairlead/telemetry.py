@@ -16,7 +16,13 @@ CONVENTION = "1.37.0"
 """Version of the OpenTelemetry semantic conventions the names below are taken from (status there: development)."""
 
 OPERATIONS: Mapping[str, str] = MappingProxyType(
-    {"chat": "chat", "completion": "text_completion", "embedding": "embeddings", "assistant": "invoke_agent"}
+    {
+        "chat": "chat",
+        "completion": "text_completion",
+        "embedding": "embeddings",
+        "assistant": "invoke_agent",
+        "request": "invoke_agent",
+    }
 )
 """Our operation to ``gen_ai.operation.name``."""
 

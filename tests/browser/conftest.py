@@ -27,7 +27,7 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A shop that is served."""
     folder: Path = tmp_path_factory.mktemp("scene")
@@ -35,9 +35,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for the tests of a file; playwright keeps a loop running that other tests must not meet."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         pytest.skip(HOW)
@@ -101,7 +101,7 @@ def page(watched: Watched) -> Page:
     return watched.page(viewport={"width": 1280, "height": 800})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def login(browser: Browser, scene: Scene) -> list[Any]:
     """The cookies of one login, for all tests: logins are limited per minute, as they should be."""
     context = browser.new_context(base_url=scene.url)

@@ -14,6 +14,21 @@ from fairlead.records import Inference, now_us
 from fairlead.settings import Settings
 from fairlead.store import Store
 
+WIDE = 132
+"""Columns of a terminal that shows everything about a trace in one line."""
+COLUMNS = {
+    "time": "from UTC",
+    "count": "calls",
+    "errors": "errors",
+    "p50_first_token_us": "first",
+    "p50_total_us": "p50",
+    "p95_total_us": "p95",
+    "input_tokens": "in",
+    "output_tokens": "out",
+    "cost": "cost",
+}
+"""Columns of the summary, as the store names them and as the terminal shows them."""
+
 Since = Annotated[str, typer.Option(help="From when: a duration before now (24h) or a time (2026-11-22T10:00).")]
 Until = Annotated[str | None, typer.Option(help="Until when; now if left out.")]
 
@@ -54,17 +69,25 @@ def list_traces(
     if not rows:
         out.print(f'Nothing recorded since {since}. Ask something: fairlead ask "How long does delivery take?"')
         return
-    print_table(
-        ["time (UTC)", "id", "operation", "variant", "status", "tokens in", "out", "first", "total", "cost"],
-        [
-            [
-                moment(row.time), row.id, row.operation, row.variant, row.error or row.status, row.input_tokens,
-                row.output_tokens, span(row.first_token_us), span(row.total_us), money(row.cost),
-            ]
-            for row in rows
-        ],
-        right=["tokens in", "out", "first", "total", "cost"],
-    )  # fmt: skip
+    cells = [
+        {
+            "time UTC": moment(row.time)[5:],
+            "id": row.id,
+            "operation": row.operation,
+            "variant": row.variant,
+            "status": row.error or row.status,
+            "in": row.input_tokens,
+            "out": row.output_tokens,
+            "first": span(row.first_token_us),
+            "total": span(row.total_us),
+            "cost": money(row.cost),
+        }
+        for row in rows
+    ]
+    # An id that wraps cannot be copied, so a narrow terminal gets fewer columns.
+    columns = list(cells[0]) if out.width >= WIDE else ["time UTC", "id", "operation", "status", "total"]
+    numbers = ["status", "in", "out", "first", "total", "cost"]
+    print_table(columns, [[row[column] for column in columns] for row in cells], right=numbers)
 
 
 @with_settings("project", "data_dir")
@@ -102,15 +125,22 @@ def summary(
     settings: Settings,
     since: Since = "24h",
     until: Until = None,
+    operation: Annotated[
+        str, typer.Option(help="What to sum up: chat, completion or embedding (model calls), assistant (answers).")
+    ] = "chat",
     bucket: Annotated[str, typer.Option(help="Width of a row, such as 5m, 1h, 1d.")] = "1h",
     as_json: JsonFlag = False,
 ) -> None:
-    """Requests, errors, latency, tokens and cost per stretch of time."""
+    """Sum up calls per stretch of time.
+
+    Calls, errors, median time to the first token, median and p95 time in all, tokens in and out, cost.
+    """
     with Store.open(settings.data_path) as store:
         rows = store.traces.summary(
             since=parse_moment(since),
             until=parse_moment(until) if until else now_us(),
             bucket_us=parse_duration(bucket),
+            operation=operation,
         )
     if as_json:
         print_json(rows)
@@ -118,8 +148,11 @@ def summary(
     if not rows:
         out.print(f"Nothing recorded since {since}.")
         return
-    columns = list(rows[0])
-    print_table(columns, [[_cell(column, row[column]) for column in columns] for row in rows], right=columns[1:])
+    print_table(
+        list(COLUMNS.values()),
+        [[_cell(column, row[column]) for column in COLUMNS] for row in rows],
+        right=list(COLUMNS.values())[1:],
+    )
 
 
 @with_settings("project", "data_dir")
@@ -136,10 +169,10 @@ def status(*, settings: Settings, as_json: JsonFlag = False) -> None:
 
 
 def _cell(column: str, value: Any) -> str:
-    if column in ("time", "start", "bucket"):
-        return moment(value)
+    if column == "time":
+        return moment(value)[5:16]
     if column == "cost":
-        return money(value)
+        return "unknown" if value is None else f"${value / 1e9:.4f}"
     if column.endswith("_us"):
         return span(None if value is None else int(value))
     return "" if value is None else str(value)

@@ -20,7 +20,7 @@ from fairlead.console.view import count, dollars, share, span
 if TYPE_CHECKING:
     from fairlead.store import Store
 
-Operation = Literal["assistant"]
+Operation = Literal["assistant", "request"]
 Rows = list[dict[str, Any]]
 
 WIDE_S = 7 * 86_400
@@ -78,9 +78,12 @@ class Summaries:
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """A range in numbers: the assistant's ``answers``, and ``everything`` recorded, the calls they made included."""
+    """A range in numbers: the assistant's ``answers``, the API ``requests`` for some of them, and ``everything``
+    recorded, the model calls they made included.
+    """
 
     answers: dict[str, Any] | None
+    requests: dict[str, Any] | None = None
     everything: dict[str, Any] | None
     dropped: int
 
@@ -106,9 +109,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     def _cost(self) -> str:
         # An answer has no price of its own: what it costs are the calls it made.
-        everything, answers = self.everything or {}, self.answers or {}
-        calls = everything["count"] - answers.get("count", 0)
-        unknown = everything["without_cost"] - answers.get("without_cost", 0)
+        everything, parents = self.everything or {}, [self.answers or {}, self.requests or {}]
+        calls = everything["count"] - sum(part.get("count", 0) for part in parents)
+        unknown = everything["without_cost"] - sum(part.get("without_cost", 0) for part in parents)
         if everything["cost"] is None:
             return f"cost of {count(calls)} model calls unknown"
         words = f"cost {dollars(everything['cost'])} USD for {count(calls)} model calls"

@@ -40,8 +40,10 @@ class Overview:
         store, tenant = self._desk.fairlead.store, session.tenant
         fairlead = self._desk.fairlead
         summaries = self._desk.summaries
+        answers = summaries.total(period, tenant, operation="assistant")
         figures = Figures(
-            answers=summaries.total(period, tenant, operation="assistant"),
+            answers=answers,
+            requests=summaries.total(period, tenant, operation="request") if answers else None,
             everything=summaries.total(period, tenant),
             dropped=store.traces.dropped,
         )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 import uuid_utils
 
-Operation = Literal["chat", "completion", "embedding", "assistant"]
+Operation = Literal["chat", "completion", "embedding", "assistant", "request"]
 Role = Literal["user", "assistant", "operator", "system", "tool"]
 ConversationState = Literal["open", "waiting", "with_person", "closed"]
 ReleaseState = Literal["proposed", "shadow", "canary", "live", "retired"]
@@ -62,6 +62,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 class Inference(Record, frozen=True, kw_only=True):
     """One call of a model, or (operation ``assistant``) one answer of the assistant, parent of the calls it made.
+
+    Where the assistant was asked through the API, ``request`` is the request's own row and parent of the answer. Only
+    rows of the other operations count as model calls.
 
     ``steps`` are the timings of the request path, step name to microseconds, in order. ``input`` and ``output`` are
     JSON texts, masked; empty when content is not stored. ``cost`` is None when the price is unknown, never 0.
