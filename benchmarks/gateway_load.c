@@ -140,7 +140,7 @@ int main(int count, char **word) {
     totals = malloc(sizeof *totals * MOST);
     poller = epoll_create1(0);
     for (int i = 0; i < n; i++) dial(&connections[i]);
-    uint64_t began = now_ns(), end = began + seconds * 1e9, step = rate > 0 ? 1e9 / rate : 0, next = began, grace = end + 10000000000ull;
+    uint64_t began = now_ns(), end = began + seconds * 1e9, step = rate > 0 ? 1e9 / rate : 0, next = began, grace = end + 60000000000ull;
     struct epoll_event found[256];
     for (;;) {
         uint64_t now = now_ns();

@@ -97,7 +97,10 @@ class Record(Check):
         fields = self.fields
         for name, part in value.items():
             if part is not None and (check := fields.get(name)) is not None:
-                check(part, prefix + name)
+                if type(check) is not Check:
+                    check(part, prefix + name)
+                elif not check.fits(part):
+                    raise refuse(prefix + name, part, check.expected)
 
 
 class Either(Check):

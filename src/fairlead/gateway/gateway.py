@@ -33,6 +33,7 @@ from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.route import Identity, Route, find_route
 from fairlead.providers import sse
 from fairlead.providers.base import CallContext, Operation
+from fairlead.providers.deadline import Until
 from fairlead.records import Inference, new_id
 from fairlead.settings import Settings
 from fairlead.telemetry import CONTENT_TYPE, Telemetry
@@ -137,7 +138,7 @@ class Gateway:
         while True:
             try:
                 # Around each wait, not around the loop: between two chunks the caller's own work must not be cancelled.
-                async with asyncio.timeout_at(x.deadline):
+                with Until(x.deadline):
                     whole = relay.feed(await anext(iterator))
             except StopAsyncIteration:
                 break

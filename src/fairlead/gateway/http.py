@@ -16,6 +16,7 @@ from fairlead.errors import BodyTooLarge, CallerGone, InternalFault, ServiceErro
 from fairlead.gateway.exchange import Exchange, clock
 from fairlead.gateway.relay import Relay
 from fairlead.providers import sse
+from fairlead.providers.deadline import Handle, Until, wheel
 from fairlead.records import new_id
 
 Scope = MutableMapping[str, Any]
@@ -26,9 +27,6 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
-WATCH_AFTER_S = 0.05
-"""Only a request that takes longer is watched for its client going away; most are over by then, and a watch costs
-5 µs."""
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
 
@@ -153,14 +151,17 @@ class Delivery:
         self._receive = receive
         self._send = send
         self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Handle | None = None
         self._watch: asyncio.Task[None] | None = None
         self.started = False
 
     def watch(self) -> None:
-        """From now on, cancel the current task when the client goes away. The body must have been read."""
+        """From the next tick on, cancel the current task when the client goes away. The body must have been read.
+
+        Not at once: most requests are over by then, and a watch costs 5 µs.
+        """
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start_watch)
+        self._timer = wheel().call_at(0.0, self._start_watch)
 
     def _start_watch(self) -> None:
         self._watch = asyncio.get_running_loop().create_task(self._await_hangup())
@@ -189,7 +190,7 @@ class Delivery:
             self.started = True
             await respond(self._send, 200, x.reply.body or b"", x.context.request, extra=extra)
             return
-        async with asyncio.timeout_at(x.deadline):
+        with Until(x.deadline):
             await self._relay(x, x.relay, x.reply.chunks, extra)
 
     async def _relay(

@@ -33,6 +33,7 @@ from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Route, find_route
 from fairlead.providers.base import Call, CallContext, Reply
+from fairlead.providers.deadline import Until
 
 Slot = Literal["admit", "mask", "screen", "recall", "restore", "check"]
 SLOTS: tuple[Slot, ...] = ("admit", "mask", "screen", "recall", "restore", "check")
@@ -72,7 +73,7 @@ class Path:
         """Take ``x`` to its answer; the carrier delivers it inside the ``async with``. Raises ServiceError."""
         self.in_flight += 1
         try:
-            async with asyncio.timeout_at(x.deadline):
+            with Until(x.deadline):
                 self.authenticate(x)
                 await self.read(x)
                 await self.admit(x)
@@ -114,8 +115,9 @@ class Path:
 
     async def read(self, x: Exchange) -> None:
         """What is asked: decoded once, checked, with the caller's name replaced by a pseudonym."""
-        if x.receive is not None:
-            x.body = bodies.decode(await x.receive(), max_depth=self.max_depth)
+        receive, x.receive = x.receive, None
+        if receive is not None:
+            x.body = bodies.decode(await receive(), max_depth=self.max_depth)
         bodies.check(x.body, x.operation)
         x.stream = x.operation != "embedding" and x.body.get("stream") is True
         x.sent = dict(x.body)

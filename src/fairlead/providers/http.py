@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from fairlead.providers.deadline import Until
 
 STALE_S = 0.1
 """A reused connection the server had already closed fails within this time; only then is a call sent once more."""
@@ -24,21 +25,23 @@ _CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionRes
 class Response:
     """What came back: ``status``, ``headers`` (case-insensitive), then either ``read`` or ``chunks``."""
 
-    __slots__ = ("_deadline_s", "_name", "_response", "headers", "status")
+    __slots__ = ("_deadline", "_name", "_response", "_seconds", "headers", "status")
 
-    def __init__(self, name: str, response: aiohttp.ClientResponse, deadline_s: float) -> None:
+    def __init__(self, name: str, response: aiohttp.ClientResponse, deadline: float, seconds: float) -> None:
         self._name = name
         self._response = response
-        self._deadline_s = deadline_s
+        self._deadline = deadline
+        self._seconds = seconds
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
     async def read(self) -> bytes:
         """The whole body; the connection goes back to the pool. Raises UpstreamBroken, UpstreamTimeout."""
         try:
-            return await self._response.read()
+            with Until(self._deadline):
+                return await self._response.read()
         except TimeoutError as error:
-            raise UpstreamTimeout(name=self._name, seconds=self._deadline_s) from error
+            raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamBroken(name=self._name, detail=_say(error)) from error
         finally:
@@ -46,7 +49,7 @@ class Response:
 
     def chunks(self) -> Chunks:
         """The body as it arrives."""
-        return Chunks(self._name, self._response, self._deadline_s)
+        return Chunks(self._name, self._response, self._deadline, self._seconds)
 
 
 class Chunks:
@@ -55,21 +58,23 @@ class Chunks:
     A class and not a generator, so that ``aclose`` before the first chunk works too.
     """
 
-    __slots__ = ("_deadline_s", "_name", "_response")
+    __slots__ = ("_deadline", "_name", "_response", "_seconds")
 
-    def __init__(self, name: str, response: aiohttp.ClientResponse, deadline_s: float) -> None:
+    def __init__(self, name: str, response: aiohttp.ClientResponse, deadline: float, seconds: float) -> None:
         self._name = name
         self._response = response
-        self._deadline_s = deadline_s
+        self._deadline = deadline
+        self._seconds = seconds
 
     def __aiter__(self) -> Chunks:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            chunk = await self._response.content.readany()
+            with Until(self._deadline):
+                chunk = await self._response.content.readany()
         except TimeoutError as error:
-            raise UpstreamTimeout(name=self._name, seconds=self._deadline_s) from error
+            raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamBroken(name=self._name, detail=_say(error)) from error
         if not chunk:
@@ -113,9 +118,9 @@ class HttpClient:
         remaining = deadline - asyncio.get_running_loop().time()
         if remaining <= 0:
             raise UpstreamTimeout(name=self._name, seconds=0)
-        timeout = aiohttp.ClientTimeout(total=remaining, sock_connect=self._connect_timeout_s)
         try:
-            response = await session.request("POST", url, data=data, timeout=timeout, allow_redirects=False)
+            with Until(deadline):
+                response = await session.request("POST", url, data=data, allow_redirects=False)
         except aiohttp.ConnectionTimeoutError as error:
             detail = f"no connection to {url.host}:{url.port} within {self._connect_timeout_s:g} s"
             raise UpstreamUnreachable(name=self._name, detail=detail) from error
@@ -123,7 +128,7 @@ class HttpClient:
             raise UpstreamTimeout(name=self._name, seconds=round(remaining, 3)) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamUnreachable(name=self._name, detail=_say(error)) from error
-        return Response(self._name, response, round(remaining, 3))
+        return Response(self._name, response, deadline, round(remaining, 3))
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
@@ -133,6 +138,7 @@ class HttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
             trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
         )
         return self._session
 
