@@ -294,7 +294,7 @@ class AssistantRefuses(ServiceError):
 
 
 class TargetInUse(UsageError):
-    """{count} of the files to write exist in {path} already: {files}. Choose another folder, or overwrite with --force."""
+    """{path} holds {count} of the files already: {files}. Choose another folder, or overwrite with --force."""
 
 
 class TargetUnwritable(MachineError):
@@ -316,7 +316,7 @@ class RequestRefused(ServiceError):
 
 
 class ConversationClosed(ServiceError):
-    """This conversation is closed. Open a new one."""
+    """The conversation is closed. Open a new one."""
 
     status, code, kind = 409, "conversation_closed", "invalid_request_error"
 
