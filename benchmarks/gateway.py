@@ -297,12 +297,11 @@ def run_server(app: Any, port: int) -> None:
 def serve(port: int, upstream: int, data: Path) -> None:
     """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
     from fairlead.gateway import Gateway, Identity, Route, settle
-    from fairlead.guard import KINDS, mask_text
+    from fairlead.guard import KINDS, Masker
     from fairlead.providers.openai_compatible import OpenAICompatible
     from fairlead.settings import Settings
     from fairlead.store import Store
 
-    kinds = frozenset(KINDS)
     with Store.open(data) as store:
         routes = {
             name: Route(
@@ -319,7 +318,7 @@ def serve(port: int, upstream: int, data: Path) -> None:
             keys=store.keys,
             record=store.traces.append,
             settings=Settings(),
-            mask=lambda text: mask_text(text, kinds),
+            mask=Masker(KINDS),
             identity=Identity("benchmark", "0" * 64),
         )
         settle()

@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 
 from fairlead.gateway import Gateway, Identity, Route, settle
-from fairlead.guard import KINDS, mask_text
+from fairlead.guard import KINDS, Masker
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
 from fairlead.records import Key
@@ -72,13 +72,12 @@ class OneKey:
 
 async def measure(body: bytes) -> tuple[float, float]:
     """Microseconds of processor time (request, record), the best of ROUNDS."""
-    kinds = frozenset(KINDS)
     gateway = Gateway(
         routes={"plain": Route(name="plain", upstream=Instant(), model="plain", price=(400, 1600))},
         keys=OneKey(),
         record=lambda inference: True,
         settings=Settings(),
-        mask=lambda text: mask_text(text, kinds),
+        mask=Masker(KINDS),
         identity=Identity("benchmark", "0" * 64),
     )
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"authorization", b"Bearer " + SECRET)]

@@ -6,7 +6,6 @@ above HTTP. (Why aiohttp: httpx costs 2,000 CPU-µs a request on this path, aioh
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 
@@ -15,41 +14,21 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
-from fairlead.providers.deadline import Until
+from fairlead.providers.deadline import wheel
 
 STALE_S = 0.1
 """A reused connection the server had already closed fails within this time; only then is a call sent once more."""
 _CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionResetError)
 
 
-class Response:
-    """What came back: ``status``, ``headers`` (case-insensitive), then either ``read`` or ``chunks``."""
-
-    __slots__ = ("_deadline", "_name", "_response", "_seconds", "headers", "status")
-
-    def __init__(self, name: str, response: aiohttp.ClientResponse, deadline: float, seconds: float) -> None:
-        self._name = name
-        self._response = response
-        self._deadline = deadline
-        self._seconds = seconds
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-
-    async def read(self) -> bytes:
-        """The whole body; the connection goes back to the pool. Raises UpstreamBroken, UpstreamTimeout."""
-        try:
-            with Until(self._deadline):
-                return await self._response.read()
-        except TimeoutError as error:
-            raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamBroken(name=self._name, detail=_say(error)) from error
-        finally:
-            self._response.release()
-
-    def chunks(self) -> Chunks:
-        """The body as it arrives."""
-        return Chunks(self._name, self._response, self._deadline, self._seconds)
+async def read(name: str, response: aiohttp.ClientResponse) -> bytes:
+    """The whole body; the connection goes back to the pool. Raises UpstreamBroken."""
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, ConnectionError) as error:
+        raise UpstreamBroken(name=name, detail=_say(error)) from error
+    finally:
+        response.release()
 
 
 class Chunks:
@@ -58,31 +37,38 @@ class Chunks:
     A class and not a generator, so that ``aclose`` before the first chunk works too.
     """
 
-    __slots__ = ("_deadline", "_name", "_response", "_seconds")
+    __slots__ = ("_late", "_name", "_response", "_seconds", "_timer")
 
     def __init__(self, name: str, response: aiohttp.ClientResponse, deadline: float, seconds: float) -> None:
         self._name = name
         self._response = response
-        self._deadline = deadline
         self._seconds = seconds
+        self._late = False
+        self._timer = wheel().call_at(deadline, self._expire)
 
     def __aiter__(self) -> Chunks:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            with Until(self._deadline):
-                chunk = await self._response.content.readany()
-        except TimeoutError as error:
-            raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
+            chunk = await self._response.content.readany()
         except (aiohttp.ClientError, ConnectionError) as error:
+            self._timer.cancel()
+            if self._late:
+                raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
             raise UpstreamBroken(name=self._name, detail=_say(error)) from error
         if not chunk:
+            self._timer.cancel()
             raise StopAsyncIteration
         return chunk
 
+    def _expire(self) -> None:
+        self._late = True
+        self._response.close()
+
     async def aclose(self) -> None:
         """Left early this closes the connection, which tells the server to stop; at the end it keeps it."""
+        self._timer.cancel()
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -98,37 +84,30 @@ class HttpClient:
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: URL, data: bytes, deadline: float) -> Response:
-        """Send ``data`` and return when the status is known. ``deadline`` is a time of the running loop, in seconds.
+    async def post(self, url: URL, data: bytes) -> aiohttp.ClientResponse:
+        """Send ``data`` and return when the status is known. Raises UpstreamUnreachable.
 
-        Raises UpstreamUnreachable, UpstreamTimeout. Sends once more only over a connection that was already closed.
+        Sends once more only over a connection that was already closed.
         """
         started = time.monotonic()
         try:
-            return await self._post(url, data, deadline)
+            return await self._post(url, data)
         except UpstreamUnreachable as error:
             if not isinstance(error.__cause__, _CLOSED) or isinstance(error.__cause__, aiohttp.ClientConnectorError):
                 raise
             if time.monotonic() - started > STALE_S:
                 raise
-        return await self._post(url, data, deadline)
+        return await self._post(url, data)
 
-    async def _post(self, url: URL, data: bytes, deadline: float) -> Response:
+    async def _post(self, url: URL, data: bytes) -> aiohttp.ClientResponse:
         session = self._session or self._open()
-        remaining = deadline - asyncio.get_running_loop().time()
-        if remaining <= 0:
-            raise UpstreamTimeout(name=self._name, seconds=0)
         try:
-            with Until(deadline):
-                response = await session.request("POST", url, data=data, allow_redirects=False)
+            return await session.request("POST", url, data=data, allow_redirects=False)
         except aiohttp.ConnectionTimeoutError as error:
             detail = f"no connection to {url.host}:{url.port} within {self._connect_timeout_s:g} s"
             raise UpstreamUnreachable(name=self._name, detail=detail) from error
-        except TimeoutError as error:
-            raise UpstreamTimeout(name=self._name, seconds=round(remaining, 3)) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise UpstreamUnreachable(name=self._name, detail=_say(error)) from error
-        return Response(self._name, response, deadline, round(remaining, 3))
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(

@@ -5,18 +5,18 @@ Translating a request is in ``dialect``, calling in ``http``; here they are put 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
 from typing import Any
 
 import orjson
 from yarl import URL
 
-from fairlead.errors import UpstreamBroken
+from fairlead.errors import UpstreamBroken, UpstreamTimeout
 from fairlead.providers.base import Call, Reply
+from fairlead.providers.deadline import Until
 from fairlead.providers.dialect import OPENAI, PATHS, Dialect, translate
-from fairlead.providers.http import HttpClient, Response
+from fairlead.providers.http import Chunks, HttpClient, read
 
-_KEPT_HEADERS = ("content-type", "retry-after")
 _LONGEST_MESSAGE = 2000
 
 
@@ -48,22 +48,27 @@ class OpenAICompatible:
 
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open."""
-        data = translate(self.dialect, self.model, call)
-        response = await self._http.post(self._urls[call.operation], data, call.deadline)
-        headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        if call.stream and response.status == 200:
-            return Reply(200, chunks=await self._stream(response), headers=headers)
-        body = await response.read()
-        if response.status != 200:
-            body = self._error_body(body)
-        return Reply(response.status, body=body, headers=headers)
+        seconds = call.deadline - asyncio.get_running_loop().time()
+        try:
+            with Until(call.deadline):
+                return await self._open(call, seconds)
+        except TimeoutError as error:
+            raise UpstreamTimeout(name=self.name, seconds=max(0.0, round(seconds, 3))) from error
 
-    async def _stream(self, response: Response) -> AsyncIterator[bytes]:
+    async def _open(self, call: Call, seconds: float) -> Reply:
+        data = translate(self.dialect, self.model, call)
+        response = await self._http.post(self._urls[call.operation], data)
         kind = response.headers.get("content-type", "")
-        if not kind.startswith("text/event-stream"):
-            await response.read()
+        if response.status == 200:
+            if not call.stream:
+                return Reply(200, body=await read(self.name, response))
+            if kind.startswith("text/event-stream"):
+                return Reply(200, chunks=Chunks(self.name, response, call.deadline, round(seconds, 3)))
+            await read(self.name, response)
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
-        return response.chunks()
+        retry = response.headers.get("retry-after")
+        body = self._error_body(await read(self.name, response))
+        return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
 
     def _error_body(self, body: bytes) -> bytes:
         """An upstream's error in OpenAI's shape, whatever it was; our own secret never in it."""
