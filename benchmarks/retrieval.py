@@ -12,13 +12,15 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.report import Report
 from benchmarks.shop_questions import SHOP, Question, ask, is_right, place_of, read_questions, wilson
 from fairlead.assistant import Answer, Assistant, Knowledge, Tools
-from fairlead.assistant.retrieve import Scores, best_first, expand, fuse, terms_of
+from fairlead.assistant.retrieve import Scores, best_first, expand, terms_of
 from fairlead.engines.extractive import Extractive
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.guard import Masker
@@ -61,9 +63,8 @@ def measure_ranking(report: Report, questions: list[Question]) -> None:
         "BM25 on stems": lambda question: best_first(words(question, ideas=False)),
         "BM25": lambda question: best_first(words(question)),
         "embedding": lambda question: best_first(meaning(question)),
-        "fused, constant 60": lambda question: best_first(fuse([words(question), meaning(question)], 60)),
-        "fused, constant 10": lambda question: best_first(fuse([words(question), meaning(question)], 10)),
-        "scores added": lambda question: best_first(_added(words(question), meaning(question))),
+        "fused, constant 60": lambda question: best_first(_fuse([words(question), meaning(question)], 60)),
+        "fused, constant 10": lambda question: best_first(_fuse([words(question), meaning(question)], 10)),
         "as used": fused,
     }
     for name, rank in rankings.items():
@@ -74,11 +75,17 @@ def measure_ranking(report: Report, questions: list[Question]) -> None:
     report.add("CPU of one search", (time.process_time_ns() - began) / len(questions) / 1000, "µs", n=len(questions))
 
 
-def _added(words: Scores, meaning: Scores) -> Scores:
-    """Each score as a share of its highest, 4 parts words and 6 parts meaning: what fusion of ranks competes with."""
-    shares = [scores / max(float(scores.max()), 1e-9) for scores in (words, meaning)]
-    added: Scores = 0.4 * shares[0] + 0.6 * shares[1]
-    return added
+def _fuse(rankings: Sequence[Scores], constant: float) -> Scores:
+    """Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), what adding the scores competes with.
+
+    Each ranking gives 1 / (constant + place) to the documents it scores above 0.
+    """
+    fused = np.zeros_like(rankings[0])
+    for scores in rankings:
+        order = np.argsort(-scores, kind="stable")
+        order = order[scores[order] > 0]
+        fused[order] += 1 / (constant + 1 + np.arange(len(order), dtype=np.float32))
+    return fused
 
 
 def _recall(report: Report, name: str, rank: Rank, questions: list[Question], knowledge: Knowledge) -> None:

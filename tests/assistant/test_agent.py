@@ -100,11 +100,11 @@ async def test_free_wording_of_what_stands_there_gets_through(make_shop: MakeSho
 
 async def test_a_customers_number_may_be_repeated_but_not_believed(make_shop: MakeShop) -> None:
     shop = make_shop(script=Script(text="I have noted TT-482913 and me@example.org."))
-    answer = await shop.assistant.ask("My order is TT-482913, me@example.org. I have 45 days, right?", variant="mini")
+    answer = await shop.assistant.ask("My order is TT-482913, me@example.org. I have 44 days, right?", variant="mini")
     assert answer.text == "I have noted TT-482913 and me@example.org."
-    shop.model.script = Script(text="Yes, you have 45 days.")
-    answer = await shop.assistant.ask("I have 45 days to return a jacket, right?", variant="mini")
-    assert "45" not in answer.text
+    shop.model.script = Script(text="Yes, you have 44 days.")
+    answer = await shop.assistant.ask("I have 44 days to return a jacket, right?", variant="mini")
+    assert "44" not in answer.text
 
 
 async def test_an_invented_second_sentence_is_cut_off(make_shop: MakeShop) -> None:
@@ -116,7 +116,7 @@ async def test_an_invented_second_sentence_is_cut_off(make_shop: MakeShop) -> No
 
 async def test_without_a_quoting_variant_an_invented_answer_becomes_unknown(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 5}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(text="It is €1.23."), change=change)
@@ -133,7 +133,7 @@ async def test_a_model_that_fails_is_replaced_by_quoting(make_shop: MakeShop) ->
 
 async def test_a_model_that_fails_with_nothing_behind_it_is_an_error(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 5}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(status=503, retry_after="7"), change=change)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fairlead.engines.embed.embedder import Embedder
-from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, fit, match
+from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, match
+from fairlead.engines.extractive.features import fit, name_likeness
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.units import Passage, Unit
 
@@ -24,6 +25,9 @@ _GOES_ON = re.compile(
 )
 _FIT = FEATURES.index("fit")
 WIDE = 3  # columns beside its label from which on a table row is cut to what was asked
+BESIDE = 2.5  # how far below the best sentence others of its section may score to be quoted with it
+BESIDE_LENGTH = 320  # characters up to which they are
+MOST_BESIDE = 3
 _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined
 
 
@@ -57,17 +61,14 @@ def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote
 def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:
     """The quote and the ids of the documents it stands in, best first."""
     best = matches[0]
-    texts = [_asked_columns(query, best) if best.unit.label else _with_lead(best)]
-    before, after = _neighbour(best, -1), _neighbour(best, 1)
-    if before and _NEEDS_BEFORE.match(best.unit.text):
-        texts.insert(0, before.text)
-    if after and _GOES_ON.match(after.text):
-        texts.append(after.text)
+    texts = _beside(best, matches)
     sources = [best.passage.id]
     second = _second(query, matches)
     if second and len(texts) < 3 and not any(second.unit.text in t or t in second.unit.text for t in texts):
-        texts.append(_with_lead(second))
+        texts.append(_row(query, second) if second.unit.label else _with_lead(second))
         sources.append(second.passage.id)
+    if best.unit.label:
+        texts[0] = _row(query, best)
     kept: list[str] = []
     for text in texts:
         if not kept or sum(map(len, kept)) + len(text) <= LONGEST:
@@ -75,16 +76,37 @@ def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...
     return _glue(kept), tuple(dict.fromkeys(sources[: len(kept)] or sources[:1]))
 
 
+def _beside(best: Match, matches: Sequence[Match]) -> list[str]:
+    """The best unit with the sentences of its section that say nearly as well what was asked, as the page has them."""
+    if best.unit.kind not in ("sentence", "item") or best.unit.label:
+        return [best.unit.text]
+    chosen = {best.unit.position: best}
+    before, after = _neighbour(best, -1), _neighbour(best, 1)
+    rest = [m for m in matches[1:] if m.passage is best.passage and m.unit.kind in ("sentence", "item")]
+    rest = [m for m in rest if m.unit.context == best.unit.context and not m.unit.label]
+    forced = {u.position for u in (before, after) if u}
+    if not (before and _NEEDS_BEFORE.match(best.unit.text)):
+        forced.discard(best.unit.position - 1)
+    if not (after and _GOES_ON.match(after.text)):
+        forced.discard(best.unit.position + 1)
+    length = len(best.unit.text)
+    for other in sorted(rest, key=lambda m: (m.unit.position not in forced, -m.score)):
+        near = best.score - other.score <= BESIDE or other.unit.position in forced
+        if near and len(chosen) < MOST_BESIDE and length + len(other.unit.text) <= BESIDE_LENGTH:
+            chosen[other.unit.position] = other
+            length += len(other.unit.text)
+    first = min(chosen)
+    return [_with_lead(chosen[at]) if at == first else chosen[at].unit.text for at in sorted(chosen)]
+
+
 def _second(query: Query, matches: Sequence[Match]) -> Match | None:
-    """A second sentence worth adding: close in score, and holding an idea or a kind of value the first lacks."""
+    """A sentence of another section worth adding: close in score, with an idea or kind of value the first lacks."""
     best = matches[0]
     lacking = query.concepts - best.unit.concepts - best.unit.context_concepts
-    for other in matches[1:4]:
+    for other in [m for m in matches[1:6] if m.passage is not best.passage or m.unit.label][:3]:
         if best.score - other.score > _NEAR_SCORE or other.unit.kind == "list" or best.unit.kind == "list":
             break
-        better_fit = other.features[_FIT] > best.features[_FIT]
-        same_section = other.passage is best.passage and abs(other.unit.position - best.unit.position) == 1
-        if better_fit or lacking & other.unit.concepts or (same_section and best.score - other.score < _NEAR_SCORE / 3):
+        if other.features[_FIT] > best.features[_FIT] or lacking & other.unit.concepts:
             return other
     return None
 
@@ -106,15 +128,18 @@ def _with_lead(found: Match) -> str:
     return f"{leads[-1].text} {found.unit.text}" if leads else found.unit.text
 
 
-def _asked_columns(query: Query, found: Match) -> str:
-    """A wide table row cut to its label and the columns that hold the kind of value asked for; else the whole row."""
+def _row(query: Query, found: Match) -> str:
+    """A wide table row cut to its label and the columns that were asked for; else the whole row."""
+    columns = found.unit.columns
     glue, rest = (" – ", ", ") if found.unit.kind == "row" else ("; ", "; ")
-    label, _, cells = found.unit.text.rstrip(".").partition(glue)
-    columns = cells.split(rest)
+    label = found.unit.text.rstrip(".").partition(glue)[0]
     if len(columns) < WIDE or query.kind not in ("duration", "money", "time", "number"):
         return found.unit.text
-    kept = [column for column in columns if ": " in column and fit(query.kind, column.partition(": ")[2]) > 0]
-    return label + glue + rest.join(kept) if kept else found.unit.text
+    kept = [column for column in columns if fit(query.kind, column[1]) > 0]
+    named = [name_likeness(query, name) for name, _ in kept]
+    if kept and max(named) > min(named):
+        kept = [column for column, likeness in zip(kept, named, strict=True) if likeness == max(named)]
+    return label + glue + rest.join(f"{name}: {value}" for name, value in kept) if kept else found.unit.text
 
 
 def is_lead(unit: Unit) -> bool:

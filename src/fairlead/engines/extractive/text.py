@@ -24,6 +24,8 @@ STOP = frozenset(
     one ones thing things something anything stuff someone anyone everything here now still already even yet maybe
     guys folks team kindly wondering wonder ask asking help say said says think exactly else per via etc""".split()
 )
+_GAP = "~"
+_MOST_BETWEEN = 3
 _SUFFIXES = (
     "ization",
     "isation",
@@ -79,7 +81,8 @@ def _concept_table() -> dict[str, list[tuple[tuple[str, ...], str]]]:
         if line and not line.startswith("#"):
             name, _, wordings = line.partition(":")
             for wording in wordings.split(","):
-                stems = tuple(stem(w) for w in words_of(wording))
+                parts = [w for part in wording.split() for w in words_of(part) or [part]]
+                stems = tuple(w if w == _GAP else stem(w) for w in parts)
                 table.setdefault(stems[0], []).append((stems, name.strip()))
     for entries in table.values():
         entries.sort(key=lambda entry: -len(entry[0]))
@@ -93,9 +96,19 @@ def concepts_of(words: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
     for i, first in enumerate(stems):
         for wording, name in table.get(first, ()):
-            if name not in found and tuple(stems[i : i + len(wording)]) == wording:
+            if name not in found and _reads(stems, i, wording):
                 found.add(name)
     return frozenset(found)
+
+
+def _reads(stems: Sequence[str], at: int, wording: tuple[str, ...]) -> bool:
+    """Whether a wording stands at a place; a gap in it stands for up to _MOST_BETWEEN words."""
+    if _GAP not in wording:
+        return tuple(stems[at : at + len(wording)]) == wording
+    gap = wording.index(_GAP)
+    if not _reads(stems, at, wording[:gap]):
+        return False
+    return any(_reads(stems, at + gap + between, wording[gap + 1 :]) for between in range(_MOST_BETWEEN + 1))
 
 
 @cache

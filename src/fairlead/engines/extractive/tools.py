@@ -44,11 +44,23 @@ _REQUEST = re.compile(
     r"|\b(?:can|could|would|will) you (?:please |kindly |just )?(?:cancel|change|update|track|check|find|look|return"
     r"|refund|exchange|book|reserve|send|show|tell me where|start|open|create|add|remove|stop|reset|see|get)\b"
     r"|\bwhere(?:'s| is| are)? my\b|\bwhen (?:will|is|does) my \w+|\bmy (?:order|parcel|package|delivery) (?:is|was"
-    r"|has|did|never|still)\b|\bshould have (?:been here|arrived|come)|\b(?:never|not|n't|havent"
-    r"|didnt) (?:yet )?(?:received?|got|get|arrived?|come|came)\b|\bnothing (?:has )?(?:came|come|arrived)"
+    r"|has|did|never|still)\b|\bshould have (?:been here|arrived|come)|(?:\b(?:never|not|havent"
+    r"|didnt)|n't) (?:yet )?(?:received?|got|get|arrived?|come|came)\b|\bnothing (?:has )?(?:came|come|arrived)"
     r"|\bhas my\b|\bis my (?:order|parcel|package|refund)\b|\bnot (?:arrived|here yet|come)\b|\bhasn'?t (?:arrived"
     r"|come|shown)"
 )
+_GENERAL = re.compile(
+    r"^(?:why|do i|will i|would i|am i|should i|must i|does|do you|are you|can i|may i|how (?:do|can|long|much|many)"
+    r"|what (?:if|happens|now|can|do|should)|which)\b|\bwhat (?:now|can i do|should i do|happens)\b"
+)
+# Days that no argument can say: a tool that wants a day would be called for another.
+_VAGUE_DAY = re.compile(
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days\b|\bweekends?\b|\bholidays?\b|\bchristmas\b|\beaster\b"
+    r"|\bnew year|\bboxing day\b"
+)
+_NOT_MEANT = 0.45  # the most a tool scores that the message cannot mean
+# Ideas that a message about one's own order may name besides what it wants of it.
+_COMMON = frozenset(("delivery", "cost", "free", "contact", "person", "about", "quantity", "time_limit", "weekend"))
 _CONTEXT_NAMES = frozenset("customer user client session tenant".split())
 
 
@@ -213,6 +225,7 @@ def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[
     folded = fold(message)
     wanting = _wanting(folded)
     spread = Counter(idea for tool in tools for idea in _meaning(tool, embedder).concepts)
+    wanted = concepts - _COMMON
     scored = []
     for tool in tools:
         meaning = _meaning(tool, embedder)
@@ -227,10 +240,33 @@ def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[
             + 0.3 * own
             + 0.12 * min(3, len(stems & meaning.stems))
             - 0.25 * bool(concepts and not shared)
+            - 0.35 * min(2, len(wanted - meaning.concepts))
         )
-        scored.append((tool, 0.55 * likeness + wanting + _given(tool, message)))
+        score = 0.55 * likeness + wanting + _given(tool, message)
+        scored.append((tool, score if _may_call(tool, meaning, concepts, message, folded) else min(score, _NOT_MEANT)))
     scored.sort(key=lambda pair: -pair[1])
     return [(tool, max(0.0, min(1.0, score))) for tool, score in scored]
+
+
+def _may_call(tool: Tool, meaning: _Meaning, concepts: frozenset[str], message: str, folded: str) -> bool:
+    """Whether a message can mean a tool at all, rather than ask how something is done in general.
+
+    A tool wants an idea of its own in the message; one that can always be called ("opening hours") that of its name.
+    One that needs an order or a ticket wants its number, or a request about the customer's own matter.
+    """
+    if _given(tool, message):
+        return True
+    days = [p for p in tool.parameters if kind_of(p) == "date"]
+    if _VAGUE_DAY.search(folded) and days and all(extract(p, message, asked=False) is None for p in days):
+        return False
+    about = meaning.concepts if tool.required else meaning.name_concepts
+    if about and not concepts & about:
+        return False
+    if not any(kind_of(p) == "id" for p in tool.required):
+        return True
+    if _REQUEST.search(folded):
+        return not _GENERAL.search(folded)
+    return bool(_PERSONAL.search(folded)) and not (_POLICY.search(folded) or _GENERAL.search(folded))
 
 
 def _wanting(folded: str) -> float:

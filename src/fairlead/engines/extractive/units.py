@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple
 
 from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
-from fairlead.engines.extractive.text import concepts_of, content, split_sentences, stem
+from fairlead.engines.extractive.amounts import Span, spans_of
+from fairlead.engines.extractive.places import Places, places_of
+from fairlead.engines.extractive.text import STOP, concepts_of, content, split_sentences, stem
 
 MOST_CHARACTERS = 40_000  # of one passage that are looked at
 MOST_UNITS = 200  # of one passage
@@ -37,7 +39,9 @@ _TO_MACHINE = re.compile(
 class Unit(NamedTuple):
     """One quotable piece. ``context`` is what it hangs on: headings, the lead of its list, the row's table.
 
-    ``label`` holds the stems of what a table row is about (its first cell), empty for anything else.
+    ``label`` holds the stems of what a table row is about (its first cell), empty for anything else; ``columns`` are
+    its other cells as (name, value), ``table`` is what the rows of one table have in common. ``section`` is the last
+    heading above.
     """
 
     text: str
@@ -52,6 +56,14 @@ class Unit(NamedTuple):
     context_vector: Vectors
     word_vectors: Vectors
     label: frozenset[str]
+    columns: tuple[tuple[str, str], ...]
+    table: tuple[str, ...]
+    section_stems: frozenset[str]
+    section_concepts: frozenset[str]
+    section_vector: Vectors
+    section_words: Vectors
+    places: Places
+    spans: tuple[Span, ...]
 
 
 class Passage(NamedTuple):
@@ -79,9 +91,12 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
     contexts = [words_of(context) for _, _, context in pieces]
     vectors = embedder.encode_lists(texts)
     joint = embedder.encode_lists([c + t for c, t in zip(contexts, texts, strict=True)])
+    sections = [words_of(section_of(context)) for _, _, context in pieces]
+    headings = embedder.encode_lists(sections)
     units = []
     for i, (piece, kind, context) in enumerate(pieces):
         distinct = list(dict.fromkeys(w for w in contexts[i] + texts[i]))[:160]
+        label, columns = row_of(piece, kind)
         units.append(
             Unit(
                 piece,
@@ -95,18 +110,36 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
                 vectors[i],
                 joint[i],
                 embedder.encode_words(distinct),
-                frozenset(stem(w) for w in words_of(_label(piece, kind))),
+                frozenset(stem(w) for w in words_of(label)),
+                columns,
+                (title, *(name for name, _ in columns)) if columns else (),
+                frozenset(content(sections[i])),
+                concepts_of(sections[i]),
+                headings[i],
+                embedder.encode_words([w for w in dict.fromkeys(sections[i]) if w not in STOP]),
+                places_of(label or piece, words_of(label) if label else texts[i]),
+                tuple(spans_of(piece)),
             )
         )
     return tuple(units)
 
 
-def _label(text: str, kind: Kind) -> str:
-    """The first cell of a table row, written either way: "Austria – Cost: €5" or "Country: Austria; Cost: €5"."""
+def section_of(context: str) -> str:
+    """The last heading of a context, or its title."""
+    return re.split(r" (?:>|›|»|/) ", context)[-1]
+
+
+def row_of(text: str, kind: Kind) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """(label, columns) of a table row, written "Austria – Cost: €5" or "Country: Austria; Cost: €5"; else empty."""
     if kind == "row":
-        return text.partition(" – ")[0]
-    found = _WRITTEN_ROW.match(text)
-    return found[1] if found else ""
+        label, _, rest = text.partition(" – ")
+        cells = rest.split(", ")
+    elif found := _WRITTEN_ROW.match(text):
+        label, cells = found[1], text.rstrip(".").split("; ")[1:]
+    else:
+        return "", ()
+    pairs = [cell.partition(": ") for cell in cells]
+    return label, tuple((name, value) for name, colon, value in pairs if colon)
 
 
 def _pieces(title: str, text: str) -> list[tuple[str, Kind, str]]:
