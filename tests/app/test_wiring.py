@@ -44,7 +44,7 @@ async def test_every_record_names_spec_release_tenant_and_subject(project: Calla
         await fairlead.gateway.complete(
             {"model": "extractive", "messages": [{"role": "user", "content": "Hello"}]}, principal=ME
         )
-        fairlead.gateway._recorder.flush()
+        fairlead.gateway.write_records()
         fairlead.store.traces.flush()
         rows = fairlead.store.traces.query(since=0, until=now_us() + 1)
         live = fairlead.store.releases.live("shop-support")

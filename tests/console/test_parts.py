@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairlead.console import charts, export, ranges, view, waterfall
@@ -121,6 +121,7 @@ values = st.one_of(st.none(), st.floats(0, 1e9, allow_nan=False))
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), values, values), max_size=40), st.integers(1, 86_400 * 400))
+@example([(1, 5e-324, None)], 60)
 def test_charts_stay_inside_their_frame(data: list[tuple[int, float | None, float | None]], seconds: int) -> None:
     since, until = NOW, NOW + seconds * 1_000_000
     bucket = max(1, (until - since) // 50)

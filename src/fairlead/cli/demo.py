@@ -95,6 +95,7 @@ async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool
         secret = _fresh_key(fairlead)
         messages = _messages(settings, questions)
         await _converse(fairlead.usecase.name, url, secret, messages)
+        fairlead.gateway.write_records()
         await asyncio.to_thread(_show_records, fairlead, started)
         out.rule("Look at it", align="left")
         out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)

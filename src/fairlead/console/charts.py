@@ -156,9 +156,13 @@ def band_chart(
     )
 
 
+TINY = 1e-12
+"""Below it there is nothing to draw, and powers of ten soon run out of digits."""
+
+
 def ceiling(value: float) -> float:
     """The next round number (1, 2 or 5 times a power of ten) that is not below; 1 for nothing."""
-    if value <= 0:
+    if value < TINY:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
