@@ -23,7 +23,8 @@ def kinds() -> Iterator[type[errors.FairleadError]]:
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        if kind.__module__ == "fairlead.errors":
+        # One that builds its sentence itself is tested where it is raised.
+        if kind.__module__ == "fairlead.errors" and "__init__" not in vars(kind):
             yield kind
 
 
@@ -33,8 +34,6 @@ def test_every_error_has_a_sentence_of_its_own_that_its_fields_fill(kind: type[e
     sentence = inspect.cleandoc(str(kind.__doc__))
     fields = {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
     numeric = {name for _, name, form, _ in string.Formatter().parse(sentence) if name and form}
-    if "__init__" in vars(kind):
-        pytest.skip(f"{kind.__name__} builds its sentence itself")
     error = kind(**{name: 7 if name in numeric else f"<{name}>" for name in fields})
     assert all((f"<{name}>" in str(error)) or name in numeric for name in fields)
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == str(copy.copy(error))
