@@ -111,3 +111,10 @@ async def test_a_request_the_careful_model_refuses_is_refused() -> None:
 def test_a_tool_call_is_no_skill_to_pass_on() -> None:
     message = {"content": None, "tool_calls": [{"id": "1"}], "fairlead": {"act": "tool", "sources": []}}
     assert skill_of({"choices": [{"message": message}]}, {"messages": [{"role": "user", "content": "x"}]}) == ""
+
+
+async def test_handing_over_and_not_knowing_are_never_reworded() -> None:
+    cascade, fluent = cascade_with(Script(text="Certainly maybe."), ALL | {"hand_off", "refuse"})
+    for message in ("I want to talk to a person", "This is the second broken mug, I am really annoyed!"):
+        assert (await said(cascade, message))["content"] != "Certainly maybe."
+    assert fluent.calls == []

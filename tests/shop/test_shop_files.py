@@ -22,7 +22,7 @@ def questions() -> list[dict[str, Any]]:
 def test_the_definition_is_valid_and_complete() -> None:
     usecase = load(SHOP / "fairlead.yaml")
     assert usecase.live.id == "extractive"
-    assert [variant.id for variant in usecase.variants] == ["extractive", "mini"]
+    assert [variant.id for variant in usecase.variants] == ["extractive", "cascade", "mini"]
     assert usecase.variant("mini").prompt_text().startswith("You are the AI assistant of Tarn & Tinder")
     assert " AI assistant " in usecase.policy.disclosure.greeting
     assert Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]).passages
