@@ -1,6 +1,6 @@
 """Sets the constants of the extractive engine (`calibration.json`) on wordings nothing was trained on.
 
-    FAIRLEAD_DATA=... python -m benchmarks.calibrate_answers
+    FAIRLEAD_DATA=... python -m benchmarks.calibrate_answers [--without SHOP --out FILE]
 
 Three sorts of questions: invented shops with the wordings of the split CALIBRATE, the frequently asked questions of
 public venues that the embedder did not see (FAIRLEAD_DATA), and hand-written ones, which count most: four invented
@@ -241,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--out", type=Path, default=evidence.CALIBRATION)
+    parser.add_argument("--without", default="", help="a shop that is only measured, with --out elsewhere")
     options = parser.parse_args()
     embedder = shared()
     asked = [
@@ -248,7 +249,7 @@ def main() -> None:
         *from_faq(options.data, embedder),
         *from_hand(),
     ]
-    order = fit_order(asked, embedder)
+    order = fit_order([one for one in asked if not options.without or options.without not in one.source], embedder)
     constants = {
         "about": "Written by benchmarks/calibrate_answers.py; do not edit.",
         "order": {k: round(float(v), 4) for k, v in zip(evidence.FEATURES, order, strict=True)},
@@ -258,13 +259,15 @@ def main() -> None:
         "sure_from": 0.8,
     }
     options.out.write_text(json.dumps(constants, indent=2) + "\n", encoding="utf-8")
+    evidence.CALIBRATION = options.out
     evidence.calibration.cache_clear()
     rows, labels, weights, sources = observe(asked, embedder)
-    sure, bias = fit_sureness(rows, labels, weights)
+    used = np.array([not options.without or options.without not in s for s in sources])
+    sure, bias = fit_sureness(rows[used], labels[used], weights[used])
     odds = 1 / (1 + np.exp(-(rows @ sure + bias)))
     constants["sure"] = {k: round(float(v), 4) for k, v in zip(evidence.SURENESS, sure, strict=True)}
     constants["bias"] = round(bias, 4)
-    hand = np.array([not s.startswith(("shops", "faq")) and "taken out" not in s for s in sources])
+    hand = used & np.array([not s.startswith(("shops", "faq")) and "taken out" not in s for s in sources])
     absent = odds[hand & np.array([s.endswith("without an answer") for s in sources])]
     constants["answer_from"] = threshold = round(float(np.quantile(absent, RECOGNISED)), 3)
     constants["sure_from"] = round(sure_threshold(odds[hand], labels[hand]), 3)

@@ -17,9 +17,10 @@ from fairlead.assistant import Answer, Knowledge
 from fairlead.guard import grounded
 from fairlead.store import Store
 
-RECALL_5 = 0.87  # measured 0.91
-RECIPROCAL_RANK = 0.66  # measured 0.71
-RIGHT = {"answer": 0.46, "follow-up": 0.5, "unanswerable": 0.5, "tool": 0.6, "ask": 1.0}  # .52, .87, .61, .8, 1
+RECALL_5 = 0.88  # measured 0.92
+RECIPROCAL_RANK = 0.74  # measured 0.78
+RIGHT = {"answer": 0.73, "follow-up": 0.5, "unanswerable": 0.66, "tool": 0.8, "ask": 1.0}  # .77, .75, .75, 1, 1
+REFUSED = 0.15  # of what a page answers; measured 0.11
 
 Answers = list[tuple[Question, Answer]]
 
@@ -47,6 +48,12 @@ async def test_enough_questions_are_answered_rightly(answers: Answers) -> None:
     shares = {kind: sum(results) / len(results) for kind, results in outcomes.items()}
     assert set(shares) == set(RIGHT)
     assert {kind: share for kind, share in shares.items() if share < RIGHT[kind]} == {}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_few_questions_that_a_page_answers_are_refused(answers: Answers) -> None:
+    asked = [answer.act == "unknown" for question, answer in answers if question.expect == "answer"]
+    assert sum(asked) / len(asked) <= REFUSED
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -70,11 +70,11 @@ def spans_of(text: str) -> list[Span]:
 
 
 def within(asked: list[Span], told: list[Span]) -> float:
-    """1 when a measure asked about lies in a range told, -1 when ranges of its unit are told but none holds it."""
+    """1 when a measure asked about is told or lies in a range told, -1 when no range told holds it, else 0."""
     alike = [(a, t) for a in asked for t in told if a.unit == t.unit]
-    if not alike:
-        return 0.0
-    return 1.0 if any(t.low <= a.low <= t.high for a, t in alike) else -1.0
+    if any(t.low <= a.low <= t.high for a, t in alike):
+        return 1.0
+    return -1.0 if any(t.low < t.high for _, t in alike) else 0.0
 
 
 def _unit(sign: str, word: str) -> str:

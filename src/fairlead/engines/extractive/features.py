@@ -224,7 +224,7 @@ def _features(
         float(soft.min()),
         float(things @ soft) / float(things.sum()) if things.any() else 0.0,
         float(things @ hits) / float(things.sum()) if things.any() else 0.0,
-        float(bool(unit.label) and (unit.label <= set(asked.stems) or place == 1.0)),
+        _row_meant(asked, unit, place),
         float(bool(unit.label) and unit.label.isdisjoint(asked.stems) and place < 1.0),
         float(bool(unit.label) and labels is not None and unit.label not in labels),
         _column_meant(asked, unit),
@@ -241,6 +241,16 @@ def _section_asked(asked: Aspects, unit: Unit) -> float:
     if not len(unit.section_words):
         return 0.0
     return float(np.clip((unit.section_words @ asked.word_vectors.T).max(axis=1), 0, 1).mean())
+
+
+def _row_meant(asked: Aspects, unit: Unit, place: float) -> float:
+    """1 when the question names the whole label of a row or its place, 0.6 when it names a thing of it ("Otter")."""
+    if not unit.label:
+        return 0.0
+    if unit.label <= set(asked.stems) or place == 1.0:
+        return 1.0
+    named = any(s in unit.label and weight > 0 for s, weight in zip(asked.stems, asked.things, strict=True))
+    return 0.6 * named
 
 
 def _column_meant(asked: Aspects, unit: Unit) -> float:

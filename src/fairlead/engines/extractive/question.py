@@ -43,7 +43,7 @@ _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "money",
         re.compile(
-            r"\bhow much\b(?! (?:time|weight|longer|do(?:es)? (?:it|the [a-z ]{1,20}) weigh|can it))"
+            r"\bhow much\b(?! (?:time|weight|longer|do(?:es)? (?:it|the [a-z0-9 ]{1,20}) weigh|can it))"
             r"|\bwhat (?:would|does|do|is|will) .{0,40}\b(?:cost|price|pay|fee|charge)|\bprices?\b|\bcosts?\b"
             r"|\bfees?\b|\bcharged?\b|\bwhat do you want for|\bexpensive|\bfree\b|\bwhat would you (?:give"
             r"|charge)"

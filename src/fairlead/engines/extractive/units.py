@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
-from fairlead.engines.extractive.amounts import Span, spans_of
+from fairlead.engines.extractive.amounts import Span, measures_of, spans_of
 from fairlead.engines.extractive.places import Places, places_of
 from fairlead.engines.extractive.text import STOP, concepts_of, content, split_sentences, stem
 
@@ -118,7 +118,7 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
                 headings[i],
                 embedder.encode_words([w for w in dict.fromkeys(sections[i]) if w not in STOP]),
                 places_of(label or piece, words_of(label) if label else texts[i]),
-                tuple(spans_of(piece)),
+                (*spans_of(piece), *measures_of(piece)),
             )
         )
     return tuple(units)
