@@ -287,7 +287,7 @@ def run_server(app: Any, port: int) -> None:
     """``app`` on uvicorn as `fairlead serve` sets it up."""
     import uvicorn
 
-    options: dict[str, Any] = {"access_log": False, "server_header": False, "proxy_headers": False}
+    options: dict[str, Any] = {"access_log": False, "server_header": False}
     config = uvicorn.Config(
         app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", log_level="warning", **options
     )

@@ -71,6 +71,18 @@ def transcript() -> str:
     return f"```text\n$ fairlead {' '.join(command)}\n{shown.stdout.strip()}\n```"
 
 
+def real_messages() -> str:
+    """How ``fairlead ask --file`` dealt with messages of public data sets, from the committed result."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / "real_messages.json").read_text(encoding="utf-8"))["figures"]
+    lines = []
+    for name in dict.fromkeys(row["figure"].partition(":")[0] for row in rows):
+        own = [row for row in rows if row["figure"].startswith(f"{name}: ")]
+        failed = next(row for row in own if "failed" in row["figure"])
+        acts = [f"{row['value']:.0f} {row['figure'].split()[-1]}" for row in own if ": act " in row["figure"]]
+        lines.append(f"- {name}: {failed['n']} asked, {failed['value']:.0f} failed; {', '.join(acts)}")
+    return "\n".join(lines)
+
+
 def figures() -> str:
     """The figures that have a target, of every committed result, with what a peer reaches and whether they hold."""
     lines = [
@@ -97,6 +109,7 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "commands": (ROOT / "docs" / "commands.md", command_help),
     "transcript": (ROOT / "README.md", transcript),
     "figures": (ROOT / "README.md", figures),
+    "real messages": (ROOT / "README.md", real_messages),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import aiohttp
 import orjson
 import typer
+import uvloop
 
 import fairlead as package
 from fairlead import spec
@@ -47,7 +48,7 @@ def demo(
     From its definition to answers you can look at. No key, no network, no GPU.
     """
     stay = sys.stdout.isatty() if keep is None else keep
-    asyncio.run(_demo(prepare(settings), questions, stay=stay))
+    uvloop.run(_demo(prepare(settings), questions, stay=stay))
 
 
 def prepare(settings: Settings) -> Settings:

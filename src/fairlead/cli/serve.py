@@ -14,11 +14,13 @@ from typing import Any
 
 import typer
 import uvicorn
+import uvloop
 
 from fairlead.app import Fairlead, build
 from fairlead.cli.output import err, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
+from fairlead.gateway import settle
 from fairlead.settings import Settings
 
 
@@ -34,7 +36,7 @@ def serve(*, settings: Settings) -> None:
     The API speaks the OpenAI protocol; the use case's name is the model that answers from its knowledge.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(settings))
+    uvloop.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
@@ -77,6 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
         raise
     fairlead.pages = create_app(fairlead)
     await fairlead.start()
+    settle()
     config = uvicorn.Config(
         fairlead.gateway,
         http="httptools",
