@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fairlead.engines.embed.embedder import Embedder, shared
 from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive.places import places_of
 from fairlead.engines.extractive.text import STOP, concepts_of, content, respell, stem
 
 Scores = npt.NDArray[np.float32]
@@ -122,9 +123,14 @@ def is_follow_up(query: str) -> bool:
 
 
 def terms_of(text: str, *, asked: bool = False) -> list[str]:
-    """Stems and ideas ("#refund") of a text. In what is ``asked``, slips of the finger are mended first."""
+    """Stems, ideas ("#refund") and countries ("@united kingdom" for "UK" and, in what is ``asked``, for "London").
+
+    In what is asked, slips of the finger are mended first.
+    """
     words = words_of(text)
     if asked:
         words = [respell(word) for word in words]
     stems = content(words) or [stem(word) for word in words]
-    return [*stems, *(f"#{name}" for name in sorted(concepts_of(words)))]
+    places = places_of(text, words)
+    countries = places.countries | places.home if asked else places.countries
+    return [*stems, *(f"#{name}" for name in sorted(concepts_of(words))), *(f"@{name}" for name in sorted(countries))]
