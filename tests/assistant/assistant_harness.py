@@ -38,7 +38,7 @@ class Shop:
         self.usecase = load_shop(change or {})
         self.store = Store.open(directory, flush_ms=5)
         self.model = Scripted("mini", script)
-        upstreams: dict[str, Upstream] = {"extractive": quoting(), "mini": self.model}
+        upstreams: dict[str, Upstream] = {"extractive": quoting(), "cascade": quoting(), "mini": self.model}
         routes = {
             variant.id: Route(
                 name=variant.id, upstream=upstreams[variant.id], model=variant.id, variant=variant.id,

@@ -79,7 +79,7 @@ async def test_tools_are_the_projects_and_run_for_api_clients_too(make_shop: Mak
 async def test_what_only_a_bare_model_can_do_is_refused(
     make_shop: MakeShop, extra: dict[str, object], what: str
 ) -> None:
-    with pytest.raises(AssistantRefuses, match="extractive, mini") as caught:
+    with pytest.raises(AssistantRefuses, match="extractive, cascade, mini") as caught:
         await make_shop().gateway.complete({"model": "shop-support", "messages": AUSTRIA, **extra}, principal=ME)
     assert caught.value.details["param"] == what
 

@@ -109,3 +109,9 @@ def test_another_number_does_not_stand(value: int, other: int, shape: str) -> No
 def test_long_hostile_text_is_read_at_all(piece: str) -> None:
     text = piece * (20_000 // len(piece))
     assert grounded(text, [text]) == []
+
+
+def test_a_price_or_a_percentage_makes_no_other_number_known() -> None:
+    assert [claim.text for claim in grounded("You have 45 days.", ["It costs €45 and saves 45 %."])] == ["45"]
+    assert grounded("It costs 45 EUR.", ["Price: €45"]) == []
+    assert grounded("It costs €45.", ["Price in EUR: 45"]) == []

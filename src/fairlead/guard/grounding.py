@@ -162,14 +162,14 @@ def _time(match: re.Match[str]) -> _Keys | None:
 
 def _percent(match: re.Match[str]) -> _Keys:
     values = _values(match["number"])
-    return _Keys(_keys("percent", values), parts=_keys("number", values))
+    return _Keys(_keys("percent", values))
 
 
 def _price(match: re.Match[str]) -> _Keys:
     values = _values(match["number"])
     own = _keys("price:" + _CURRENCIES[match["currency"].casefold()], values)
     # A table or a tool's result names the currency elsewhere: there the plain number will do.
-    return _Keys(own, or_else=_keys("plain", values), parts=_keys("number", values))
+    return _Keys(own, or_else=_keys("plain", values))
 
 
 def _phone(match: re.Match[str]) -> _Keys | None:
