@@ -287,7 +287,9 @@ def _facts(text: str) -> Iterator[_Fact]:
                 start, end = match.span()
                 taken.append((start, end))
                 claim = Claim(rule.kind, text[start:end], start, end)
-                groups = _keys("number", (_trim(_ascii(group)) for group in _DIGITS.findall(match[0])))
+                # A price or a percentage vouches for no other thing of that number: €45 says nothing of 45 days.
+                digits = () if rule.kind in ("price", "percent") else _DIGITS.findall(match[0])
+                groups = _keys("number", (_trim(_ascii(group)) for group in digits))
                 found.append(_Fact(claim, keys.own | keys.or_else, keys.own | keys.parts | groups))
         rest = _blank(rest, taken)
     yield from sorted(found, key=lambda fact: fact.claim.start)
