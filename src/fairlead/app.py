@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import hashlib
 import importlib.resources
 import json
 import logging
 import os
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from fairlead import __version__, engines, providers
 from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
 from fairlead.engines.base import Engine
+from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway.cascade import Cascade
@@ -246,6 +248,25 @@ class Fairlead:
 def build(settings: Settings) -> Fairlead:
     """Everything, wired and not yet started. Raises SpecErrors, StoreError or what a file at fault raises."""
     return Fairlead(settings)
+
+
+def faults(usecase: UseCase) -> list[str]:
+    """What would keep a sound definition from starting: pages, tools or weights that cannot be used, in words."""
+    found = []
+    loaders: list[Callable[[], object]] = [
+        lambda: Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]),
+        lambda: Tools.load([usecase.path(part.path) for part in usecase.tools]),
+    ]
+    for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
+        if weights not in IN_PROCESS:
+            path = packaged_weights(weights) if weights == "mini" else Path(weights)
+            loaders.append(functools.partial(read_header, path))
+    for load_part in loaders:
+        try:
+            load_part()
+        except FairleadError as error:
+            found.append(str(error))
+    return found
 
 
 def packaged_weights(name: str) -> Path:

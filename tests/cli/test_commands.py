@@ -143,6 +143,11 @@ def test_keys_are_shown_once_listed_and_revoked(run: Run, shop: Path) -> None:
         (("traces", "show", "nonsense"), "fairlead traces list"),
         (("traces", "list", "--since", "yesterday"), "24h or 30d"),
         (("ask",), "fairlead ask"),
+        (("ask", "hi", "--output", "x.jsonl"), "go with --file"),
+        (("keys", "create", " "), "needs a name"),
+        (("keys", "create", "x", "--expires", "0s"), "24h or 30d"),
+        (("traces", "list", "--since", "1h", "--until", "2h"), "swap them"),
+        (("traces", "list", "--since", "2026-99-99"), "no point in time"),
         (("ask", "hi", "--variant", "nope"), "extractive"),
         (("ask", "--file", "does-not-exist.txt"), "does-not-exist.txt"),
         (("serve", "--port", "99999"), "at most 65535"),
@@ -308,3 +313,42 @@ def test_demo_leaves_without_a_terminal(shop: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("customer") >= 3
     assert "3 answers recorded" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("tools.py", b"def broken(:\n", "tools.py"),
+        ("tools.py", b"1 / 0\n", "ZeroDivisionError"),
+        ("knowledge/returns.md", b"\xff\xfe\x00", "UTF-8"),
+        ("w.gguf", b"MZ" * 400, "w.gguf"),
+    ],
+)
+def test_check_and_doctor_find_what_would_keep_it_from_starting(
+    run: Run, shop: Path, name: str, content: bytes, expected: str
+) -> None:
+    if name == "w.gguf":
+        path = shop / "fairlead.yaml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("live: ex", "  - {id: own, model: ./w.gguf}\nlive: ex"), encoding="utf-8")
+    (shop / name).write_bytes(content)
+    checked = run("check", shop)
+    assert checked.code == 2
+    assert expected in checked.err
+    assert json.loads(run("check", shop, "--json").out)["ok"] is False
+    doctor = run("doctor", "--project", shop, "--port", "0")
+    assert doctor.code == 1
+    assert expected in doctor.out
+
+
+def test_the_demo_leaves_no_key_behind(shop: Path, run: Run) -> None:
+    command = [sys.executable, "-m", "fairlead", "demo", "--project", str(shop), "--port", "0", "--keep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Serving until" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    (key,) = json.loads(run("keys", "list", "--project", shop, "--json").out)
+    assert key["revoked"]
+    assert key["expires"]

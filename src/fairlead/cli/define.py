@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from fairlead import spec
+from fairlead.app import faults
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
 from fairlead.spec import CheckReport
 from fairlead.spec.plan import CostPlan, Measure, ObjectivePlan, Sight
@@ -65,11 +66,16 @@ def check(
     Says what is wrong and where, what the data at hand can show, and what the declared traffic will cost.
     """
     report = spec.check(project)
+    broken = faults(spec.load(project)) if report.ok else []
     if as_json:
-        print_json(report)
+        print_json({**msgspec.to_builtins(report), "ok": report.ok and not broken, "faults": broken})
+    elif broken:
+        err.print(f"{report.file}: the definition is sound, what it names is not:", style="red", markup=False)
+        for sentence in broken:
+            err.print(f"  {sentence}", markup=False)
     else:
         describe(report)
-    if not report.ok:
+    if not report.ok or broken:
         raise typer.Exit(2)
     if strict and report.warnings:
         raise typer.Exit(1)

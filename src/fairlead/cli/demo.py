@@ -26,6 +26,7 @@ from fairlead.settings import Settings
 
 MESSAGES = "data/messages.txt"
 KEY_NAME = "demo"
+KEY_LIFE_US = 24 * 3600 * 1_000_000
 
 
 def register(app: typer.Typer) -> None:
@@ -93,30 +94,27 @@ async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool
             f"listening on {url} after {time.monotonic() - begun:.1f} s, live variant {fairlead.usecase.live.id}",
             markup=False,
         )
-        secret = _fresh_key(fairlead)
-        messages = _messages(settings, questions)
-        await _converse(fairlead.usecase.name, url, secret, messages)
-        fairlead.gateway.write_records()
-        await asyncio.to_thread(_show_records, fairlead, started)
-        out.rule("Look at it", align="left")
-        out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)
-        out.print(f"  API      base_url={url}/v1  api_key={secret}  model={fairlead.usecase.name}", markup=False)
-        if stay:
-            out.print("\nServing until Ctrl-C.")
-            await until_stopped()
-        else:
-            fairlead.store.keys.revoke(secret[:12])
-            out.print(
-                "\nNo terminal, so this run ends here and its key is revoked. `fairlead demo --keep` keeps serving."
-            )
-
-
-def _fresh_key(fairlead: Fairlead) -> str:
-    for key in fairlead.store.keys.active():
-        if key.name == KEY_NAME:
+        key, secret = fairlead.store.keys.create(KEY_NAME, ("inference", "admin"), expires=now_us() + KEY_LIFE_US)
+        try:
+            await _show(fairlead, url, secret, started, questions, stay=stay)
+        finally:
             fairlead.store.keys.revoke(key.id)
-    _, secret = fairlead.store.keys.create(KEY_NAME, ("inference", "admin"))
-    return str(secret)
+            out.print("\nThe demo's key is revoked.")
+
+
+async def _show(fairlead: Fairlead, url: str, secret: str, started: int, questions: int, *, stay: bool) -> None:
+    """Answer, show what was recorded, say where to look, and stay until Ctrl-C if there is a terminal."""
+    await _converse(fairlead.usecase.name, url, secret, _messages(fairlead.settings, questions))
+    fairlead.gateway.write_records()
+    await asyncio.to_thread(_show_records, fairlead, started)
+    out.rule("Look at it", align="left")
+    out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)
+    out.print(f"  API      base_url={url}/v1  api_key={secret}  model={fairlead.usecase.name}", markup=False)
+    if stay:
+        out.print("\nServing until Ctrl-C.")
+        await until_stopped()
+    else:
+        out.print("\nNo terminal, so this run ends here. `fairlead demo --keep` keeps serving.")
 
 
 def _messages(settings: Settings, count: int) -> list[str]:

@@ -14,7 +14,7 @@ import typer
 
 from fairlead import settings as settings_module
 from fairlead import spec
-from fairlead.app import credential, packaged_weights
+from fairlead.app import credential, faults, packaged_weights
 from fairlead.cli.output import JsonFlag, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
@@ -130,6 +130,8 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
         return
     usecase = spec.load(settings.spec_path)
     yield Finding("use case", "ok", f"{usecase.name}, spec {usecase.spec_hash[:16]}, live variant {usecase.live.id}")
+    for sentence in faults(usecase):
+        yield Finding("project", "missing", sentence)
     for variant in usecase.variants:
         if variant.api_key is not None:
             ready = credential(variant, usecase) is not None
@@ -142,6 +144,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "ok", f"{settings.data_path} will be made on first use")
         return
     with Store.open(settings.data_path) as store:
+        for problem in store.check():
+            yield Finding("store", "missing", problem, f"{sys.executable} -m fairlead.store mend {settings.data_path}")
         status = store.traces.status()
         yield Finding("store", "ok", f"{settings.data_path}: {status['rows']} traces in {status['segments']} segments")
         for sentence in store.recovered:

@@ -42,6 +42,8 @@ def create(
     unknown = sorted(set(scope) - set(SCOPES))
     if unknown:
         raise UsageError(detail=f"There is no scope {unknown[0]!r}. Expected one of: {', '.join(SCOPES)}.")
+    if not name.strip():
+        raise UsageError(detail="A key needs a name, so that people know what it is for: fairlead keys create my-app")
     until = now_us() + parse_duration(expires) if expires else None
     with Store.open(settings.data_path) as store:
         key, secret = store.keys.create(name, tuple(scope), tenant=tenant, expires=until)
@@ -82,11 +84,13 @@ def revoke(
 ) -> None:
     """Revoke a key. A running server refuses it within a second."""
     with Store.open(settings.data_path) as store:
+        known = {each.id for each in store.keys.list() if each.revoked is not None}
         revoked = store.keys.revoke(key)
     if as_json:
         print_json(_shown(revoked))
     else:
-        out.print(f"Revoked {revoked.prefix}… ({revoked.name}).", markup=False)
+        said = "Was revoked already:" if revoked.id in known else "Revoked"
+        out.print(f"{said} {revoked.prefix}… ({revoked.name}).", markup=False)
 
 
 def _state(key: Key) -> str:

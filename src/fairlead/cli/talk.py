@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import functools
+import io
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -62,6 +63,8 @@ def ask(
         raise UsageError(
             detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"'
         )
+    if file is None and (output or column or limit or conversation):
+        raise UsageError(detail="--output, --column, --limit and --conversation go with --file.")
     if file is None:
         text = sys.stdin.read() if question == "-" else str(question)
         answer = asyncio.run(_ask_one(settings, text, variant))
@@ -70,6 +73,9 @@ def ask(
     if conversation and output is not None:
         raise UsageError(detail="A conversation cannot be gone on with later: use --conversation without --output.")
     messages = list(read_messages(file, column))[: limit or None]
+    if not messages:
+        raise UsageError(detail=f"{file} holds no message.")
+    done = 0
     if output is None:
         tell = _tell_json if as_json else _tell_text
         failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell, remember=conversation))
@@ -78,7 +84,9 @@ def ask(
         with output.open("a", encoding="utf-8") as sink:
             tell = functools.partial(_tell_json, sink=sink)
             failures = asyncio.run(_ask_all(settings, messages, variant, done=done, tell=tell))
-    err.print(f"{len(messages)} asked, {failures} failed." + (f" Answers: {output}" if output else ""), markup=False)
+    before = f" ({done} before)" if done else ""
+    where = f" Answers: {output}" if output else ""
+    err.print(f"{max(0, len(messages) - done)} asked{before}, {failures} failed.{where}", markup=False)
     if failures:
         raise typer.Exit(1)
 
@@ -157,18 +165,22 @@ def _tell_text(row: dict[str, Any]) -> None:
 async def _chat(settings: Settings, variant: str | None) -> None:
     async with _started(settings, variant) as fairlead:
         assistant = fairlead.assistant
-        conversation, _ = await asyncio.to_thread(assistant.open_conversation, "cli")
+        identifier = ""
+        prompt = "you: " if sys.stdin.isatty() else ""
         out.print(assistant.greeting, style="dim", markup=False)
         while True:
             try:
-                text = (await asyncio.to_thread(input, "you: ")).strip()
+                text = (await asyncio.to_thread(input, prompt)).strip()
             except (EOFError, KeyboardInterrupt):
                 out.print()
                 return
             if not text:
                 return
+            if not identifier:  # at the first message, so that a look leaves nothing behind
+                conversation, _ = await asyncio.to_thread(assistant.open_conversation, "cli")
+                identifier = conversation.id
             out.print("assistant: ", end="", style="bold")
-            async for event in assistant.reply(conversation.id, text, variant=variant):
+            async for event in assistant.reply(identifier, text, variant=variant):
                 match event.type:
                     case "delta":
                         out.print(event.text, end="", markup=False)
@@ -193,7 +205,7 @@ def read_messages(path: Path, column: str | None) -> Iterator[str]:
         raise UsageError(detail=f"{path} cannot be read as UTF-8 text: {error}") from error
     match path.suffix.lower():
         case ".csv":
-            reader = csv.DictReader(text.splitlines())
+            reader = csv.DictReader(io.StringIO(text, newline=""))
             key = _column(column, reader.fieldnames or [], path, text)
             yield from (row[key].strip() for row in reader if (row.get(key) or "").strip())
         case ".jsonl":

@@ -13,8 +13,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def parse_duration(text: str) -> int:
     """Microseconds in a duration such as ``90s``, ``15m``, ``24h``, ``30d``. Raises UsageError."""
-    match = re.fullmatch(r"(\d{1,9})\s*([smhdw])", text.strip())
-    if not match:
+    match = re.fullmatch(r"(\d{1,6})\s*([smhdw])", text.strip())
+    if not match or int(match[1]) == 0:
         raise UsageError(
             detail=f"{text!r} is not a duration. Expected a number and s, m, h, d or w, such as 24h or 30d."
         )
@@ -26,7 +26,11 @@ def parse_moment(text: str) -> int:
     try:
         moment = datetime.datetime.fromisoformat(text.strip())
     except ValueError:
-        return now_us() - parse_duration(text)
+        try:
+            return now_us() - parse_duration(text)
+        except UsageError:
+            expected = "a duration before now such as 24h or 30d, or a time such as 2026-11-22T10:00"
+            raise UsageError(detail=f"{text!r} is no point in time. Expected {expected}.") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return int(moment.timestamp() * 1_000_000)

@@ -55,10 +55,11 @@ def list_traces(
     as_json: JsonFlag = False,
 ) -> None:
     """List inferences in a time range, newest first."""
+    begin, end = _range(since, until)
     with Store.open(settings.data_path) as store:
         rows = store.traces.query(
-            since=parse_moment(since),
-            until=parse_moment(until) if until else now_us(),
+            since=begin,
+            until=end,
             conversation=conversation,
             variant=variant,
             limit=limit,
@@ -135,10 +136,11 @@ def summary(
 
     Calls, errors, median time to the first token, median and p95 time in all, tokens in and out, cost.
     """
+    begin, end = _range(since, until)
     with Store.open(settings.data_path) as store:
         rows = store.traces.summary(
-            since=parse_moment(since),
-            until=parse_moment(until) if until else now_us(),
+            since=begin,
+            until=end,
             bucket_us=parse_duration(bucket),
             operation=operation,
         )
@@ -166,6 +168,13 @@ def status(*, settings: Settings, as_json: JsonFlag = False) -> None:
     for name, value in report.items():
         shown = moment(value) if name in ("oldest", "newest") and isinstance(value, int) else value
         out.print(f"{name:>12}  {shown}", markup=False)
+
+
+def _range(since: str, until: str | None) -> tuple[int, int]:
+    begin, end = parse_moment(since), parse_moment(until) if until else now_us()
+    if begin >= end:
+        raise UsageError(detail=f"--since {since} is not before --until {until or 'now'}: swap them.")
+    return begin, end
 
 
 def _cell(column: str, value: Any) -> str:
