@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -153,6 +154,9 @@ async def test_killed_in_mid_stream_it_comes_back(engine: LlamaCpp) -> None:
     await reply.aclose()
     await until(lambda: engine.health().state == "restarting")
     with pytest.raises(UpstreamUnreachable, match="SIGKILL"):
+        await engine.upstream().open(call(seconds=0))
+    # Others wait for the restart; a loaded machine may need longer for it than they do.
+    with contextlib.suppress(UpstreamUnreachable):
         await engine.upstream().open(call())
     await until(lambda: engine.health().state == "ready")
     assert (await answer(engine))["usage"]["completion_tokens"] == 8

@@ -11,13 +11,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 import uvloop
 
+from fairlead.engines import served
 from fairlead.engines.logs import RotatingLog
 from fairlead.engines.supervisor import Launch, Limits, Supervisor
-from fairlead.errors import EngineFailed
+from fairlead.errors import EngineFailed, UpstreamUnreachable
+from fairlead.providers.base import Call, CallContext, Reply
 
 CHILD = Path(__file__).with_name("child_for_tests.py")
 QUICK = Limits(
@@ -109,6 +113,84 @@ async def test_restarts_a_child_that_was_killed(supervise: Make) -> None:
     assert supervisor.health().restarts == 1
     assert supervisor.generation == 2
     assert not exists(first)
+
+
+async def test_each_end_and_each_return_is_logged(supervise: Make, caplog: pytest.LogCaptureFixture) -> None:
+    supervisor = supervise()
+    await supervisor.start()
+    assert caplog.messages == []
+    for _ in range(2):
+        os.kill(pid_of(supervisor), signal.SIGKILL)
+        await until(lambda: supervisor.health().state == "restarting")
+        await until(lambda: supervisor.health().state == "ready")
+    await supervisor.stop()
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    first, second, third, fourth = caplog.messages
+    assert "killed by SIGKILL" in first
+    assert "restart 1 follows" in first
+    assert "restart 2 follows" in third
+    assert "ready again" in second
+    assert "ready again" in fourth
+
+
+class Echo:
+    """An upstream that answers with the address it was made for, when something listens there."""
+
+    def __init__(self, address: str) -> None:
+        self.name = "echo"
+        self.address = address
+
+    async def open(self, call: Call) -> Reply:
+        url = urlsplit(self.address)
+        try:
+            _, writer = await asyncio.open_connection(url.hostname, url.port)
+        except OSError as error:
+            raise UpstreamUnreachable(name=self.name, detail=str(error)) from error
+        writer.close()
+        await writer.wait_closed()
+        return Reply(200, body=self.address.encode())
+
+    async def aclose(self) -> None:
+        pass
+
+
+def call_within(seconds: float) -> Call:
+    deadline = asyncio.get_running_loop().time() + seconds
+    return Call(operation="chat", body={}, stream=False, deadline=deadline, context=CallContext())
+
+
+async def test_a_call_during_a_short_restart_waits_for_it(supervise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "PATIENCE_S", 15.0)  # a loaded machine takes its time to start a process
+    supervisor = supervise()
+    upstream = served.ServedUpstream(supervisor, Echo, at_once=2)
+    await supervisor.start()
+    before = (await upstream.open(call_within(20))).body
+    first = pid_of(supervisor)
+    os.kill(first, signal.SIGKILL)
+    while alive(first):
+        time.sleep(0.01)  # noqa: ASYNC251 - without the loop: the supervisor does not know its end yet
+    assert supervisor.health().state == "ready"
+    at_once = await upstream.open(call_within(20))
+    assert at_once.body == supervisor.address.encode() != before
+    os.kill(pid_of(supervisor), signal.SIGKILL)
+    await until(lambda: supervisor.health().state == "restarting")
+    with pytest.raises(UpstreamUnreachable, match="SIGKILL"):
+        await upstream.open(call_within(0))
+    await upstream.open(call_within(20))
+    assert supervisor.health().restarts == 2
+
+
+async def test_a_call_does_not_wait_for_a_late_restart(supervise: Make) -> None:
+    limits = msgspec.structs.replace(QUICK, backoff_first_s=60.0, backoff_max_s=60.0)
+    supervisor = supervise(limits)
+    upstream = served.ServedUpstream(supervisor, Echo, at_once=2)
+    await supervisor.start()
+    os.kill(pid_of(supervisor), signal.SIGKILL)
+    await until(lambda: "follows in" in supervisor.health().detail)
+    began = time.monotonic()
+    with pytest.raises(UpstreamUnreachable, match="SIGKILL"):
+        await upstream.open(call_within(20))
+    assert time.monotonic() - began < served.PATIENCE_S / 2
 
 
 async def test_a_child_that_cannot_start_fails_with_its_last_words(supervise: Make) -> None:

@@ -15,6 +15,8 @@ from fairlead.errors import UpstreamTimeout, UpstreamUnreachable
 from fairlead.providers.base import Call, Reply, Upstream
 
 TRIES: Final = 5
+PATIENCE_S: Final = 2.0
+"""A call waits this long for an engine that is being restarted."""
 
 
 class ServedUpstream:
@@ -37,7 +39,11 @@ class ServedUpstream:
         self._retired: list[Upstream] = []
 
     async def open(self, call: Call) -> Reply:
-        """Send the call. Raises UpstreamUnreachable while the engine is not ready, else as the Upstream behind does."""
+        """Send the call; one that arrives during a restart waits for its end a moment.
+
+        Raises UpstreamUnreachable while the engine is not ready, else as the Upstream behind does.
+        """
+        await self._back(call)
         self._ready()
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -73,7 +79,13 @@ class ServedUpstream:
                 if tries == TRIES:
                     raise
                 await asyncio.sleep(0.01 * tries)
+                await self._back(call)
                 self._ready()  # raises, with the reason, when it was the process that went away
+
+    async def _back(self, call: Call) -> None:
+        """Wait out a short restart, within the call's deadline."""
+        left = call.deadline - asyncio.get_running_loop().time()
+        await self._supervisor.back(min(PATIENCE_S, left))
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls and wait until those that run have ended, at most ``seconds``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -29,6 +30,11 @@ import msgspec
 from fairlead.engines.base import Health, State
 from fairlead.engines.logs import RotatingLog
 from fairlead.errors import EngineFailed
+
+log = logging.getLogger(__name__)
+
+SOON_S: Final = 0.5
+"""A restart that begins within this time is worth waiting for."""
 
 PASSED_ON: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 PASSED_ON_PREFIXES: Final = ("PYTHON", "OMP_", "GOMP_", "GGML_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_")
@@ -74,6 +80,8 @@ class Supervisor:
         self._state: State = "stopped"
         self._detail = ""
         self._restarts = 0
+        self._soon = False
+        self._turned = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._lifeline: asyncio.StreamWriter | None = None
         self._reports: asyncio.StreamReader | None = None
@@ -114,6 +122,13 @@ class Supervisor:
             detail += f"; {self.log.lost_bytes} bytes of its log could not be written to {self.log.path}"
         return Health(state=self._state, detail=detail, pid=pid, restarts=self._restarts)
 
+    async def back(self, seconds: float) -> None:
+        """Wait, at most ``seconds``, for a restart that is under way; return at once when none begins soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._state == "restarting" and self._soon:
+                    await self._turned.wait()
+
     async def _supervise(self, ready: asyncio.Future[None]) -> None:
         """Bring up, watch, bring down, wait, again; until cancelled or out of attempts."""
         in_a_row = 0
@@ -128,6 +143,9 @@ class Supervisor:
                     await self._watch()
                 except _ChildFailedError as failure:
                     reason = str(failure)
+                    if ready.done():  # said before the rest is cleared away: no call should go there any more
+                        self._soon = True
+                        self._set("restarting", f"{self.name} {reason}")
                 finally:
                     self.address = ""
                     await self._bring_down()
@@ -140,10 +158,13 @@ class Supervisor:
                 )
                 if in_a_row > self._limits.restarts:
                     self._fail(f"{reason}; given up after {self._limits.restarts} restarts")
+                    log.error("%s", self._detail)
                     return
                 self._restarts += 1
                 delay = self._delay(in_a_row)
+                self._soon = delay <= SOON_S
                 self._set("restarting", f"{self.name} {reason}; restart {self._restarts} follows in {delay:.1f} s")
+                log.warning("%s", self._detail)
                 await asyncio.sleep(delay)
         except asyncio.CancelledError:
             if not ready.done():
@@ -175,6 +196,8 @@ class Supervisor:
             raise _ChildFailedError(f"was not ready within {self._limits.start_s:g} s") from error
         self.generation += 1
         self._set("ready", f"{self.name} was ready after {time.monotonic() - began:.2f} s")
+        if self._restarts:  # a warning, so that whoever was told of the end is told of this
+            log.warning("%s is ready again after %.2f s", self.name, time.monotonic() - began)
 
     async def _spawn(self) -> None:
         launch = self._launch()
@@ -298,6 +321,8 @@ class Supervisor:
     def _set(self, state: State, detail: str) -> None:
         self._state = state
         self._detail = detail
+        self._turned.set()
+        self._turned = asyncio.Event()
 
 
 async def _finish(work: Any) -> None:
