@@ -63,14 +63,21 @@ def ask(
         raise UsageError(
             detail='Give either a question or --file. For example: fairlead ask "How long does delivery take?"'
         )
-    if file is None and (output or column or limit or conversation):
-        raise UsageError(detail="--output, --column, --limit and --conversation go with --file.")
-    if file is None:
-        text = sys.stdin.read() if question == "-" else str(question)
-        answer = asyncio.run(_ask_one(settings, text, variant))
-        print_json(_plain(text, answer)) if as_json else _show(answer)
+    if file is not None:
+        _ask_file(settings, file, column, limit, output, variant, remember=conversation, as_json=as_json)
         return
-    if conversation and output is not None:
+    if output or column or limit or conversation:
+        raise UsageError(detail="--output, --column, --limit and --conversation go with --file.")
+    text = sys.stdin.read() if question == "-" else str(question)
+    answer = asyncio.run(_ask_one(settings, text, variant))
+    print_json(_plain(text, answer)) if as_json else _show(answer)
+
+
+def _ask_file(
+    settings: Settings, file: Path, column: str | None, limit: int | None, output: Path | None, variant: str | None,
+    *, remember: bool, as_json: bool,
+) -> None:  # fmt: skip
+    if remember and output is not None:
         raise UsageError(detail="A conversation cannot be gone on with later: use --conversation without --output.")
     messages = list(read_messages(file, column))[: limit or None]
     if not messages:
@@ -78,7 +85,7 @@ def ask(
     done = 0
     if output is None:
         tell = _tell_json if as_json else _tell_text
-        failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell, remember=conversation))
+        failures = asyncio.run(_ask_all(settings, messages, variant, done=0, tell=tell, remember=remember))
     else:
         done = len(output.read_text(encoding="utf-8").splitlines()) if output.exists() else 0
         with output.open("a", encoding="utf-8") as sink:

@@ -8,6 +8,7 @@ of how many samples there are; nothing is called and nothing is measured.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -131,7 +132,7 @@ def _weekly(usecase: UseCase, metric: Metric, notes: list[str]) -> int:
     return int(count * metric.sample)
 
 
-class _Planner:
+class _Planner(ABC):
     """How to see an objective of one kind; the subclasses hold the formula."""
 
     def __init__(self, usecase: UseCase, objective: Objective, metric: Metric) -> None:
@@ -142,12 +143,13 @@ class _Planner:
         self.bound = objective.bound.value
         self.upwards = objective.bound.op == ">="
 
+    @abstractmethod
     def see(self, n: int, *, paired: bool) -> Sight:
-        raise NotImplementedError
+        """What ``n`` samples show."""
 
+    @abstractmethod
     def need(self, notes: list[str]) -> tuple[int | None, float | None, Measure]:
         """(samples, assumed gain, measure)."""
-        raise NotImplementedError
 
 
 class _Bounded(_Planner):
