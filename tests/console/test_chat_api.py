@@ -208,6 +208,9 @@ def test_asking_for_a_person_gives_a_place_in_line_and_hours(talk: Talk, scene: 
     assert answer.json()["state"] == "waiting"
     assert answer.json()["position"] >= 1
     assert "Europe/Berlin" in answer.json()["notice"]
+    shown = talk.web.get(f"{API}/{talk.id}", headers=talk.headers).json()["handoff"]
+    assert shown["position"] >= 1
+    assert "You are number" in shown["notice"]
     again = talk.post("handoff", {})
     assert again.json()["position"] == answer.json()["position"]
     mine = [entry for entry in scene.store.handoffs.waiting() if entry.conversation == talk.id]

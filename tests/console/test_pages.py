@@ -255,7 +255,7 @@ def test_the_overview_says_in_words_what_goes_on_and_names_failures(desk: httpx.
     assert headline
     assert re.search(r"\d+ answers in the last 24 hours; \d+ failed", headline[1])
     assert "no records dropped" in headline[1]
-    assert "not enough data" in page
+    assert re.search(r"not evaluated yet<span class=\"soft\">: \d+ objectives", page)
     assert RETURNS in page
     assert page.count("<svg") >= 2
     assert "<figcaption>" in page
@@ -276,6 +276,10 @@ def test_a_conversation_shows_what_was_said_its_sources_feedback_and_where_the_t
     for step in ("retrieve", "authenticate", "call", "deliver"):
         assert f">{step}</th>" in page, step
     assert f"/console/traces/{done['inference_id']}" in page
+    listed = desk.get("/console/traces").text
+    assert re.search(
+        r"<td>assistant</td>.*?<td class=\"number\">–</td>\s*<td><a href=\"/console/conv", listed, re.DOTALL
+    )
     trace = desk.get(f"/console/traces/{done['inference_id']}").text
     assert scene.fairlead.usecase.spec_hash[:8] in trace
     assert "Input (masked)" in trace
@@ -388,10 +392,14 @@ def test_the_inbox_lists_who_waits_oldest_first(desk: httpx.Client, scene: Scene
         ("tune", ["Nothing has been tuned"]),
         ("improve", ["helpful"]),
         ("govern", ["email, phone, card, iban", "90 days"]),
-        ("scale", ["Busiest in", "make bench"]),
+        ("scale", ["Busiest in", " answers in the 30 minutes from ", "<dt>answers</dt>", "make bench"]),
     ],
 )
-def test_each_step_says_what_exists_and_how_to_go_on(desk: httpx.Client, page: str, words: list[str]) -> None:
+def test_each_step_says_what_exists_and_how_to_go_on(
+    desk: httpx.Client, scene: Scene, page: str, words: list[str]
+) -> None:
+    Talk(desk).say(RETURNS)
+    scene.recorded()
     text = desk.get(f"/console/{page}").text
     for word in words:
         assert word in text, word

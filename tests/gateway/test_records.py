@@ -184,6 +184,14 @@ async def test_a_cost_nobody_knows_is_none_and_never_zero() -> None:
     assert house.records[0].cost is None
 
 
+async def test_a_request_refused_before_any_model_was_called_costs_nothing() -> None:
+    house = build()
+    with pytest.raises(ServiceError):
+        await house.gateway.complete({**CHAT, "model": "nobody"}, principal=WHO)
+    await house.gateway.aclose()
+    assert [record.cost for record in house.records] == [0]
+
+
 async def test_a_full_queue_drops_and_counts_and_never_blocks() -> None:
     house = build(record=lambda inference: False)
     for _ in range(3):

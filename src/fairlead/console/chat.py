@@ -217,7 +217,7 @@ class Chat:
         return JSONResponse(body, status_code=201)
 
     async def get_conversation(self, request: Request) -> Response:
-        """``GET /chat/api/conversations/{id}``: state and transcript."""
+        """``GET /chat/api/conversations/{id}``: state, place in line while a person is waited for, and transcript."""
         try:
             conversation = await self._owned(request)
         except RefusalError as refusal:
@@ -362,10 +362,17 @@ class Chat:
         messages = await self._messages(conversation.id)
         feedback = await run_in_threadpool(self._fairlead.store.feedback.of_conversation, conversation.id)
         thumbs = newest_thumbs(feedback)
+        handoff: dict[str, Any] | None = None
+        if conversation.state in ("waiting", "with_person"):
+            handoff = msgspec.to_builtins(
+                await run_in_threadpool(self._fairlead.assistant.place_in_line, conversation.id)
+            )
+            handoff = {**handoff, "notice": handoff_sentence(handoff)}
         return {
             "id": conversation.id,
             "state": conversation.state,
             "turns": conversation.turns,
+            "handoff": handoff,
             "messages": [_shown(message, thumbs) for message in messages],
         }
 
@@ -388,7 +395,7 @@ def handoff_sentence(state: dict[str, Any]) -> str:
         return "A person of our team is here."
     if state.get("state") == "open":
         return "You are back with the assistant."
-    parts = [str(state.get("message") or "A person of our team will take over here.")]
+    parts = [str(state.get("message") or "A colleague from our team will read this conversation.")]
     if state.get("position"):
         parts.append(f"You are number {state['position']} in line.")
     if state.get("hours"):
@@ -402,6 +409,7 @@ def _shown(message: Message, thumbs: dict[str, float]) -> dict[str, Any]:
         "role": message.role,
         "text": message.text,
         "time": message.time,
+        "act": str(message.facts.get("act", "")),
         "client_id": str(message.facts.get("client_id", "")),
         "cards": message.facts.get("cards", []),
         "sources": [{"title": source.title, "text": source.text} for source in message.sources],

@@ -20,7 +20,7 @@ from fairlead.console.view import count, dollars, share, span
 if TYPE_CHECKING:
     from fairlead.store import Store
 
-Operation = Literal["assistant", "request"]
+Operation = Literal["assistant", "request", "chat"]
 Rows = list[dict[str, Any]]
 
 WIDE_S = 7 * 86_400

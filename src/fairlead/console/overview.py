@@ -112,7 +112,9 @@ def requests_chart(
     busiest = max(buckets, key=lambda bucket: bucket["count"], default=None)
     summary = f"{count(whole)} {noun}, {count(failed)} failed ({share(failed, whole)})."
     if busiest is not None:
-        summary += f" Busiest: {count(busiest['count'])} in {bucket_words(period)} from {clock(busiest['time'])} UTC."
+        summary += (
+            f" Busiest: {count(busiest['count'])} in the {bucket_words(period)} from {clock(busiest['time'])} UTC."
+        )
     return bar_chart(
         f"{noun.capitalize()} per {bucket_words(period)}",
         summary,

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from fairlead.console import ranges
 from fairlead.console.desk import Desk
+from fairlead.console.figures import Operation
 from fairlead.console.overview import bucket_words, conversation_of, unready
 from fairlead.console.sessions import Session
 from fairlead.records import now_us
@@ -116,7 +117,13 @@ class Steps:
     def scale(self, request: Request, session: Session) -> Response:
         """How much there is to serve, and what serves it."""
         period = ranges.parse(request.query_params, now_us())
-        buckets = self._desk.summaries.buckets(period, session.tenant)
+        # One answer is up to three records (the request, the answer, the model's call): count one kind of them.
+        operation: Operation = "assistant"
+        total = self._desk.summaries.total(period, session.tenant, operation=operation)
+        if total is None:
+            operation = "chat"
+            total = self._desk.summaries.total(period, session.tenant, operation=operation)
+        buckets = self._desk.summaries.buckets(period, session.tenant, operation=operation)
         return self._desk.render(
             request,
             session,
@@ -124,7 +131,8 @@ class Steps:
             page="scale",
             title="Scale",
             span=period,
-            total=self._desk.summaries.total(period, session.tenant),
+            total=total,
+            noun="answers" if operation == "assistant" else "model calls",
             bucket_words=bucket_words,
             busiest=max(buckets, key=lambda bucket: int(bucket["count"]), default=None),
             store_status=self._store.traces.status(),

@@ -142,7 +142,7 @@ ACTS = {
     "handoff": "handed over",
     "complaint": "took a complaint",
     "disclosure": "said that it is an AI",
-    "waiting": "said that a person will answer",
+    "waiting": "said that the team has the message",
 }
 """What an answer does, in words."""
 

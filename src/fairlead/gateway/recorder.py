@@ -95,7 +95,7 @@ class Recorder:
         tags: dict[str, str] = {}
         tokens = self._count_tokens(x, folded, tags)
         route = x.route
-        cost = None
+        cost = None if route is not None else 0  # refused before any model was called
         if route is not None and route.price is not None:
             cost = round(tokens[0] * route.price[0] + tokens[1] * route.price[1])
         inference = Inference(

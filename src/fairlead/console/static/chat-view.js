@@ -22,7 +22,7 @@ function keepAtEnd(change, force = false) {
 export const scrollToEnd = () => { log.scrollTop = log.scrollHeight; };
 
 export class Bubble {
-  constructor(role, { id = "", text = "", sources = [], cards = [], thumb = null, client_id = "" } = {}) {
+  constructor(role, { id = "", text = "", sources = [], cards = [], thumb = null, client_id = "", act = "" } = {}) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.className = `message ${role}`;
     this.role = role;
@@ -32,7 +32,7 @@ export class Bubble {
     this.element.querySelector(".author").textContent = AUTHORS[role] ?? role;
     this.body = this.element.querySelector(".text");
     this.judge = this.element.querySelector(".judge");
-    if (role !== "assistant") this.judge.remove();
+    if (role !== "assistant" || act === "waiting") this.judge.remove();
     this.setId(id);
     if (text) this.setText(text);
     if (sources.length) this.setSources(sources);
@@ -99,7 +99,7 @@ export class Bubble {
       list.append(details);
     });
     this.element.querySelector(".sources")?.remove();
-    keepAtEnd(() => { this.judge.isConnected ? this.judge.before(list) : this.element.append(list); this.#draw(); });
+    keepAtEnd(() => { this.judge.parentElement ? this.judge.before(list) : this.element.append(list); this.#draw(); });
   }
 
   addCard({ title, rows }) {

@@ -29,6 +29,13 @@ const kept = {
 
 let busy = false, watching = null;
 
+// Asking twice changes nothing, so the button rests while the conversation waits for a person or has one.
+let inLine = false;
+function setInLine(value) {
+  inLine = value;
+  if (person) person.disabled = value;
+}
+
 function say(text, kind = "") {
   state.className = `state ${kind}`;
   state.textContent = text;
@@ -84,7 +91,11 @@ function drawing() {
       else if (event.type === "sources") answer().setSources(event.sources ?? []);
       else if (event.type === "facts") answer().addCard(event);
       else if (event.type === "handoff") handedOff(event);
-      else if (event.type === "done") { if (event.message_id) bubble?.setId(event.message_id); bubble?.setBusy(false); }
+      else if (event.type === "done") {
+        if (event.act === "waiting") bubble?.judge.remove();
+        if (event.message_id) bubble?.setId(event.message_id);
+        bubble?.setBusy(false);
+      }
     },
   };
 }
@@ -140,14 +151,16 @@ function handedOff(event) {
   if (event.state === "open" || event.state === "unavailable") {
     watching?.abort();
     watching = null;
+    setInLine(false);
     say(event.notice ?? event.message ?? "");
     return;
   }
+  setInLine(true);
   listen();
   if (event.state === "with_person") { say("A person of our team is here."); return; }
   const place = event.position > 0 ? ` You are number ${event.position} in line.` : "";
   const hours = event.hours ? ` Hours: ${event.hours}.` : "";
-  say(event.notice ?? `${event.message || "A person of our team will take over here."}${place}${hours}`);
+  say(event.notice ?? `${event.message || "A colleague from our team will read this conversation."}${place}${hours}`);
 }
 
 async function callPerson() {
@@ -161,7 +174,7 @@ async function callPerson() {
     if (!(error instanceof ApiError)) throw error;
     say(`${error.message} Press the button to try again.`, "bad");
   } finally {
-    person.disabled = false;
+    person.disabled = inLine;
   }
 }
 
@@ -175,8 +188,8 @@ async function listen() {
         wait = 1000;
         if (event.type === "message") { new Bubble(event.message.role, event.message); say(""); }
         else if (event.type === "state" && event.state === "with_person") say("A person of our team is here.");
-        else if (event.type === "state" && event.state === "closed") { say("This conversation was closed."); watching = null; return; }
-        else if (event.type === "state" && event.state === "open") { watching = null; return; }
+        else if (event.type === "state" && event.state === "closed") { say("This conversation was closed."); setInLine(false); watching = null; return; }
+        else if (event.type === "state" && event.state === "open") { setInLine(false); watching = null; return; }
       }
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -189,15 +202,13 @@ async function listen() {
 
 // Shows the conversation as the server knows it. Resolves with the bubbles, oldest first.
 async function restore() {
-  const { messages, state: now } = await getConversation(kept.value);
+  const { messages, handoff } = await getConversation(kept.value);
   clear();
   if (messages[0]?.role === "assistant" && messages[0].text === greeting) messages.shift();
   const bubbles = messages.map((message) => new Bubble(message.role, message));
   scrollToEnd();
-  if (now === "waiting" || now === "with_person") {
-    say(now === "waiting" ? "You asked for a person; this chat stays in line." : "A person of our team is here.");
-    listen();
-  } else say("");
+  if (handoff) handedOff(handoff);
+  else say("");
   return bubbles;
 }
 
@@ -266,6 +277,7 @@ $("restart").addEventListener("click", (event) => {
   event.preventDefault();
   watching?.abort();
   watching = null;
+  setInLine(false);
   kept.save(null);
   clear();
   say("A new conversation.");
