@@ -53,7 +53,7 @@ MAX_MESSAGE_CHARS: Final = 4_000
 MAX_FEEDBACK_CHARS: Final = 2_000
 RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "csat": (1, 5)}
 
-WAITING: Final = "Your message is with our team; a person will answer you here."
+WAITING: Final = "Your message is with our team; a colleague will read this conversation."
 RESUMED: Final = "All right, I go on helping you. What would you like to know?"
 APOLOGY: Final = "I am sorry, I cannot answer at the moment. Please try again in a minute, or ask for a person."
 

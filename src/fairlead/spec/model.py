@@ -242,7 +242,7 @@ class Handoff(Part):
     )
     timezone: str = Field(default="UTC", max_length=64, description="IANA time zone of the hours.")
     message: Annotated[str, Field(max_length=2000)] = Field(
-        default="A person will read this conversation and answer here.",
+        default="A person will read this conversation.",
         description="What the user reads when handed over.",
     )
 
