@@ -35,6 +35,17 @@ async def test_asking_for_a_person_queues_the_conversation(make_shop: MakeShop) 
     assert stored.state == "waiting"
 
 
+async def test_a_terminal_does_not_stand_in_the_customers_line(make_shop: MakeShop) -> None:
+    shop = make_shop()
+    conversation, _ = shop.assistant.open_conversation(channel="cli")
+    events = await shop.say(conversation.id, "I want to talk to a human")
+    state = next(event for event in events if isinstance(event, HandedOff))
+    assert (state.state, state.position) == ("open", 0)
+    assert state.message
+    assert shop.store.handoffs.waiting() == []
+    assert act_of(await shop.say(conversation.id, "How much is delivery to Austria?")) == "answer"
+
+
 async def test_while_waiting_messages_are_kept_and_the_bot_says_so(make_shop: MakeShop) -> None:
     shop = make_shop()
     conversation, _ = shop.assistant.open_conversation()

@@ -74,6 +74,23 @@ async def test_tools_are_the_projects_and_run_for_api_clients_too(make_shop: Mak
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
+        ({"stop": ["."]}, "stop"),
+        ({"stop": "."}, "stop"),
+        (
+            {
+                "messages": [
+                    *AUSTRIA,
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": "What lamp is this?"},
+                            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                        ],
+                    },
+                ]
+            },
+            "messages[1]",
+        ),
     ],
 )
 async def test_what_only_a_bare_model_can_do_is_refused(
@@ -90,6 +107,8 @@ async def test_ordinary_parameters_are_taken(make_shop: MakeShop) -> None:
         "messages": AUSTRIA,
         "temperature": 0.3,
         "n": 1,
+        "stop": [],
+        "max_tokens": 1,
         "response_format": {"type": "text"},
     }
     assert (await make_shop().gateway.complete(body, principal=ME))["choices"][0]["message"]["content"]

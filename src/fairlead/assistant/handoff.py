@@ -37,9 +37,14 @@ class Desk:
         return self._policy.enabled
 
     def request(self, conversation: Conversation, reason: str, summary: str) -> HandedOff:
-        """Queue the conversation and say where it stands. Queued once: asking again changes nothing."""
+        """Queue the conversation and say where it stands. Queued once: asking again changes nothing.
+
+        A conversation of the terminal gets the message but no place in line.
+        """
         if not self.enabled:
             return HandedOff(state="unavailable", message="No person can be reached through this chat.")
+        if conversation.channel == "cli":  # whoever tries the assistant in a terminal is no customer in line
+            return HandedOff(state="open", hours=self.hours, message=self.notice())
         with self._lock:
             if self._waiting(conversation) is None and conversation.state != "with_person":
                 self._store.handoffs.open(

@@ -23,6 +23,7 @@ _REASONS = {
     "tools": "it calls the tools of the project",
     "functions": "it calls the tools of the project",
     "response_format": "its answers are texts",
+    "stop": "an answer with its sources is never cut",
     "logprobs": "its answers are checked texts, not one model's tokens",
 }
 
@@ -56,10 +57,15 @@ class AssistantUpstream:
                 self._raise(name, _REASONS[name])
         if (body.get("n") or 1) > 1:
             self._raise("n", "there is one grounded answer")
+        for place, message in enumerate(body["messages"]):
+            content = message.get("content")
+            for part in content if isinstance(content, list) else ():
+                if part["type"] != "text":
+                    self._raise(f"a content part of type {part['type'][:40]!r}", "it reads text", f"messages[{place}]")
 
-    def _raise(self, what: str, why: str) -> None:
+    def _raise(self, what: str, why: str, param: str = "") -> None:
         variants = ", ".join(variant.id for variant in self._assistant.usecase.variants)
-        raise AssistantRefuses(what=what, why=why, variants=variants, param=what)
+        raise AssistantRefuses(what=what, why=why, variants=variants, param=param or what)
 
     def _body(self, answer: Answer) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer.text, "fairlead": answer.extras()}
