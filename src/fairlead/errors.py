@@ -148,7 +148,7 @@ class BodyLate(ServiceError):
 
 
 class ContentTypeWrong(ServiceError):
-    """The request body is declared as {found}; expected content-type: application/json, not compressed."""
+    """The request body is declared as {found}, not plain JSON. With curl, add -H 'content-type: application/json'."""
 
     status, code, kind = 415, "unsupported_media_type", "invalid_request_error"
 
@@ -228,7 +228,7 @@ class StoreBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """The store {path} is damaged ({detail}). Mend it with: python -m fairlead.store mend {directory}"""
+    """The store {path} is damaged ({detail}). Mend it with: {command}"""
 
 
 class StoreFull(StoreError, DiskFull):
@@ -325,3 +325,13 @@ class FeedbackInvalid(ServiceError):
     """The feedback cannot be kept: {detail}."""
 
     status, code, kind = 400, "feedback_invalid", "invalid_request_error"
+
+
+class RangeReversed(UsageError):
+    """The time range ends before it begins: from {since} until {until}. Swap the two."""
+
+
+class ResponsesMissing(ServiceError):
+    """The Responses API is not offered yet. Send the request to POST /v1/chat/completions."""
+
+    status, code, kind = 404, "unknown_url", "invalid_request_error"

@@ -237,3 +237,9 @@ def test_declared_as_something_else(declared: bytes, encoding: bytes) -> None:
     with pytest.raises(ContentTypeWrong) as caught:
         check_content_type(declared, encoding)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("seed", [1e300, 2**53 + 1, -(2**53) - 1])
+def test_a_seed_out_of_range_is_told_both_limits(seed: float) -> None:
+    with pytest.raises(RequestInvalid, match=f"from {-(2**53)} to {2**53}"):
+        check({"model": "m", "messages": HELLO, "seed": seed}, "chat")

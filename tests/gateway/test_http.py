@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from fairlead.engines.embed.engine import Embed
+from fairlead.errors import ModelUnknown
 from fairlead.gateway.http import Receive, Scope, Send
+from fairlead.gateway.route import find_route
 from fairlead.providers.scripted import Script
 from tests.gateway.gateway_harness import CHAT, House, build, post, raw, route, serving
 
@@ -142,6 +145,23 @@ def test_an_unknown_path(client: httpx.Client, path: str) -> None:
     assert error_of(answer)["code"] == "unknown_url"
 
 
+def test_the_responses_api_is_told_where_to_go(client: httpx.Client) -> None:
+    answer = client.post("/v1/responses", json={"model": "support", "input": "hello"})
+    assert answer.status_code == 404
+    assert "not offered yet" in error_of(answer)["message"]
+    assert "/v1/chat/completions" in error_of(answer)["message"]
+
+
+def test_the_use_cases_own_name_is_always_offered() -> None:
+    upstream = build().upstream
+    routes = {name: route(upstream, name) for name in ("extractive", "mini", "embed", "cascade")}
+    routes["shop-support"] = route(upstream, "shop-support", recorded_as="assistant")
+    with pytest.raises(ModelUnknown, match="Nearest: shop-support, extractive, mini"):
+        find_route(routes, "gpt-9", "chat")
+    with pytest.raises(ModelUnknown, match="Nearest: mini, shop-support"):
+        find_route(routes, "mimi", "chat")
+
+
 def test_an_unknown_model_is_told_the_nearest_and_where_to_look(client: httpx.Client) -> None:
     answer = client.post("/v1/chat/completions", json={**CHAT, "model": "suport"})
     error = error_of(answer)
@@ -149,6 +169,14 @@ def test_an_unknown_model_is_told_the_nearest_and_where_to_look(client: httpx.Cl
     assert error["param"] == "model"
     assert "Nearest: support" in error["message"]
     assert "fairlead check" in error["message"]
+
+
+def test_an_empty_text_to_embed_is_told_in_the_engines_words() -> None:
+    embed = route(Embed().upstream(), "embed", operations=frozenset({"embedding"}))
+    with serving(build(routes={"embed": embed}).gateway) as url:
+        answer = httpx.post(f"{url}/v1/embeddings", json={"model": "embed", "input": ""})
+        assert answer.status_code == 400
+        assert error_of(answer)["message"] == "An entry of `input` is empty. Leave empty texts out."
 
 
 def test_a_model_that_does_not_do_it() -> None:
@@ -194,7 +222,7 @@ def test_a_body_that_cannot_be_used(client: httpx.Client, body: bytes, code: str
 def test_a_body_of_another_kind(client: httpx.Client) -> None:
     answer = client.post("/v1/chat/completions", content=b"model=support", headers={"content-type": "text/plain"})
     assert answer.status_code == 415
-    assert "application/json" in error_of(answer)["message"]
+    assert "-H 'content-type: application/json'" in error_of(answer)["message"]
 
 
 def test_a_body_that_is_too_large_by_declaration(url: str) -> None:

@@ -156,7 +156,8 @@ def number(low: float, high: float) -> Check:
 
 def whole(low: int, high: int = _LARGEST_WHOLE) -> Check:
     """A whole number in the closed range."""
-    words = f"a whole number from {low} to {high}" if high != _LARGEST_WHOLE else f"a whole number, at least {low}"
+    open_above = high == _LARGEST_WHOLE and low >= 0  # nobody reaches that limit by mistake
+    words = f"a whole number, at least {low}" if open_above else f"a whole number from {low} to {high}"
     return Check(
         words,
         {"type": "integer", "minimum": low, "maximum": high},

@@ -20,6 +20,7 @@ from fairlead.errors import (
     InternalFault,
     MethodWrong,
     PathUnknown,
+    ResponsesMissing,
     ScopeMissing,
     ServiceError,
 )
@@ -228,6 +229,8 @@ class Gateway:
         if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
+        if path == "/v1/responses":
+            raise ResponsesMissing
         if path not in READS and not model:
             raise PathUnknown(method=method, path=path[:200])
         if method not in ("GET", "HEAD"):

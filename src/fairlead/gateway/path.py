@@ -227,7 +227,10 @@ def refusal(name: str, reply: Reply) -> UpstreamRefused:
     said = str(error.get("message") or "")
     if reply.status in (401, 403):
         said = "it does not accept the key Fairlead has for it; check `api_key:` of the variant"
-    message = f"The model behind {name} refused with status {reply.status}: {_hide_secrets(said) or 'no reason given'}"
+    said = _hide_secrets(said)
+    message = f"The model behind {name} refused with status {reply.status}: {said or 'no reason given'}"
+    if reply.status == 400 and said:  # the request was at fault, so the reason is all its sender needs
+        message = said
     details: dict[str, Any] = {"upstream_status": reply.status}
     if status < 500 and isinstance(error.get("param"), str):
         details["param"] = error["param"]

@@ -49,7 +49,9 @@ def find_route(routes: Mapping[str, Route], name: str, operation: Operation) -> 
     """The route called ``name``. Raises ModelUnknown with the nearest names, OperationUnsupported."""
     route = routes.get(name)
     if route is None:
-        near = difflib.get_close_matches(name, routes, n=3, cutoff=0.3) or list(routes)[:3]
+        names = sorted(routes, key=lambda each: routes[each].recorded_as is None)
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        near = list(dict.fromkeys([*close, *names]))[:3]
         raise ModelUnknown(model=repr(name[:80]), nearest=", ".join(near) or "none is served", param="model")
     if operation not in route.operations:
         able = [other.name for other in routes.values() if operation in other.operations]
