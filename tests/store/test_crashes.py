@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from fairlead.records import Inference, now_us
+from fairlead.records import Inference, new_id, now_us
 from fairlead.store import Store
+from fairlead.store.traces.index import Index
+from fairlead.store.traces.journal import Journal, frame
 from tests.store.store_helpers import DAY, FOREVER, SECOND, make_inference, make_traffic, run_script
 
 WRITE = """
@@ -210,6 +213,49 @@ def test_a_torn_end_is_cut_off_kept_and_reported(tmp_path: Path) -> None:
         assert store.recovered == []
 
 
+@pytest.mark.parametrize("last", [b"n4", b'"}\n'])
+def test_a_damaged_end_is_told_once(tmp_path: Path, last: bytes) -> None:
+    records = [make_inference(input=f"n{number}") for number in range(5)]
+    with Store.open(tmp_path) as store:
+        for record in records:
+            store.traces.append(record)
+    (path,) = tmp_path.glob("traces/journal/*.jsonl")
+    content = bytearray(path.read_bytes())
+    content[content.rindex(last) if last == b"n4" else -1] ^= 1
+    path.write_bytes(content)
+    left = records[:4] if last == b"n4" else records
+    with Store.open(tmp_path) as store:
+        (told,) = store.recovered
+        assert "its end was damaged" in told
+        assert f"the {len(left)} whole records" in told
+        assert store.traces.query(since=0, until=FOREVER, order="asc") == left
+    with Store.open(tmp_path) as store:
+        assert store.recovered == []
+        new = make_inference()
+        store.traces.append(new)
+        assert store.traces.query(since=0, until=FOREVER, order="asc") == [*left, new]
+        assert store.traces.roll() == len(left) + 1
+        assert store.recovered == []
+    assert len(list(tmp_path.glob("traces/journal/*.torn"))) == 1
+
+
+def test_a_reader_sees_what_follows_a_damaged_end(tmp_path: Path) -> None:
+    path = tmp_path / f"{new_id()}.jsonl"
+    first, lost, second = (frame(msgspec.json.encode(make_inference())) for _ in range(3))
+    path.write_bytes(first + lost[:60] + b"?" + lost[61:])
+    index = Index(path)
+    index.refresh()
+    journal = Journal.take(path)
+    assert journal is not None
+    assert journal.mend()
+    journal.write(memoryview(second))
+    journal.close()
+    index.refresh()
+    assert [index.record(row) for row in range(2)] == [
+        msgspec.json.decode(one, type=Inference) for one in (first, second)
+    ]
+
+
 def test_a_damaged_middle_is_left_out_kept_and_reported(tmp_path: Path) -> None:
     records = [make_inference(input=f"n{number}") for number in range(5)]
     with Store.open(tmp_path) as store:
@@ -224,7 +270,7 @@ def test_a_damaged_middle_is_left_out_kept_and_reported(tmp_path: Path) -> None:
         assert store.traces.query(since=0, until=FOREVER, order="asc") == left
         assert store.traces.roll() == 4
         assert store.traces.query(since=0, until=FOREVER, order="asc") == left
-        assert any("1 damaged places" in sentence for sentence in store.recovered)
+        assert any("1 damaged place (" in sentence for sentence in store.recovered)
     (aside,) = tmp_path.glob("traces/journal/*.torn")
     assert aside.read_bytes() in content
 

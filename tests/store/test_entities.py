@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import threading
 from pathlib import Path
 
@@ -395,8 +396,11 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
-    with pytest.raises(StoreError, match="data"):
-        Store.open(tmp_path / "data")
+    for path in (tmp_path / "data", tmp_path / "data" / "below" / "it"):
+        with pytest.raises(StoreError) as caught:
+            Store.open(path)
+        assert f"{tmp_path / 'data'} is a file, not a folder" in str(caught.value)
+        assert "Errno" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["header", "nonsense"])
@@ -414,7 +418,7 @@ def test_a_damaged_database_is_named_and_nothing_is_lost(tmp_path: Path, damage:
     with pytest.raises(StoreDamaged) as caught:
         Store.open(tmp_path)
     assert str(path) in str(caught.value)
-    assert f"python -m fairlead.store mend {tmp_path}" in str(caught.value)
+    assert str(caught.value).endswith(f"{sys.executable} -m fairlead.store mend {tmp_path}")
     assert path.read_bytes() == content
     with run_script(
         "import sys, runpy; sys.argv[0] = 'x'; runpy.run_module('fairlead.store', run_name='__main__')",
@@ -424,6 +428,9 @@ def test_a_damaged_database_is_named_and_nothing_is_lost(tmp_path: Path, damage:
         output, problems = process.communicate(timeout=60)
     assert process.returncode == 0, problems
     assert "moved to" in output
+    if damage == "nonsense":
+        assert "all are gone: API keys, conversations, messages" in output
+        assert "fairlead keys create" in output
     aside = next(tmp_path.glob("damaged-*"))
     assert (aside / "fairlead.db").read_bytes() == content
     with Store.open(tmp_path) as store:
@@ -453,6 +460,7 @@ def test_damaged_pages_cost_only_what_was_on_them(tmp_path: Path) -> None:
         with pytest.raises(StoreDamaged):
             store.conversations.messages("c")
     report = mend(tmp_path)
+    assert not any("are gone" in line for line in report)
     with Store.open(tmp_path) as store:
         assert store.check() == []
         left = store.conversations.messages("c")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fairlead.errors import RangeReversed
 from fairlead.records import Inference, new_id, now_us
 from fairlead.store import Store
 from tests.store.store_helpers import COLUMNS, DAY, FOREVER, HOUR, SECOND, make_inference, make_traffic
@@ -234,6 +235,15 @@ def test_a_full_queue_counts_what_it_drops(tmp_path: Path) -> None:
         assert store.traces.status()["rows"] == taken
 
 
+def test_a_range_that_ends_before_it_begins_is_refused(store: Store) -> None:
+    since, until = 1_800_000_000 * SECOND, 1_700_000_000 * SECOND
+    with pytest.raises(RangeReversed, match="2027-01-15 08:00:00 UTC until 2023-11-14 22:13:20 UTC"):
+        store.traces.query(since=since, until=until)
+    with pytest.raises(RangeReversed):
+        store.traces.summary(since=since, until=until, bucket_us=SECOND)
+    assert store.traces.query(since=since, until=since) == []
+
+
 def test_records_reach_the_disk_by_themselves(store: Store, tmp_path: Path) -> None:
     record = make_inference()
     store.traces.append(record)
@@ -254,6 +264,18 @@ def test_a_journal_becomes_a_segment_by_size_and_by_age(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             assert store.traces.query(since=0, until=FOREVER, limit=200, order="asc") == records
+
+
+def test_the_journal_of_an_idle_server_becomes_a_segment_by_age(tmp_path: Path) -> None:
+    with Store.open(tmp_path, flush_ms=10, segment_s=0.3) as store:
+        records = [make_inference() for _ in range(3)]
+        for record in records:
+            store.traces.append(record)
+        deadline = time.monotonic() + 20
+        while not any(tmp_path.glob("traces/day=*/*.parquet")):  # nobody asks the store anything meanwhile
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert store.traces.query(since=0, until=FOREVER, order="asc") == records
 
 
 def test_threads_append_and_read_while_it_rolls(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fairlead.store.mend import mend
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit status."""
     if len(arguments) != 2 or arguments[0] != "mend":
-        sys.stderr.write("usage: python -m fairlead.store mend DIRECTORY\n")
+        sys.stderr.write(f"usage: {sys.executable} -m fairlead.store mend DIRECTORY\n")
         return 2
     try:
         lines = mend(Path(arguments[1]).resolve())

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -154,10 +156,15 @@ class Database:
             raise _explain(error, self.path) from error
 
 
+def _mending(directory: Path) -> str:
+    """The command that mends a store, for the Python that runs now: another may not have Fairlead."""
+    return shlex.join([sys.executable, "-m", "fairlead.store", "mend", str(directory)])
+
+
 def _explain(error: BaseException | None, path: Path) -> Exception:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(_DAMAGED):
-        return StoreDamaged(path=path, detail=str(error), directory=path.parent)
+        return StoreDamaged(path=path, detail=str(error), command=_mending(path.parent))
     if name.startswith(_BUSY):
         return StoreBusy(path=path, seconds=BUSY_MS // 1000)
     if name.startswith(_FULL):

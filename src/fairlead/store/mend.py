@@ -22,6 +22,16 @@ from fairlead.store.schema import metadata
 from fairlead.store.store import DATABASE, IN_USE, Store
 
 _STEP = 256
+_PEOPLE_MISS = {
+    "keys": "API keys",
+    "conversations": "conversations",
+    "messages": "messages",
+    "feedback": "feedback",
+    "handoffs": "handoffs",
+    "releases": "releases",
+    "audit": "audit entries",
+}
+"""Tables whose loss a person must be told of, as people call what is in them."""
 
 
 def mend(directory: Path) -> list[str]:
@@ -43,7 +53,8 @@ def mend(directory: Path) -> list[str]:
     report = [f"The damaged database was moved to {aside}."]
     database = Database(path)
     try:
-        report += _copy(aside / DATABASE, database)
+        lines, lost = _copy(aside / DATABASE, database)
+        report += lines + _gone(lost)
     finally:
         database.close()
     with Store.open(directory) as store:
@@ -52,13 +63,23 @@ def mend(directory: Path) -> list[str]:
         if not store.audit.verify():
             report.append("The audit log is not complete any more: its chain of hashes is broken.")
         left = store.check()
-        report.append("The new database is whole." if not left else f"The new database is not whole: {left[0]}")
+        report.append("The new database is sound." if not left else f"The new database is not sound: {left[0]}")
     return report
 
 
-def _copy(source: Path, database: Database) -> list[str]:
-    """Copy what can be read, table by table."""
-    report = []
+def _gone(lost: list[str]) -> list[str]:
+    """What to tell a person about tables of which nothing could be read."""
+    missed = [name for table, name in _PEOPLE_MISS.items() if table in lost]
+    if not missed:
+        return []
+    listed = " and ".join(filter(None, [", ".join(missed[:-1]), missed[-1]]))
+    keys = "; create new keys with: fairlead keys create NAME" if "keys" in lost else ""
+    return [f"Nothing of these could be read, all are gone: {listed}{keys}."]
+
+
+def _copy(source: Path, database: Database) -> tuple[list[str], list[str]]:
+    """Copy what can be read, table by table. Returns sentences, and the tables of which nothing could be read."""
+    report, gone = [], []
     old = sqlite3.connect(source, isolation_level=None)
     old.row_factory = sqlite3.Row
     try:
@@ -79,11 +100,13 @@ def _copy(source: Path, database: Database) -> list[str]:
                         copied += 1
                     except exc.DBAPIError:
                         lost += 1
+            if lost and not copied:
+                gone.append(table.name)
             if copied or lost:
                 report.append(f"{table.name}: {copied} rows kept" + (f", {lost} places unreadable." if lost else "."))
     finally:
         old.close()
-    return report
+    return report, gone
 
 
 def _rows(old: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row | None]:

@@ -87,6 +87,10 @@ class Store:
                 stack.callback(traces.close)
                 held = stack.pop_all()
         except OSError as error:
+            for path in (directory, *directory.parents):
+                if path.exists() and not path.is_dir():
+                    detail = f"The store cannot be in {directory}: {path} is a file, not a folder. Change --data-dir."
+                    raise StoreError(detail=detail) from error
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(path=directory, detail=error.strerror) from error
             raise StoreError(detail=f"The store {directory} cannot be used: {error}") from error

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fairlead.errors import StoreClosed, StoreError, TracesUnreadable
+from fairlead.errors import RangeReversed, StoreClosed, StoreError, TracesUnreadable
 from fairlead.records import Inference, time_of
 from fairlead.store.database import Database
 from fairlead.store.traces.index import FIGURES, Filter, Index, Indexes
@@ -117,9 +117,10 @@ class Traces:
     ) -> list[Inference]:
         """Records with ``since <= time < until`` (microseconds), ordered by time, then id.
 
-        ``before`` is the id of the last record already seen in this order.
+        ``before`` is the id of the last record already seen in this order. Raises RangeReversed.
         """
         self._check_open()
+        _check_range(since, until)
         if limit <= 0:
             return []
         wanted = Filter(
@@ -176,8 +177,9 @@ class Traces:
         Each has ``time`` (where the bucket begins), ``count``, ``errors``, ``p50_total_us``, ``p95_total_us``,
         ``p50_first_token_us``, ``p95_first_token_us`` (None when no record has one), ``input_tokens``,
         ``output_tokens``, ``cost`` (nano-dollars; None when no record has one) and ``without_cost``, the records whose
-        cost is unknown.
+        cost is unknown. Raises RangeReversed.
         """
+        _check_range(since, until)
         wanted = Filter(since=since, until=until, tenant=tenant, variant=variant, operation=operation)
         for _ in range(_ATTEMPTS):
             journals, segments = self._snapshot(wanted)
@@ -388,6 +390,11 @@ class Traces:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise StoreClosed(path=self._directory)
+
+
+def _check_range(since: int, until: int) -> None:
+    if since > until:
+        raise RangeReversed(since=_date(since), until=_date(until), since_us=since, until_us=until)
 
 
 def _size(path: Path) -> int:

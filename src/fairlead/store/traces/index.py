@@ -109,6 +109,10 @@ class Index:
                     self._add(start + begin, data[begin:end])
                 self.damaged += len(found.damage)
                 self._read_to = start + found.rest
+                begin, end = found.damage[-1] if found.damage else (0, 0)
+                if end == found.rest and end - begin > 1:  # read again: whoever mends the journal may cut this off
+                    self.damaged -= 1
+                    self._read_to = start + begin
 
     def _add(self, offset: int, line: bytes) -> None:
         try:

@@ -178,7 +178,7 @@ class Journal:
         return bool(scan(tail[start:]).lines)
 
     def mend(self) -> str:
-        """Cut off a line that was written in part, keeping its bytes in ``*.torn``. Returns a sentence, or ``""``.
+        """Cut off an end that is no whole line, keeping its bytes in ``*.torn``. Returns a sentence, or ``""``.
 
         Raises OSError when the bytes cannot be kept; the journal is then as it was.
         """
@@ -186,10 +186,8 @@ class Journal:
             return ""
         lines = end = 0
         ends_whole = False
-        damage = 0
         for start, _, found in read(self.handle, 0, final=True):
             lines += len(found.lines)
-            damage += len(found.damage)
             if found.lines:
                 end = start + found.lines[-1][1]
                 ends_whole = end == self.size
@@ -200,16 +198,17 @@ class Journal:
             return (
                 f"Journal {self.path.name}: its last line lacked only the line end; nothing was lost ({lines} records)."
             )
-        tail = os.pread(self.handle, self.size - end, end)
-        if tail.endswith(b"\n"):
-            return f"Journal {self.path.name}: {damage} damaged places; the {lines} whole records are kept."
-        end += tail.rfind(b"\n") + 1
+        line_end = bool(end) and os.pread(self.handle, 1, end - 1) != b"\n"  # damaged, too
+        end -= line_end
         tail = os.pread(self.handle, self.size - end, end)
         aside = keep_aside(self.path, tail, end)
         os.ftruncate(self.handle, end)
-        self.size = end
+        if line_end:
+            os.write(self.handle, b"\n")
+        self.size = end + line_end
+        what = "its end was damaged" if line_end or b"\n" in tail else "its last record was written only in part"
         return (
-            f"Journal {self.path.name}: its last record was written only in part; {len(tail)} bytes were set aside in "
+            f"Journal {self.path.name}: {what}; {len(tail)} bytes were set aside in "
             f"{aside.name}, the {lines} whole records before are kept."
         )
 

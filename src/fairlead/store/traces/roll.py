@@ -245,9 +245,10 @@ class Roller:
             return journal.path, rows, longest
         for offset, lost in damage:
             keep_aside(journal.path, lost, offset)
+        places = "1 damaged place" if len(damage) == 1 else f"{len(damage)} damaged places"
         self._report(
-            f"Journal {journal.path.name}: {len(damage)} damaged places ({sum(len(lost) for _, lost in damage)} bytes) "
-            f"were set aside in {journal.id}-*.torn; its {rows} whole records are kept."
+            f"Journal {journal.path.name}: {places} ({sum(len(lost) for _, lost in damage)} bytes) "
+            f"set aside in {journal.id}-*.torn; its {rows} whole records are kept."
         )
         copy = self._aside / f"{journal.id}.clean"
         with copy.open("wb") as file:
