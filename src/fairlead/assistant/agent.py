@@ -47,7 +47,7 @@ MAX_CALLS: Final = 4
 MAX_MISSES: Final = 5
 """Lookups without a result after which a conversation gets no more: nobody may try out numbers and addresses."""
 
-I_AM_AN_AI: Final = "I am an AI assistant, not a person. A person from our team can take over whenever you like."
+I_AM_AN_AI: Final = "I am an AI assistant, not a person. You can ask for a person from our team whenever you like."
 PASSING_ON: Final = "Of course. I am passing you on to a person from our team."
 NO_PERSON: Final = "I am sorry, no person can be reached through this chat."
 REST_UNSURE: Final = "I am not sure about the rest; a person from our team can tell you."
