@@ -18,7 +18,7 @@ from fairlead import spec
 from fairlead.app import Fairlead
 from fairlead.cli.define import describe
 from fairlead.cli.output import err, out, with_settings
-from fairlead.cli.serve import running, until_stopped
+from fairlead.cli.serve import running, stop_asked
 from fairlead.cli.times import money, span
 from fairlead.errors import FairleadError, PortTaken, UsageError
 from fairlead.records import now_us
@@ -111,8 +111,9 @@ async def _show(fairlead: Fairlead, url: str, secret: str, started: int, questio
     out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)
     out.print(f"  API      base_url={url}/v1  api_key={secret}  model={fairlead.usecase.name}", markup=False)
     if stay:
+        stopped = stop_asked()
         out.print("\nServing until Ctrl-C.")
-        await until_stopped()
+        await stopped.wait()
     else:
         out.print("\nNo terminal, so this run ends here. `fairlead demo --keep` keeps serving.")
 

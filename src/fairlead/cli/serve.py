@@ -41,23 +41,22 @@ def serve(*, settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     async with running(settings) as (fairlead, url):
-        for sentence in fairlead.store.recovered:
-            err.print(f"repaired: {sentence}", markup=False)
+        stopped = stop_asked()
         err.print(f"{fairlead.usecase.name} is served at {url}", style="bold", markup=False)
         err.print(f"  chat     {url}/chat\n  console  {url}/console\n  API      {url}/v1   (base_url)", markup=False)
         if settings.require_key and not fairlead.store.keys.active():
             err.print("  There is no key yet. Create one: fairlead keys create me --scope inference --scope admin")
-        await until_stopped()
+        await stopped.wait()
         err.print("Finishing open requests ...")
 
 
-async def until_stopped() -> None:
-    """Wait for Ctrl-C or SIGTERM."""
+def stop_asked() -> asyncio.Event:
+    """An event that Ctrl-C or SIGTERM sets, from now on."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    await stopped.wait()
+    return stopped
 
 
 class _Server(uvicorn.Server):

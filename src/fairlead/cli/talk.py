@@ -197,6 +197,8 @@ async def _chat(settings: Settings, variant: str | None) -> None:
                     case "sources":
                         shown = "".join(f"\n  [{n}] {s.title}" for n, s in enumerate(event.sources, 1))
                         out.print(shown, style="dim", end="", markup=False)
+                    case "handoff":
+                        out.print(f"\n{event.message}", markup=False)
                     case "error":
                         err.print(event.message, style="red", markup=False)
             out.print()
