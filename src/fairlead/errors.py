@@ -5,8 +5,8 @@
     │   ├── SettingInvalid, SettingUnknown
     │   ├── ChoiceUnknown     a name that is in no registry
     │   └── SpecError         see fairlead.spec
-    ├── EnvironmentError_     something the machine lacks
-    │   ├── ExtraMissing, PortTaken, DiskFull, WeightsMissing, WeightsDamaged, EngineFailed
+    ├── MachineError          something the machine lacks
+    │   └── PortTaken, DiskFull, WeightsMissing, WeightsDamaged, EngineFailed
     ├── StoreError            what is stored cannot be read or written
     └── ServiceError          a part that answers requests failed; carries the HTTP status the gateway shows
 
@@ -55,10 +55,6 @@ class ChoiceUnknown(UsageError):
 
 class MachineError(FairleadError):
     """{detail}"""
-
-
-class ExtraMissing(MachineError):
-    """{feature} needs the optional extra {extra!r}. Install it with: pip install 'fairlead[{extra}]'"""
 
 
 class PortTaken(MachineError):
