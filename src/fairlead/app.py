@@ -163,9 +163,9 @@ class Fairlead:
 
     def _upstream(self, variant: Variant) -> Upstream:
         target = variant.target
-        if target.kind in ("openai", "http"):
+        if target.remote:
             return providers.registry.build(
-                "openai",
+                "anthropic" if target.kind == "anthropic" else "openai",
                 variant.id, target.base_url, target.name, credential(variant, self.usecase),
                 connect_timeout_s=self.settings.connect_timeout_s,
             )  # fmt: skip
@@ -278,13 +278,14 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
     """What a variant can be asked for. Quoting needs a question, so it takes no bare text to go on with."""
     if variant.target.kind == EMBED:
         return frozenset({"embedding"})
-    return frozenset({"chat"}) if variant.target.quotes else frozenset({"chat", "completion"})
+    only_chat = variant.target.quotes or variant.target.kind == "anthropic"
+    return frozenset({"chat"}) if only_chat else frozenset({"chat", "completion"})
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
     """What the engines of a variant run: built-in names or the path of a GGUF file; none for a remote model."""
     kind = variant.target.kind
-    if kind in ("openai", "http"):
+    if variant.target.remote:
         return ()
     return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
 
@@ -299,7 +300,7 @@ def price_of(variant: Variant) -> tuple[float, float] | None:
     """(input, output) in nano-dollars a token: 0 for models on this machine, None (unknown) where none is declared."""
     if variant.price is not None:
         return variant.price.nanos_per_token
-    return (0.0, 0.0) if variant.target.kind not in ("openai", "http") else None
+    return (0.0, 0.0) if not variant.target.remote else None
 
 
 def credential(variant: Variant, usecase: UseCase) -> str | None:

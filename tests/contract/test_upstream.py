@@ -18,10 +18,12 @@ from fairlead.engines.embed import Embed
 from fairlead.engines.extractive import Extractive
 from fairlead.gateway.fold import fold
 from fairlead.gateway.relay import Relay
+from fairlead.providers.anthropic import Anthropic
 from fairlead.providers.base import Call, CallContext, Operation, Upstream
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import build, serving
+from tests.providers.messages_server import messages_server
 
 
 class Subject(msgspec.Struct):
@@ -45,6 +47,14 @@ async def over_http() -> AsyncIterator[Subject]:
 
 
 @contextlib.asynccontextmanager
+async def messages_api() -> AsyncIterator[Subject]:
+    async with messages_server() as (url, _):
+        upstream = Anthropic("hosted", url, "claude-haiku-4-5")
+        yield Subject(upstream, frozenset({"chat"}))
+        await upstream.aclose()
+
+
+@contextlib.asynccontextmanager
 async def extractive() -> AsyncIterator[Subject]:
     engine = Extractive()
     await engine.start()
@@ -63,6 +73,7 @@ async def embed() -> AsyncIterator[Subject]:
 FACTORIES: list[Callable[[], contextlib.AbstractAsyncContextManager[Subject]]] = [
     scripted,
     over_http,
+    messages_api,
     extractive,
     embed,
 ]

@@ -9,6 +9,7 @@ registry: Registry[Upstream] = Registry(
     "provider",
     {
         "openai": "fairlead.providers.openai_compatible:OpenAICompatible",
+        "anthropic": "fairlead.providers.anthropic:Anthropic",
         "scripted": "fairlead.providers.scripted:Scripted",
     },
     group="fairlead.providers",

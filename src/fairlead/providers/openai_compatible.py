@@ -67,22 +67,22 @@ class OpenAICompatible:
             await read(self.name, response)
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         retry = response.headers.get("retry-after")
-        body = self._error_body(await read(self.name, response))
+        body = error_body(await read(self.name, response), self._secret)
         return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
-
-    def _error_body(self, body: bytes) -> bytes:
-        """An upstream's error in OpenAI's shape, whatever it was; our own secret never in it."""
-        error = read_error(body)
-        if self._secret:
-            error = {
-                name: value.replace(self._secret, "[key]") if isinstance(value, str) else value
-                for name, value in error.items()
-            }
-        return orjson.dumps({"error": error})
 
     async def aclose(self) -> None:
         """Close pooled connections. Idempotent."""
         await self._http.aclose()
+
+
+def error_body(body: bytes, secret: str | None) -> bytes:
+    """An upstream's error in OpenAI's shape, whatever it was; our own secret never in it."""
+    error = read_error(body)
+    if secret:
+        error = {
+            name: value.replace(secret, "[key]") if isinstance(value, str) else value for name, value in error.items()
+        }
+    return orjson.dumps({"error": error})
 
 
 def read_error(body: bytes) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class Variant(Part):
 
     id: Name = Field(description="Name of the variant, unique in the file.")
     model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
-        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME."
+        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME, anthropic:NAME or http(s)://host/v1#NAME."
     )
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
@@ -245,6 +245,19 @@ class Handoff(Part):
         default="A person will read this conversation.",
         description="What the user reads when handed over.",
     )
+    sla: QuantityText = Field(
+        default=Quantity(value=600.0, unit="s"),
+        description="How soon a person should have taken over, counted within the hours, as in 10 min.",
+        json_schema_extra={"default": "10 min"},
+        validate_default=False,
+    )
+
+    @field_validator("sla")
+    @classmethod
+    def _check_sla(cls, given: Quantity) -> Quantity:
+        if given.unit != "s" or not 0 < given.value <= 7 * 86_400:
+            raise PydanticCustomError("sla", "{expected}", {"expected": "a time up to 168 h", "near": "10 min"})
+        return given
 
     @field_validator("hours")
     @classmethod

@@ -18,6 +18,7 @@ from fairlead.spec.model import UseCase
 from fairlead.spec.plan import CostPlan, ObjectivePlan, is_measured_offline, plan_costs, plan_objectives
 from fairlead.spec.problems import Problem, SpecError
 
+HOSTED_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic"}
 _SAYS_AI = re.compile(r"\b(?:AI|A\.I\.|KI|IA|artificial|bot|chatbot|virtual|automated|machine)\b", re.IGNORECASE)
 
 
@@ -163,8 +164,12 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
-        if variant.target.kind == "openai" and variant.api_key is None:
-            yield f"Variant {variant.id} has no `api_key:`; OpenAI answers only with one (api_key: env:OPENAI_API_KEY)."
+        if variant.target.kind in HOSTED_NAMES and variant.api_key is None:
+            name = HOSTED_NAMES[variant.target.kind]
+            yield (
+                f"Variant {variant.id} has no `api_key:`; {name} answers only with one "
+                f"(api_key: env:{name.upper()}_API_KEY)."
+            )
         if variant.prompt is None and not variant.target.quotes and variant.target.answers:
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:

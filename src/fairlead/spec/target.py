@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
-Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "http"]
+Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "anthropic", "http"]
 BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
-OPENAI_URL = "https://api.openai.com/v1"
-FORMS = "extractive, cascade, mini, embed, ./file.gguf, openai:NAME or http(s)://host/v1#NAME"
+HOSTED: Mapping[str, tuple[Kind, str, str]] = MappingProxyType(
+    {
+        "openai": ("openai", "https://api.openai.com/v1", "openai:gpt-4.1-mini"),
+        "anthropic": ("anthropic", "https://api.anthropic.com/v1", "anthropic:claude-haiku-5-5"),
+    }
+)
+"""Scheme of a ``model:`` line to kind, address and an example."""
+FORMS = "extractive, cascade, mini, embed, ./file.gguf, openai:NAME, anthropic:NAME or http(s)://host/v1#NAME"
 # Forms that are planned; a clear sentence instead of "unknown".
 _PLANNED = {
     "hf": "a GGUF file fetched by yourself (./file.gguf) or a server that holds the model (http://host/v1#NAME), "
     "since fetching from Hugging Face is not supported yet",
-    "anthropic": "an OpenAI-compatible endpoint (http(s)://host/v1#NAME), since Anthropic's API is not supported yet",
 }
 
 
@@ -33,7 +40,7 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """``name`` is the model's own name, ``base_url`` where it answers (openai, http), ``path`` the weights (gguf)."""
+    """``name`` is the model's own name, ``base_url`` where it answers (remote ones), ``path`` the weights (gguf)."""
 
     kind: Kind
     name: str
@@ -41,9 +48,14 @@ class Target:
     path: str = ""
 
     @property
+    def remote(self) -> bool:
+        """Whether a server that is not ours answers."""
+        return self.kind in {"openai", "anthropic", "http"}
+
+    @property
     def external(self) -> bool:
         """Whether answering sends text outside this network; loopback and private addresses are inside."""
-        return self.kind in {"openai", "http"} and not _is_private(urlsplit(self.base_url).hostname or "")
+        return self.remote and not _is_private(urlsplit(self.base_url).hostname or "")
 
     @property
     def quotes(self) -> bool:
@@ -67,19 +79,22 @@ def read_target(text: str) -> Target:
     scheme, colon, name = text.partition(":")
     if colon and scheme in _PLANNED:
         raise TargetError(_PLANNED[scheme])
-    if colon and scheme == "openai":
+    if colon and scheme in HOSTED:
+        kind, url, example = HOSTED[scheme]
         if not name or name != name.strip() or any(character.isspace() for character in name):
-            raise TargetError("openai: followed by the model's name", "openai:gpt-4.1-mini")
-        return Target("openai", name, OPENAI_URL)
+            raise TargetError(f"{scheme}: followed by the model's name", example)
+        return Target(kind, name, url)
     if text.endswith(".gguf"):
         if not text.startswith("./"):
             raise TargetError(
                 "a path that begins with ./ and lies below the folder of this file", f"./{text.lstrip('/')}"
             )
         return Target("gguf", text.rsplit("/", 1)[-1].removesuffix(".gguf"), path=text)
-    near = nearest(text, [*BUILT_IN, "openai:", "http://"])
+    near = nearest(text, [*BUILT_IN, *(f"{scheme}:" for scheme in HOSTED), "http://"])
     if text.startswith(("gpt-", "o1", "o3", "o4", "chatgpt-")):
         near = f"openai:{text}"
+    if text.startswith("claude-"):
+        near = f"anthropic:{text}"
     raise TargetError(FORMS, near)
 
 
