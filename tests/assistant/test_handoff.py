@@ -53,8 +53,7 @@ async def test_while_waiting_messages_are_kept_and_the_bot_says_so(make_shop: Ma
     events = await shop.say(conversation.id, "hello?")
     assert (spoken(events), act_of(events)) == (WAITING, "waiting")
     assert [m.text for m in shop.assistant.transcript(conversation.id)][-2:] == ["hello?", WAITING]
-    shop.store.handoffs.set_state(shop.store.handoffs.waiting()[0].id, "taken", "ada")
-    shop.store.conversations.update(conversation.id, state="with_person")
+    shop.store.handoffs.take(shop.store.handoffs.waiting()[0].id, operator="Ada", key="k1", lease=1 << 60)
     events = await shop.say(conversation.id, "are you there?")
     assert spoken(events) == ""
     state = next(event for event in events if isinstance(event, HandedOff))

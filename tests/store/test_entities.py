@@ -150,13 +150,14 @@ def test_people_wait_in_order(store: Store) -> None:
     )
     second = store.handoffs.open(Handoff(id=new_id(), time=now_us() + 1, conversation="c2", **COLUMNS))
     assert store.handoffs.waiting() == [first, second]
-    taken = store.handoffs.set_state(first.id, "taken", "ada")
-    assert (taken.state, taken.operator) == ("taken", "ada")
+    taken, mine = store.handoffs.take(first.id, operator="Ada", key="k1", lease=1 << 60)
+    assert (mine, taken.state, taken.operator) == (True, "taken", "Ada")
+    assert store.handoffs.take(first.id, operator="Jonas", key="k2", lease=1 << 60) == (taken, False)
     assert store.handoffs.waiting() == [second]
     assert store.handoffs.of("c1") == taken
     assert store.handoffs.of("c3") is None
     with pytest.raises(RecordUnknown):
-        store.handoffs.set_state("nobody", "taken")
+        store.handoffs.take("nobody", operator="Ada", key="k1", lease=1)
 
 
 def test_one_release_is_live(store: Store) -> None:
@@ -337,6 +338,7 @@ def test_expired_conversations_leave_no_bytes(store: Store, tmp_path: Path) -> N
             store.feedback.add(_feedback(message.id, kind="comment", text=f"{mark} comment"))
         store.feedback.add(_feedback(f"i{number}", target_kind="inference", kind="comment", text=f"{mark} traced"))
         store.handoffs.open(Handoff(id=new_id(), time=now, conversation=conversation.id, summary=mark, **COLUMNS))
+        store.conversations.update(conversation.id, updated=conversation.updated)
         if number % 7 == 0:
             store.conversations.update(conversation.id, title=f"{mark} changed " + "y" * number)
 

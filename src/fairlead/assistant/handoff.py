@@ -7,7 +7,6 @@ Calls block on the store.
 from __future__ import annotations
 
 import re
-import threading
 from datetime import UTC, datetime
 
 from fairlead.assistant.events import HandedOff
@@ -29,7 +28,6 @@ class Desk:
     def __init__(self, store: Store, policy: HandoffPolicy) -> None:
         self._store = store
         self._policy = policy
-        self._lock = threading.Lock()
 
     @property
     def enabled(self) -> bool:
@@ -45,16 +43,13 @@ class Desk:
             return HandedOff(state="unavailable", message="No person can be reached through this chat.")
         if conversation.channel == "cli":  # whoever tries the assistant in a terminal is no customer in line
             return HandedOff(state="open", hours=self.hours, message=self.notice())
-        with self._lock:
-            if self._waiting(conversation) is None and conversation.state != "with_person":
-                self._store.handoffs.open(
-                    Handoff(
-                        id=new_id(), time=now_us(), tenant=conversation.tenant, subject=conversation.subject,
-                        usecase=conversation.usecase, spec_hash=conversation.spec_hash, release=conversation.release,
-                        conversation=conversation.id, reason=reason[:500], summary=summary[:1000],
-                    )
-                )  # fmt: skip
-                self._store.conversations.update(conversation.id, state="waiting", updated=now_us())
+        self._store.handoffs.open(
+            Handoff(
+                id=new_id(), time=now_us(), tenant=conversation.tenant, subject=conversation.subject,
+                usecase=conversation.usecase, spec_hash=conversation.spec_hash, release=conversation.release,
+                conversation=conversation.id, reason=reason[:500], summary=summary[:1000],
+            )
+        )  # fmt: skip
         return self.place(conversation)
 
     def place(self, conversation: Conversation, *, now: datetime | None = None) -> HandedOff:
@@ -71,8 +66,7 @@ class Desk:
         """Take the conversation out of the queue again; the assistant goes on answering."""
         waiting = self._waiting(conversation)
         if waiting is not None:
-            self._store.handoffs.set_state(waiting.id, "closed")
-            self._store.conversations.update(conversation.id, state="open", updated=now_us())
+            self._store.handoffs.withdraw(waiting.id)
         return HandedOff(state="open", hours=self.hours)
 
     def _waiting(self, conversation: Conversation) -> Handoff | None:

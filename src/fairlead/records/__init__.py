@@ -17,8 +17,23 @@ Operation = Literal["chat", "completion", "embedding", "assistant", "request"]
 Role = Literal["user", "assistant", "operator", "system", "tool"]
 ConversationState = Literal["open", "waiting", "with_person", "closed"]
 ReleaseState = Literal["proposed", "shadow", "canary", "live", "retired"]
-FeedbackKind = Literal["thumb", "comment", "csat", "demonstration"]
+FeedbackKind = Literal["thumb", "comment", "csat", "solved", "demonstration"]
 Outcome = Literal["pass", "fail", "not_enough_data"]
+ActionState = Literal[
+    "proposed",
+    "confirmed",
+    "running",
+    "done",
+    "failed",
+    "unknown",
+    "declined",
+    "expired",
+    "awaiting_approval",
+    "rejected",
+]
+"""Where an action stands: ``proposed`` waits for the customer's yes, ``awaiting_approval`` for a person of the team,
+``unknown`` was begun and nobody knows how it ended. From ``done`` on nothing leads further, but ``unknown`` can be
+settled by a person."""
 
 
 def new_id() -> str:
@@ -118,7 +133,10 @@ class Message(Record, frozen=True, kw_only=True):
 
 
 class Feedback(Record, frozen=True, kw_only=True):
-    """What someone said about an answer or a conversation. Append-only: the newest of an author wins when read."""
+    """What someone said about an answer or a conversation. Append-only: the newest of an author wins when read.
+
+    A demonstration is what a person answered instead: ``question`` is the customer's, ``text`` the answer, both masked.
+    """
 
     target_kind: Literal["message", "inference", "conversation"]
     target: str
@@ -126,16 +144,74 @@ class Feedback(Record, frozen=True, kw_only=True):
     value: float | None = None
     text: str = ""
     author: str = ""
+    question: str = ""
 
 
 class Handoff(Record, frozen=True, kw_only=True):
-    """A request for a person."""
+    """A request for a person, and what became of it.
+
+    ``operator`` is the name a customer reads, ``operator_key`` the key of whoever holds it. It is held until ``lease``
+    unless the holder says again that they are there; ``draft`` is what they typed and did not send. ``contact`` is an
+    e-mail address the customer left for an answer, the only text here that is not masked. ``suggestion`` is a reply the
+    assistant proposes: ``question`` (a message id), ``text``, ``sources``.
+    """
 
     conversation: str
     reason: str = ""
     summary: str = ""
     state: Literal["waiting", "taken", "closed"] = "waiting"
     operator: str = ""
+    operator_key: str = ""
+    taken: int = 0
+    lease: int = 0
+    closed: int = 0
+    outcome: Literal["", "resolved", "not_resolved", "no_answer", "spam", "returned", "withdrawn"] = ""
+    note: str = ""
+    draft: str = ""
+    contact: str = ""
+    suggestion: dict[str, Any] = {}
+
+
+class ConversationOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a conversation ended, each question a field of its own; None means that it cannot be known yet.
+
+    ``id`` is the conversation's. ``due`` is when it has to be looked at again, ``again`` when its customer came back
+    about the same matter (0: did not). The definitions are those of the metrics of these names.
+    """
+
+    id: str
+    time: int
+    tenant: str
+    visitor: str = ""
+    prompted: int = 0
+    due: int = 0
+    computed: int = 0
+    turns: int = 0
+    handed_over: bool = False
+    reached_person: bool = False
+    abandoned: bool | None = None
+    contained: bool | None = None
+    deflected: bool | None = None
+    resolved: bool | None = None
+    recontacted: bool | None = None
+    again: int = 0
+    confirmed: Literal["", "customer", "operator"] = ""
+    ending: str = ""
+    csat: float | None = None
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """That something happened in a conversation: ``sequence`` grows in the order of the commits of all processes.
+
+    ``ref`` is the id of the message for the kind ``message``, of the hand-off for ``state``.
+    """
+
+    sequence: int
+    time: int
+    tenant: str
+    conversation: str
+    kind: Literal["message", "state"]
+    ref: str = ""
 
 
 class Release(Record, frozen=True, kw_only=True):
@@ -182,3 +258,24 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     revoked: int | None = None
     expires: int | None = None
+
+
+class Action(Record, frozen=True, kw_only=True):
+    """Something a tool would change, from the question to the customer to its end. ``id`` is the idempotency key.
+
+    ``rows`` are masked labels and values for people; ``arguments`` is a sealed text that only this store's secret
+    opens. ``customer`` is a pseudonym of whose matter it is. ``amount`` is what a cap counts, None without one.
+    ``actor`` moved it last, ``result`` is what came of it, masked.
+    """
+
+    conversation: str
+    tool: str
+    title: str
+    rows: tuple[tuple[str, str], ...] = ()
+    arguments: str = ""
+    customer: str = ""
+    amount: float | None = None
+    state: ActionState = "proposed"
+    actor: str = ""
+    result: str = ""
+    updated: int = 0

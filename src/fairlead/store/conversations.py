@@ -1,16 +1,17 @@
-"""Conversations with their messages, feedback and requests for a person. Texts arrive here already masked."""
+"""Conversations with their messages, and feedback. Texts arrive here already masked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, or_, select, update
 
 from fairlead.errors import RecordUnknown
-from fairlead.records import Conversation, ConversationState, Feedback, Handoff, Message
-from fairlead.store import schema
+from fairlead.records import Conversation, ConversationState, Feedback, Message, now_us
+from fairlead.store import handoffs, outcomes, schema
 from fairlead.store.database import Database
+from fairlead.store.news import tell
 from fairlead.store.rows import clean, like, record_of, row_of
 
 
@@ -20,10 +21,12 @@ class Conversations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, conversation: Conversation) -> Conversation:
-        """Keep a new conversation."""
+    def create(self, conversation: Conversation, *, visitor: str = "") -> Conversation:
+        """Keep a new conversation. ``visitor`` is what conversations of one browser share."""
+        row = outcomes.fresh(conversation.id, conversation.time, conversation.tenant, visitor)
         with self._database.write() as connection:
             connection.execute(schema.conversations.insert().values(row_of(conversation)))
+            connection.execute(schema.outcomes.insert().values(clean(row)))
         return conversation
 
     def get(self, identifier: str) -> Conversation | None:
@@ -37,12 +40,14 @@ class Conversations:
         """Append a message."""
         with self._database.write() as connection:
             connection.execute(schema.messages.insert().values(row_of(message)))
+            tell(connection, message.conversation, "message", message.id, tenant=message.tenant)
+            _look_again(connection, message.conversation)
         return message
 
     def messages(self, conversation: str) -> list[Message]:
-        """Everything said in a conversation, in order."""
+        """Everything said in a conversation, in the order it was stored, which is the order everybody was told."""
         table = schema.messages
-        query = select(table).where(table.c.conversation == clean(conversation)).order_by(table.c.time, table.c.id)
+        query = select(table).where(table.c.conversation == clean(conversation)).order_by(literal_column("rowid"))
         with self._database.read() as connection:
             return [record_of(Message, row) for row in connection.execute(query)]
 
@@ -69,7 +74,10 @@ class Conversations:
         with self._database.write() as connection:
             if values:
                 connection.execute(update(table).where(table.c.id == clean(identifier)).values(values))
+                _look_again(connection, clean(identifier))
             row = connection.execute(select(table).where(table.c.id == clean(identifier))).first()
+            if row is not None and state is not None:
+                tell(connection, row.id, "state", tenant=row.tenant)
         if row is None:
             raise RecordUnknown(kind="conversation", id=identifier)
         return record_of(Conversation, row)
@@ -130,7 +138,10 @@ class Conversations:
             connection.execute(
                 delete(schema.feedback).where(or_(target.in_(old), target.in_(said), target.in_(traced)))
             )
-            connection.execute(delete(schema.handoffs).where(schema.handoffs.c.conversation.in_(old)))
+            handoffs.forget(connection, old)
+            connection.execute(delete(schema.outcomes).where(schema.outcomes.c.id.in_(old)))
+            connection.execute(delete(schema.news).where(schema.news.c.conversation.in_(old)))
+            connection.execute(delete(schema.actions).where(schema.actions.c.conversation.in_(old)))
             connection.execute(delete(talk).where(talk.c.conversation.in_(old)))
             gone = connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
         if gone:
@@ -187,51 +198,10 @@ class FeedbackLog:
         return [record_of(Feedback, row) for row in rows]
 
 
-class Handoffs:
-    """Who waits for a person, and who took over."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def open(self, handoff: Handoff) -> Handoff:
-        """Keep a request."""
-        with self._database.write() as connection:
-            connection.execute(schema.handoffs.insert().values(row_of(handoff)))
-        return handoff
-
-    def get(self, identifier: str) -> Handoff | None:
-        """The request with this id."""
-        return next(iter(self._found(schema.handoffs.c.id == clean(identifier))), None)
-
-    def of(self, conversation: str) -> Handoff | None:
-        """The newest request of a conversation."""
-        found = self._found(schema.handoffs.c.conversation == clean(conversation))
-        return found[-1] if found else None
-
-    def waiting(self, *, tenant: str | None = None) -> list[Handoff]:
-        """Those nobody has taken yet, oldest first."""
-        table = schema.handoffs
-        conditions = [table.c.state == "waiting"]
-        if tenant is not None:
-            conditions.append(table.c.tenant == clean(tenant))
-        return self._found(*conditions)
-
-    def set_state(self, identifier: str, state: str, operator: str = "") -> Handoff:
-        """Take, close or give back a request. Raises RecordUnknown."""
-        table = schema.handoffs
-        values: dict[str, Any] = {"state": state} | ({"operator": clean(operator)} if operator else {})
-        with self._database.write() as connection:
-            connection.execute(update(table).where(table.c.id == clean(identifier)).values(values))
-            row = connection.execute(select(table).where(table.c.id == clean(identifier))).first()
-        if row is None:
-            raise RecordUnknown(kind="handoff", id=identifier)
-        return record_of(Handoff, row)
-
-    def _found(self, *conditions: ColumnElement[bool]) -> list[Handoff]:
-        table = schema.handoffs
-        query = select(table).where(*conditions).order_by(table.c.time, table.c.id)
-        with self._database.read() as connection:
-            return [record_of(Handoff, row) for row in connection.execute(query)]
+def _look_again(connection: Connection, conversation: str) -> None:
+    """What is known of how it ended no longer holds."""
+    table = schema.outcomes
+    connection.execute(update(table).where(table.c.id == conversation).values(due=-now_us()))
 
 
 def _filtered(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0001"
+HEAD = "0003"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -53,6 +53,10 @@ def _id(name: str) -> Column[str]:
 
 def _number(name: str, *, nullable: bool = False) -> Column[int]:
     return Column(name, BigInteger, nullable=nullable)
+
+
+def _flag(name: str, *, nullable: bool = False) -> Column[bool]:
+    return Column(name, Boolean, nullable=nullable)
 
 
 def _record(name: str, *columns: Any) -> Table:
@@ -106,6 +110,7 @@ feedback = _record(
     Column("value", Float, nullable=True),
     _text("text"),
     _text("author"),
+    _text("question"),
     Index(None, "target"),
     Index(None, "time"),
     Index(None, "subject"),
@@ -118,10 +123,81 @@ handoffs = _record(
     _text("summary"),
     _text("state"),
     _text("operator"),
+    _id("operator_key"),
+    _number("taken"),
+    _number("lease"),
+    _number("closed"),
+    _text("outcome"),
+    _text("note"),
+    _text("draft"),
+    _text("contact"),
+    Column("suggestion", Json, nullable=False),
     Index(None, "conversation"),
     Index(None, "state", "time"),
     Index(None, "subject"),
 )
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _number("time"),
+    _id("tenant"),
+    _id("visitor"),
+    _number("prompted"),
+    _number("due"),
+    _number("computed"),
+    _number("turns"),
+    _flag("handed_over"),
+    _flag("reached_person"),
+    _flag("abandoned", nullable=True),
+    _flag("contained", nullable=True),
+    _flag("deflected", nullable=True),
+    _flag("resolved", nullable=True),
+    _flag("recontacted", nullable=True),
+    _number("again"),
+    _text("confirmed"),
+    _text("ending"),
+    Column("csat", Float, nullable=True),
+    Index(None, "due"),
+    Index(None, "tenant", "time"),
+    Index(None, "visitor"),
+)
+
+news = Table(
+    "news",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    _number("time"),
+    _id("tenant"),
+    _id("conversation"),
+    _text("kind"),
+    _id("ref"),
+    Index(None, "conversation", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+actions = _record(
+    "actions",
+    _id("conversation"),
+    _text("tool"),
+    _text("title"),
+    Column("rows", Json, nullable=False),
+    _text("arguments"),
+    _text("customer"),
+    Column("amount", Float, nullable=True),
+    _text("state"),
+    _text("actor"),
+    _text("result"),
+    _number("updated"),
+    Index(None, "conversation", "time"),
+    Index(None, "state", "updated"),
+    Index(None, "customer", "tool", "time"),
+    Index(None, "subject"),
+)
+
+# One question at a time: a second proposal of a conversation is refused by the database itself.
+Index("uq_actions_open", actions.c.conversation, unique=True, sqlite_where=text("state = 'proposed'"))
 
 releases = Table(
     "releases",

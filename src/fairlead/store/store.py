@@ -13,12 +13,16 @@ from typing import Self
 
 from fairlead.errors import StoreBusy, StoreError, StoreFull
 from fairlead.store import secrets
+from fairlead.store.actions import Actions
 from fairlead.store.audit import Audit
-from fairlead.store.conversations import Conversations, FeedbackLog, Handoffs
+from fairlead.store.conversations import Conversations, FeedbackLog
 from fairlead.store.counters import Counters
 from fairlead.store.database import Database
+from fairlead.store.handoffs import Handoffs
 from fairlead.store.keys import Keys
+from fairlead.store.news import News
 from fairlead.store.objects import Objects
+from fairlead.store.outcomes import Outcomes
 from fairlead.store.releases import Releases, UseCases
 from fairlead.store.traces import Traces
 
@@ -43,6 +47,9 @@ class Store:
         self.conversations = Conversations(database)
         self.feedback = FeedbackLog(database)
         self.handoffs = Handoffs(database)
+        self.outcomes = Outcomes(database)
+        self.news = News(database)
+        self.actions = Actions(database)
         self.releases = Releases(database)
         self.usecases = UseCases(database)
         self.audit = Audit(database)
