@@ -17,7 +17,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Asked:
     documents: list[dict[str, str]]
     right: tuple[str, ...]
     weight: float = 1.0
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def holds(text: str, right: tuple[str, ...]) -> bool:
@@ -130,8 +131,46 @@ def from_pages(source: str, rows: Iterable[dict[str, Any]], pages: Path, *, take
             yield Asked(f"{source}, taken out", row["q"], earlier, left[:PASSAGES], (), TAKEN_OUT)
 
 
+def from_folder(folder: Path, *splits: str, take_out: bool = False) -> Iterator[Asked]:
+    """The natural questions of a folder of shops (`<shop>.md`, `<shop>.json`), of the named splits or of all.
+
+    A shop with `<shop>.tools.json` is asked with its tools on offer, as it would be in use.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if path.name.endswith(".tools.json"):
+            continue
+        shop = json.loads(path.read_text(encoding="utf-8"))
+        if not splits or shop["split"] in splits:
+            pages = path.with_suffix(".md")
+            for asked in from_pages(path.stem, shop["questions"], pages, take_out=take_out):
+                yield replace(asked, tools=tuple(tools_of(path)))
+
+
+def tools_of(shop: Path) -> list[dict[str, Any]]:
+    """The tools beside a shop's questions; empty when it has none."""
+    beside = shop.with_suffix(".tools.json")
+    if not beside.is_file():
+        return []
+    tools: list[dict[str, Any]] = json.loads(beside.read_text(encoding="utf-8"))["tools"]
+    return tools
+
+
+def from_natural() -> Iterator[Asked]:
+    """The questions of `answers_natural.json`: two shops, with the tools they offer."""
+    data = json.loads((Path(__file__).parent / "data" / "answers_natural.json").read_text(encoding="utf-8"))
+    for shop in data["shops"]:
+        documents = [{**d, "location": ""} for d in shop["documents"]]
+        index = Index([(d["title"], d["text"]) for d in documents])
+        for row in shop["questions"]:
+            earlier, right = tuple(row.get("earlier", ())), tuple(row["right"])
+            order = index.rank(row["q"], previous=earlier[-1] if earlier else "")[:PASSAGES]
+            weight = NATURAL if right else UNANSWERABLE
+            found = [documents[i] for i in order]
+            yield Asked(shop["name"].split(",")[0], row["q"], earlier, found, right, weight, tuple(data["tools"]))
+
+
 def from_hand() -> Iterator[Asked]:
-    """All hand-written questions but those of the test: four invented shops, and the reference shop twice."""
+    """The hand-written questions on four invented shops and, twice, on the reference shop."""
     here = Path(__file__).parent
     shop = here.parent / "examples" / "shop"
     folder = here / "data" / "answers_shops"

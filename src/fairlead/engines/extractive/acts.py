@@ -23,7 +23,8 @@ class Reaction(NamedTuple):
 
 _GREET = re.compile(
     r"^(?:hi|hiya|hello|hey|heya|hallo|howdy|yo|good (?:morning|afternoon|evening|day)|greetings|dear (?:team|sir"
-    r"|madam|support|all))(?: (?:there|all|everyone|team|guys|again|sir|madam|bot|or madam))*[\s,.!:;-]*"
+    r"|madam|support|all))(?: (?:there|all|everyone|team|guys|again|sir|madam|bot|or madam|you|to you))*"
+    r"(?:,? (?:(?:is )?any(?:one|body) (?:there|here|at home))\b\??)?[\s,.!:;?-]*"
 )
 _THANKS = re.compile(
     r"\b(?:thanks?(?: you| u)?|thx|ty|cheers|many thanks|much appreciated|appreciate it|great help"
@@ -33,17 +34,19 @@ _BYE = re.compile(
     r"\b(?:bye|goodbye|see you|see ya|have a (?:nice|good|great) (?:day|evening|weekend|one)|that(?:'s| is|s) all"
     r"|good night|take care)\b"
 )
-_HOW_ARE_YOU = re.compile(r"\bhow are (?:you|u)\b|\bhow(?:'s| is) it going|\bhow do you do\b|\bwhat'?s up\b")
+_HOW_ARE_YOU = re.compile(r"\bhow (?:do|are) you (?:feel|feeling|doing)\b|\bhow are (?:you|u)\b|\bhow(?:'s| is) it going|\bhow do you do\b|\bwhat'?s up\b")
 _BOT = re.compile(
     r"\b(?:are|r) (?:you|u) (?:a |an |really |actually |even |just )*(?:bot|robot|chatbot|human|real|person|machine"
     r"|ai|computer|alive|program|man|woman|artificial|chatgpt|people)\b"
     r"|\b(?:am i|is this|are we) (?:talking|speaking|chatting|writing)? ?(?:to |with )?(?:a |an )(?:bot|robot|human"
     r"|real|person|machine|ai|chatbot|computer)"
+    r"|\bis (?:that|this|it) (?:really )?(?:a |an )(?:bot|robot|human|real person|person|machine|chatbot|computer)\b"
+    r"|^(?:and |so |hi |hello )*who are (?:you|u)\b[\s?!.]*$"
     r"|\bwho (?:am i (?:talking|speaking|chatting) (?:to|with))|\byou(?:'re| are) (?:a |just a )?(?:bot|robot"
     r"|machine|ai)\b|\bwhat(?:'s| is) your name\b|\bdo you have (?:a name|feelings)"
 )
 _ABLE = re.compile(
-    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|how can you help(?: me)?|(?:can"
+    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|what are you (?:able to do|for|good at)|how can you help(?: me)?|(?:can"
     r"|could) you help(?: me)?(?: please)?|(?:i need|need|i could use) (?:some |your |a bit of )?help(?: please)?"
     r"|help(?: me)?(?: please)?|i have a (?:question|problem)|menu|options)[\s.!?]*$"
 )

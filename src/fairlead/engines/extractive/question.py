@@ -166,9 +166,14 @@ def split(message: str) -> list[str]:
     return questions
 
 
+def bare_of(text: str) -> str:
+    """A message without e-mail addresses and order numbers: whose they are does not change what is asked."""
+    return _PRIVATE.sub(" ", text[:LONGEST])
+
+
 def query_of(text: str) -> Query:
     """A question that needs nothing before it."""
-    text = _PRIVATE.sub(" ", text[:LONGEST])  # whose order it is does not change what the documents say
+    text = bare_of(text)
     words = tuple(respell(w) for w in words_of(text))
     kind = kind_of(text)
     if kind == "other":

@@ -176,6 +176,9 @@ def respell(word: str) -> str:
         return _SHORT_SLIPS[word]
     if len(word) < 5 or word in STOP or not word.isalpha() or word in known_words():
         return word
+    doubled = next((word[:i] + word[i + 1 :] for i in range(len(word) - 1) if word[i] == word[i + 1]), "")
+    if doubled in known_words():
+        return doubled
     index = _slips()
     for form in (word, *(word[:i] + word[i + 1 :] for i in range(len(word)))):
         for candidate in index.get(form, ()):
