@@ -331,3 +331,49 @@ class ResponsesMissing(ServiceError):
     """The Responses API is not offered yet. Send the request to POST /v1/chat/completions."""
 
     status, code, kind = 404, "unknown_url", "invalid_request_error"
+
+
+class ActionMoveInvalid(StoreError):
+    """An action that is {before} cannot become {after}."""
+
+
+class ActionUnknown(ServiceError):
+    """There is no such action, or it does not wait for this any more."""
+
+    status, code, kind = 404, "action_unknown", "invalid_request_error"
+
+
+class ActionSettled(ServiceError):
+    """The action is {state} already; nothing was changed. Reload to see how it stands."""
+
+    status, code, kind = 409, "action_settled", "invalid_request_error"
+
+
+class IdentityRefused(ServiceError):
+    """The identity token is not accepted: {detail}."""
+
+    status, code, kind = 401, "identity_refused", "invalid_request_error"
+
+
+class HandoffHeld(ServiceError):
+    """{operator} has this conversation. Nothing was sent; what you typed is kept."""
+
+    status, code, kind = 409, "handoff_held", "invalid_request_error"
+
+
+class HandoffReturned(ServiceError):
+    """The conversation went back to the queue: your page was not heard of. Take it again; what you typed is kept."""
+
+    status, code, kind = 409, "handoff_returned", "invalid_request_error"
+
+
+class HandoffGone(ServiceError):
+    """That request for a person is closed, or there is none."""
+
+    status, code, kind = 409, "handoff_gone", "invalid_request_error"
+
+
+class ContactInvalid(ServiceError):
+    """That is no e-mail address. Expected one like name@example.com."""
+
+    status, code, kind = 400, "contact_invalid", "invalid_request_error"

@@ -30,10 +30,10 @@ from fairlead.assistant.events import (
     Sources,
     Started,
 )
-from fairlead.assistant.handoff import Desk, wants_to_resume
+from fairlead.assistant.handoff import Desk, open_question, summarise, wants_to_resume
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
-from fairlead.assistant.prompt import clean, last_question
+from fairlead.assistant.prompt import clean, drop_citations, last_question
 from fairlead.assistant.tools import Tools
 from fairlead.errors import (
     ConversationClosed,
@@ -45,13 +45,13 @@ from fairlead.errors import (
 )
 from fairlead.gateway import Gateway, Principal
 from fairlead.providers.base import CallContext
-from fairlead.records import Conversation, Feedback, FeedbackKind, Inference, Message, new_id, now_us
+from fairlead.records import Conversation, Feedback, FeedbackKind, Handoff, Inference, Message, new_id, now_us
 from fairlead.spec import UseCase, Variant
 from fairlead.store import Store
 
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_FEEDBACK_CHARS: Final = 2_000
-RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "csat": (1, 5)}
+RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "solved": (0, 1), "csat": (1, 5)}
 
 WAITING: Final = "Your message is with our team; a colleague will read this conversation."
 RESUMED: Final = "All right, I go on helping you. What would you like to know?"
@@ -84,7 +84,8 @@ class Assistant:
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
         self._keep_texts = usecase.policy.privacy.store_content
         self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools)
-        self._desk = Desk(store, usecase.policy.handoff)
+        self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools())
+        self.desk = Desk(store, usecase.policy.handoff, self._mask)
         self._threads = Threads()
 
     @property
@@ -95,16 +96,19 @@ class Assistant:
     # --- conversations ----------------------------------------------------------------------------------------------
 
     def open_conversation(
-        self, channel: str = "chat", tenant: str = "default", language: str = ""
+        self, channel: str = "chat", tenant: str = "default", language: str = "", visitor: str = ""
     ) -> tuple[Conversation, str]:
-        """Begin a conversation with the greeting. Returns it and the secret that proves the client later. Blocks."""
+        """Begin a conversation with the greeting. Returns it and the secret that proves the client later. Blocks.
+
+        ``visitor`` is a random text that the conversations of one browser share; only its hash is kept.
+        """
         secret, secret_hash = talk.new_secret()
         identifier, now = new_id(), now_us()
         conversation = Conversation(
             **self._columns(identifier, now, tenant, f"conversation:{identifier}", self.usecase.live.id),
             channel=channel, language=language, updated=now, secret_hash=secret_hash,
         )  # fmt: skip
-        self._store.conversations.create(conversation)
+        self._store.conversations.create(conversation, visitor=talk.hash_secret(visitor)[:32] if visitor else "")
         self._add(conversation, new_id(), "assistant", self.greeting, facts={"act": "disclosure"})
         return conversation, secret
 
@@ -151,8 +155,12 @@ class Assistant:
             raise ConversationUnknown
         if conversation.state == "closed":
             raise ConversationClosed
-        if not thread.loaded:
+        handoff = await asyncio.to_thread(self._store.handoffs.of, conversation_id)
+        # Another process answered, or a person did: then what is remembered here is not all that was said.
+        version = (conversation.turns, handoff.id if handoff is not None and handoff.taken else "")
+        if thread.version != version:
             thread.load(await asyncio.to_thread(self._store.conversations.messages, conversation_id))
+            thread.version = version
         return conversation
 
     async def _turn(
@@ -202,7 +210,7 @@ class Assistant:
             self._keep_answer(thread, conversation, message_id, outcome.text, inference, variant, outcome)
         )
         if outcome.act == "handoff":
-            yield await asyncio.to_thread(self._desk.request, conversation, "the customer asked", self._mask(text))
+            yield await asyncio.to_thread(self.handoff, conversation.id, "the customer asked")
         yield Done(message_id=message_id, inference_id=inference.id, act=outcome.act, total_us=inference.total_us)
 
     def _ask(self, thread: Thread, inference: _Trace, variant: Variant) -> Turn:
@@ -219,16 +227,16 @@ class Assistant:
     ) -> AsyncGenerator[Event, None]:
         """The turn of someone who waits for a person or talks with one."""
         if conversation.state == "waiting" and wants_to_resume(text):
-            state = await asyncio.to_thread(self._desk.withdraw, conversation)
+            state = await asyncio.to_thread(self.desk.withdraw, conversation)
             said = RESUMED
         else:
-            state = await asyncio.to_thread(self._desk.place, conversation)
+            state = await asyncio.to_thread(self.desk.place, conversation)
             said = WAITING if state.state == "waiting" else ""
         if said:
             yield Delta(text=said)
             thread.remember("assistant", said)
             await asyncio.to_thread(self._add, conversation, message_id, "assistant", said, facts={"act": "waiting"})
-        await asyncio.to_thread(self._touch, conversation, text)
+        await self._touch(thread, conversation, text)
         yield state
         yield Done(message_id=message_id, act="waiting")
 
@@ -251,9 +259,7 @@ class Assistant:
             facts=facts, sources=outcome.sources if outcome is not None else (),
             inference=inference.id, variant=outcome.variant if outcome is not None else variant.id,
         )  # fmt: skip
-        await asyncio.to_thread(
-            self._touch, conversation, str(thread.said[-2]["content"]) if len(thread.said) > 1 else ""
-        )
+        await self._touch(thread, conversation, str(thread.said[-2]["content"]) if len(thread.said) > 1 else "")
 
     def transcript(self, conversation_id: str) -> list[Message]:
         """What was said, masked, in order. Blocks."""
@@ -269,8 +275,8 @@ class Assistant:
         conversation = self._store.conversations.get(conversation_id)
         if conversation is None:
             raise ConversationUnknown
-        if kind not in {"thumb", "csat", "comment", "demonstration"}:
-            raise FeedbackInvalid(detail=f"there is no kind {str(kind)[:40]!r}; use thumb, csat or comment")
+        if kind not in {*RANGES, "comment"}:
+            raise FeedbackInvalid(detail=f"there is no kind {str(kind)[:40]!r}; use thumb, solved, csat or comment")
         if kind in RANGES:
             low, high = RANGES[kind]
             if value is None or not low <= value <= high or value != int(value):
@@ -282,7 +288,7 @@ class Assistant:
         target = self._store.conversations.message(message_id) if message_id else None
         if message_id and (target is None or target.conversation != conversation.id or target.role == "user"):
             raise FeedbackInvalid(detail="this conversation has no such answer")
-        return self._store.feedback.add(
+        said = self._store.feedback.add(
             Feedback(
                 id=new_id(), time=now_us(), tenant=conversation.tenant, subject=conversation.subject,
                 usecase=self.usecase.name, spec_hash=self.usecase.spec_hash,
@@ -291,21 +297,53 @@ class Assistant:
                 kind=kind, value=value, text=self._mask(text.strip()), author=conversation.subject,
             )
         )  # fmt: skip
+        self._store.outcomes.touch(conversation.id)
+        return said
+
+    async def suggest(self, handoff: Handoff) -> dict[str, Any]:
+        """A reply for whoever answers the open question: ``question`` (its message's id), ``text``, ``sources``.
+
+        From the live variant without its tools, so that proposing changes nothing; ``text`` is empty when the pages do
+        not tell. Kept with the hand-off until the question is another one.
+        """
+        messages = await asyncio.to_thread(self._store.conversations.messages, handoff.conversation)
+        question = open_question(messages)
+        if question is None or handoff.suggestion.get("question") == question.id:
+            return handoff.suggestion
+        earlier = [message for message in messages[: messages.index(question)] if message.role in talk.SPEAKERS]
+        history = [{"role": talk.SPEAKERS[each.role], "content": each.text} for each in [*earlier, question]]
+        turn = Turn(
+            messages=tuple(history), variant=self.usecase.live, misses=Misses(),
+            principal=Principal(tenant=handoff.tenant, subject=handoff.subject),
+            context=CallContext(
+                tenant=handoff.tenant, subject=handoff.subject, conversation=handoff.conversation, channel="desk"
+            ),
+        )  # fmt: skip
+        found: dict[str, Any] = {"question": question.id, "text": "", "sources": []}
+        try:
+            async with aclosing(self._adviser.answer(turn)) as parts:
+                async for part in parts:
+                    if isinstance(part, Outcome) and part.act == "answer" and part.sources:
+                        found["text"] = drop_citations(part.text)
+                        found["sources"] = [msgspec.to_builtins(source) for source in part.sources]
+        except ServiceError as error:
+            log.warning("no reply to suggest for %s (%s): %s", handoff.conversation, error.code, error)
+        await asyncio.to_thread(self._store.handoffs.suggest, handoff.id, found)
+        return found
 
     def handoff(self, conversation_id: str, reason: str = "") -> HandedOff:
         """Ask for a person. Asking twice changes nothing. Raises ConversationUnknown. Blocks."""
         conversation = self._known(conversation_id)
-        messages = self._store.conversations.messages(conversation_id)
-        asked = [message.text for message in messages if message.role == "user"]
-        return self._desk.request(conversation, self._mask(reason) or "asked for a person", " / ".join(asked[-3:]))
+        summary = summarise(self._store.conversations.messages(conversation_id))
+        return self.desk.request(conversation, self._mask(reason) or "asked for a person", summary)
 
     def place_in_line(self, conversation_id: str) -> HandedOff:
         """Where the request for a person stands. Raises ConversationUnknown. Blocks."""
-        return self._desk.place(self._known(conversation_id))
+        return self.desk.place(self._known(conversation_id))
 
     def resume(self, conversation_id: str) -> HandedOff:
         """Take a waiting conversation back from the queue. Raises ConversationUnknown. Blocks."""
-        return self._desk.withdraw(self._known(conversation_id))
+        return self.desk.withdraw(self._known(conversation_id))
 
     def _known(self, conversation_id: str) -> Conversation:
         conversation = self._store.conversations.get(conversation_id)
@@ -437,12 +475,14 @@ class Assistant:
             )
         )
 
-    def _touch(self, conversation: Conversation, asked: str) -> None:
+    async def _touch(self, thread: Thread, conversation: Conversation, asked: str) -> None:
         """Count the turn, and give the conversation its first question as a title."""
         title = None if conversation.title or not self._keep_texts else self._mask(" ".join(asked.split()))[:80]
-        self._store.conversations.update(
-            conversation.id, turns=conversation.turns + 1, updated=now_us(), title=title or None
+        turns = conversation.turns + 1
+        await asyncio.to_thread(
+            self._store.conversations.update, conversation.id, turns=turns, updated=now_us(), title=title or None
         )
+        thread.version = (turns, thread.version[1] if thread.version else "")
 
     def _mask_json(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -26,6 +26,8 @@ MAX_REMEMBERED: Final = 16
 MAX_REPLAYS: Final = 4
 """Answers of a conversation kept for a client that repeats a message."""
 MAX_CLIENT_ID: Final = 64
+SPEAKERS: Final = {"user": "user", "assistant": "assistant", "operator": "assistant"}
+"""Whose words a model is given, and as whose."""
 
 
 class Thread:
@@ -37,7 +39,7 @@ class Thread:
         self.said: list[dict[str, Any]] = []
         self.misses = Misses()
         self.last_client_id = ""
-        self.loaded = False
+        self.version: tuple[int, str] | None = None
         self._answers: OrderedDict[str, list[Event]] = OrderedDict()
 
     def remember(self, role: str, text: str) -> None:
@@ -57,11 +59,14 @@ class Thread:
         return self._answers.get(client_id) if client_id else None
 
     def load(self, messages: list[Message]) -> None:
-        """Take up what the store holds, masked, after a restart or when the thread had been forgotten."""
-        self.loaded = True
-        for message in messages[-MAX_REMEMBERED:]:
-            if message.role in {"user", "assistant"} and message.text:
-                self.remember(message.role, message.text)
+        """Take up what the store holds, masked: after a restart, or when others have spoken meanwhile.
+
+        To the model a person's words are the assistant's own side of the conversation.
+        """
+        said = [message for message in messages if message.role in SPEAKERS and message.text][-MAX_REMEMBERED:]
+        self.said.clear()
+        for message in said:
+            self.remember(SPEAKERS[message.role], message.text)
         client_id = ""
         for message in messages:
             if message.role == "user":

@@ -47,10 +47,22 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, tag="facts", tag_field="t
     rows: tuple[tuple[str, str], ...]
 
 
+class Confirm(msgspec.Struct, frozen=True, kw_only=True, tag="confirm", tag_field="type"):
+    """What would be done, for the customer to say yes or no to. ``yes`` and ``no`` are the words of the two buttons."""
+
+    type: ClassVar[Literal["confirm"]] = "confirm"
+    action_id: str
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    yes: str = "Yes, do it"
+    no: str = "No, leave it"
+
+
 class HandedOff(msgspec.Struct, frozen=True, kw_only=True, tag="handoff", tag_field="type"):
     """Where the request for a person stands. ``position`` is the place in line, 0 when nobody waits any more.
 
-    ``hours`` are the office hours in words, ``message`` what the customer is told.
+    ``hours`` are the office hours in words, ``message`` what the customer is told. ``operator`` is the person who is
+    there. ``away`` says that nobody is there now, so that an e-mail address may be left; ``contact`` that one was.
     """
 
     type: ClassVar[Literal["handoff"]] = "handoff"
@@ -58,6 +70,9 @@ class HandedOff(msgspec.Struct, frozen=True, kw_only=True, tag="handoff", tag_fi
     position: int = 0
     hours: str = ""
     message: str = ""
+    operator: str = ""
+    away: bool = False
+    contact: bool = False
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done", tag_field="type"):
@@ -79,7 +94,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag_field="
     retry_after: float | None = None
 
 
-Event: TypeAlias = Started | Delta | Sources | Facts | HandedOff | Done | Failed
+Event: TypeAlias = Started | Delta | Sources | Facts | Confirm | HandedOff | Done | Failed
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
