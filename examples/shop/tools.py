@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
+from fairlead.tools import reads
+
 DATABASE = Path(__file__).parent / "data" / "orders.sqlite"
 SHOP_TIME = ZoneInfo("Europe/Berlin")
 
@@ -56,6 +58,7 @@ NOT_FOUND = (
 )
 
 
+@reads
 def find_order(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     """Look up a customer's order: status, items, total, payment and expected delivery date.
 
@@ -93,6 +96,7 @@ def find_order(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     }
 
 
+@reads
 def track_parcel(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     """Track the parcel of an order: carrier, tracking number and the scans so far.
 
@@ -131,6 +135,7 @@ def track_parcel(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     }
 
 
+@reads
 def opening_hours(day: Day = "today", store: Literal["Hamburg", "Munich", "both"] = "both") -> dict[str, Any]:
     """When our Hamburg and Munich stores are open on a certain day, public holidays included.
 

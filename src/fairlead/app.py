@@ -73,8 +73,8 @@ class Fairlead:
     def _wire(self) -> None:
         usecase, settings = self.usecase, self.settings
         self.mask = Masker(frozenset(usecase.policy.privacy.mask))
-        self.knowledge = Knowledge.load([usecase.path(part.path) for part in usecase.knowledge])
-        self.tools = Tools.load([usecase.path(part.path) for part in usecase.tools])
+        self.knowledge = Knowledge.load([usecase.path(part.path) for part in usecase.knowledge], self.store.derived)
+        self.tools = Tools.of(usecase)
         self.engines: dict[str, Engine] = {}
         self.failures: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,11 +141,11 @@ class Fairlead:
         """Store the use case and one release per variant; returns variant id to release hash."""
         usecase = self.usecase
         self.store.usecases.put(usecase.name, usecase.spec_hash, json.dumps(usecase.content(), sort_keys=True))
-        tools = hashlib.sha256(b"".join(usecase.path(part.path).read_bytes() for part in usecase.tools)).hexdigest()
+        self.store.objects.put(self.knowledge.content)  # under its snapshot hash, which every release names
         hashes = {}
         for variant in variants:
             content = variant.release_content(
-                knowledge=self.knowledge.snapshot, tools=tools, engine=_engine_identity(variant)
+                knowledge=self.knowledge.snapshot, tools=self.tools.digest, engine=_engine_identity(variant)
             )
             hashes[variant.id] = release_hash(content)
             self.store.releases.put(
@@ -241,6 +241,7 @@ class Fairlead:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.gateway.aclose()
+        await self.tools.aclose()
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         await asyncio.to_thread(self.store.close)
 
@@ -255,7 +256,7 @@ def faults(usecase: UseCase) -> list[str]:
     found = []
     loaders: list[Callable[[], object]] = [
         lambda: Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]),
-        lambda: Tools.load([usecase.path(part.path) for part in usecase.tools]),
+        lambda: Tools.of(usecase),
     ]
     for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
         if weights not in IN_PROCESS:

@@ -1,8 +1,9 @@
 """The agent: retrieve, call the model, run the tools it asks for, check what it says, pass it on.
 
 Every model call goes through the gateway, so that it is limited, masked and recorded like any other. What a model, a
-page or a tool says is data here: it chooses words and tools, it never grants anything. Knows no conversations and
-stores nothing; one turn in, events and an Outcome out.
+page or a tool says is data here: it chooses words and tools, it never grants anything. A tool that changes something
+is not run for a model but becomes a question to the customer, whose yes is read here before any model sees it. One
+turn in, events and an Outcome out; transcripts are not known here.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from fairlead.assistant.actions import ANSWER_IT, OPEN_STILL, Acting, Ended, means_no, means_yes
 from fairlead.assistant.draft import Draft
-from fairlead.assistant.events import Act, Delta, Facts
+from fairlead.assistant.events import Act, Confirm, Delta, Facts
 from fairlead.assistant.gate import FEW_WORDS, Gate
+from fairlead.assistant.identity import Session
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.prompt import (
     asks_for_person,
@@ -29,15 +32,16 @@ from fairlead.assistant.prompt import (
     render_prompt,
     text_of,
     trim_history,
+    with_facts,
 )
 from fairlead.assistant.support import pick_sources, says_unknown
-from fairlead.assistant.tools import Tools
+from fairlead.assistant.tools import Prepared, ToolResult, Tools
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.text import content
 from fairlead.errors import ServiceError
 from fairlead.gateway import Gateway, Principal
 from fairlead.providers.base import CallContext
-from fairlead.records import Source
+from fairlead.records import Action, Conversation, Source
 from fairlead.spec import UseCase, Variant
 
 MAX_ROUNDS: Final = 3
@@ -52,30 +56,33 @@ PASSING_ON: Final = "Of course. I am passing you on to a person from our team."
 NO_PERSON: Final = "I am sorry, no person can be reached through this chat."
 REST_UNSURE: Final = "I am not sure about the rest; a person from our team can tell you."
 CANNOT_ANSWER: Final = "I do not know that. Shall I pass you on to a person?"
+NOT_HERE: Final = "This can only be done in a conversation, where the customer is asked first."
+ONE_AT_A_TIME: Final = "One change at a time: the customer is asked about the first one."
 TOO_MANY_MISSES: Final = "I have looked several times without finding it; please let a person of our team do it."
 
 log = logging.getLogger(__name__)
 
 
-class Misses:
-    """How many lookups of a conversation found nothing."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One question with what came before. ``messages`` are OpenAI-shaped, the last one is the user's."""
+    """One question with what came before. ``messages`` are OpenAI-shaped, the last one is the user's.
+
+    Without a ``conversation`` nobody can be asked for a yes, so nothing can be changed.
+    """
 
     messages: tuple[dict[str, Any], ...]
     variant: Variant
     principal: Principal
     context: CallContext
-    misses: Misses
+    session: Session
+    conversation: Conversation | None = None
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """How a turn ended. ``steps`` are microseconds by the name of the step; ``tags`` go into the trace."""
+    """How a turn ended. ``steps`` are microseconds by the name of the step; ``tags`` go into the trace.
+
+    ``action`` is the id of the action the answer asks about or tells the end of; ``reason`` says why a person has to
+    look, when ``act`` is handoff and the customer has not asked for one.
+    """
 
     text: str = ""
     act: Act = "answer"
@@ -88,6 +95,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     output_tokens: int = 0
     steps: dict[str, int] = {}
     tags: dict[str, str] = {}
+    action: str = ""
+    reason: str = ""
 
 
 class _Work:
@@ -103,6 +112,8 @@ class _Work:
         self.outcome = Outcome(facts=[], steps={}, tags={})
         self.opening = ""
         self.settled = False
+        self.proposal: Confirm | None = None
+        self.pending: Action | None = None
 
     @property
     def begun(self) -> bool:
@@ -131,35 +142,99 @@ class _Work:
 class Agent:
     """Answers turns for one use case."""
 
-    def __init__(self, *, gateway: Gateway, usecase: UseCase, knowledge: Knowledge, tools: Tools) -> None:
+    def __init__(
+        self, *, gateway: Gateway, usecase: UseCase, knowledge: Knowledge, tools: Tools, acting: Acting | None = None
+    ) -> None:
         self._gateway = gateway
         self._usecase = usecase
         self._knowledge = knowledge
         self._tools = tools
+        self._acting = acting
         self._prompts = {variant.id: variant.prompt_text() for variant in usecase.variants}
         self._safe = next((each for each in usecase.variants if each.target.kind == "extractive"), None)
 
-    async def answer(self, turn: Turn) -> AsyncGenerator[Delta | Facts | Outcome, None]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[Delta | Facts | Confirm | Outcome, None]:
         """Deltas and cards as they come, and the Outcome at the end. Raises ServiceError when no model can answer."""
         work = _Work(turn)
-        for fixed in self._fixed(work):
-            yield fixed
+        async for settled in self._settle(work):
+            yield settled
         if not work.settled:
-            await self._retrieve(work)
-            for _ in range(MAX_ROUNDS):
-                draft = Draft()
-                async with aclosing(self._speak(work, draft)) as pieces:
-                    async for piece in pieces:
-                        yield work.say(piece)
-                if not draft.calls:
-                    break
-                for card in await self._run_tools(work, draft):
-                    yield card
-            if not work.begun:
-                yield work.say(CANNOT_ANSWER)
-                work.outcome.act = "unknown"
+            for fixed in self._fixed(work):
+                yield fixed
+        if not work.settled:
+            async with aclosing(self._rounds(work)) as parts:
+                async for part in parts:
+                    yield part
+            for last in await self._close(work):
+                yield last
         work.outcome.variant = work.variant.id
         yield work.outcome
+
+    async def _rounds(self, work: _Work) -> AsyncGenerator[Delta | Facts, None]:
+        await asyncio.gather(self._retrieve(work), self._tools.ready())
+        for _ in range(MAX_ROUNDS):
+            draft = Draft()
+            async with aclosing(self._speak(work, draft)) as pieces:
+                async for piece in pieces:
+                    yield work.say(piece)
+            if not draft.calls:
+                break
+            for card in await self._run_tools(work, draft):
+                yield card
+            if work.proposal is not None:
+                break
+
+    async def _close(self, work: _Work) -> list[Delta | Confirm]:
+        """What stands at the end of an answer: a question before a change, a reminder of an open one, or a sorry."""
+        outcome = work.outcome
+        if work.exchange:
+            work.turn.session.facts = work.exchange
+        if work.proposal is not None:
+            outcome.act, outcome.action = "confirm", work.proposal.action_id
+            gap = "\n\n" if outcome.text.strip() else ""
+            return [work.say(f"{gap}{work.proposal.title} {ANSWER_IT}"), work.proposal]
+        said: list[Delta] = []
+        if not work.begun:
+            said, outcome.act = [work.say(CANNOT_ANSWER)], "unknown"
+        if work.pending is None or self._acting is None or outcome.act not in {"answer", "small_talk", "tool"}:
+            return [*said]
+        again = await asyncio.to_thread(self._acting.ask_again, work.pending)
+        outcome.action = again.action_id
+        return [*said, work.say(f"\n\n{OPEN_STILL} {again.title} {ANSWER_IT}"), again]
+
+    async def _settle(self, work: _Work) -> AsyncGenerator[Delta | Facts, None]:
+        """The customer's yes or no to a question of ours, read by code before any model sees the message."""
+        conversation = work.turn.conversation
+        if self._acting is None or conversation is None:
+            return
+        action, asked = await asyncio.to_thread(self._acting.open_question, conversation.id)
+        if action is None:
+            return
+        text, _ = last_question(work.turn.messages)
+        yes, no = means_yes(text), means_no(text)
+        if not asked or not (yes or no):
+            # Whatever else was said is answered; the question is put again only if it was the last thing said.
+            work.pending = action if asked and action.state == "proposed" else None
+            return
+        work.settled = True
+        if action.state == "proposed":
+            ended = await self._acting.answer(action, yes=yes)
+        else:  # the answer to this very yes or no got lost on its way
+            ended = self._acting.recall(action)
+        for part in self._tell(work, ended):
+            yield part
+
+    def _tell(self, work: _Work, ended: Ended) -> Iterator[Delta | Facts]:
+        outcome = work.outcome
+        outcome.act = "handoff" if ended.reason else "action"
+        outcome.reason = ended.reason
+        if ended.action is not None:
+            outcome.action = ended.action.id
+            outcome.tags["action"] = ended.action.state
+        yield work.say(ended.text)
+        if ended.card is not None:
+            outcome.facts.append(ended.card)
+            yield ended.card
 
     def _fixed(self, work: _Work) -> Iterator[Delta]:
         """What is not left to a model: what answers here, and passing on to a person."""
@@ -177,11 +252,12 @@ class Agent:
 
     async def _retrieve(self, work: _Work) -> None:
         began = time.perf_counter_ns()
+        work.evidence = [str(each["content"]) for each in work.turn.session.facts if each["role"] == "tool"]
         if not self._knowledge.ready:
             await asyncio.to_thread(lambda: self._knowledge.index)
         question, previous = last_question(work.turn.messages)
         work.passages = self._knowledge.search(question, work.variant.retrieval.passages, previous=previous)
-        work.evidence = [f"{passage.title}. {passage.text}" for passage in work.passages]
+        work.evidence += [f"{passage.title}. {passage.text}" for passage in work.passages]
         work.spend("retrieve", began)
 
     async def _speak(self, work: _Work, draft: Draft) -> AsyncGenerator[str, None]:
@@ -245,9 +321,11 @@ class Agent:
         else:
             system = render_prompt(self._prompts[work.variant.id], work.passages)
             said = [{**message, "content": defuse(message["content"])} for message in history]
+            said = with_facts(said, work.turn.session.facts)
             body["messages"] = [{"role": "system", "content": system}, *said, *work.exchange]
-        if self._tools.schemas:
-            body["tools"] = self._tools.schemas
+        tools = self._tools.offer(work.turn.session, acting=work.turn.conversation is not None)
+        if tools:
+            body["tools"] = tools
         return body
 
     def _conclude(self, work: _Work, draft: Draft, quoting: bool) -> None:
@@ -273,23 +351,49 @@ class Agent:
             {"role": "assistant", "content": draft.text or None, "tool_calls": [call.message() for call in calls]}
         )
         for number, call in enumerate(calls):
-            data, card = await self._run_tool(work, call.name, call.arguments, number)
+            result = await self._run_tool(work, call.name, call.arguments, number)
+            data = result.text()
             work.exchange.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": defuse(data)})
             work.evidence.append(data)
-            if card is not None:
-                cards.append(card)
-                work.outcome.facts.append(card)
-        names = ",".join(call.name for call in calls)
+            if result.card is not None:
+                cards.append(result.card)
+                work.outcome.facts.append(result.card)
+        names = ",".join(call.name[:64] for call in calls)
         work.outcome.tags["tools"] = f"{work.outcome.tags['tools']},{names}" if "tools" in work.outcome.tags else names
         work.spend("tools", began)
         return cards
 
-    async def _run_tool(self, work: _Work, name: str, arguments: str, number: int) -> tuple[str, Facts | None]:
-        misses = work.turn.misses
-        if misses.count >= MAX_MISSES:
-            return msgspec.json.encode({"found": False, "summary": TOO_MANY_MISSES}).decode(), None
+    async def _run_tool(self, work: _Work, name: str, arguments: str, number: int) -> ToolResult:
+        session = work.turn.session
+        if session.misses >= MAX_MISSES:
+            return _said(name, summary=TOO_MANY_MISSES, found=False)
         if number >= MAX_CALLS:
-            return '{"error": "Too many calls at once."}', None
-        result = await self._tools.call(name, arguments)
-        misses.count += not result.ok
-        return result.text(), result.card
+            return _said(name, error="Too many calls at once.")
+        prepared = await self._tools.prepare(name, arguments, session)
+        if isinstance(prepared, Prepared):
+            result = await (self._look_up if prepared.tool.rule.effect == "reads" else self._propose)(work, prepared)
+        else:
+            result = prepared
+        session.misses += not result.ok
+        return result
+
+    async def _look_up(self, work: _Work, prepared: Prepared) -> ToolResult:
+        return await self._tools.look_up(prepared, work.turn.session)
+
+    async def _propose(self, work: _Work, prepared: Prepared) -> ToolResult:
+        """Make a question of a call that would change something. Nothing is run but the tool that says if it can be."""
+        name, conversation = prepared.tool.name, work.turn.conversation
+        if self._acting is None or conversation is None:
+            return _said(name, error=NOT_HERE)
+        if work.proposal is not None:
+            return _said(name, error=ONE_AT_A_TIME)
+        checked = await self._tools.check(prepared)
+        if checked is not None and not checked.ok:
+            return msgspec.structs.replace(checked, card=None)
+        work.proposal = await asyncio.to_thread(self._acting.propose, prepared, conversation, checked)
+        return _said(name, summary="The customer is asked first.")
+
+
+def _said(name: str, **data: Any) -> ToolResult:
+    """A result that comes from here instead of from a tool."""
+    return ToolResult(name=name[:64], data=data, ok=not data.get("error") and data.get("found") is not False)

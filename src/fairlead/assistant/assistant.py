@@ -17,10 +17,13 @@ from typing import Any, Final
 import msgspec
 
 from fairlead.assistant import conversation as talk
-from fairlead.assistant.agent import Agent, Misses, Outcome, Turn
+from fairlead.assistant.actions import Acting
+from fairlead.assistant.agent import Agent, Outcome, Turn
 from fairlead.assistant.conversation import MAX_CLIENT_ID, Thread, Threads
+from fairlead.assistant.decisions import Decisions
 from fairlead.assistant.events import (
     Answer,
+    Confirm,
     Delta,
     Done,
     Event,
@@ -31,6 +34,7 @@ from fairlead.assistant.events import (
     Started,
 )
 from fairlead.assistant.handoff import Desk, open_question, summarise, wants_to_resume
+from fairlead.assistant.identity import Session
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
 from fairlead.assistant.prompt import clean, drop_citations, last_question
@@ -60,7 +64,7 @@ APOLOGY: Final = "I am sorry, I cannot answer at the moment. Please try again in
 log = logging.getLogger(__name__)
 
 
-class Assistant:
+class Assistant(Decisions):
     """The assistant of one use case. ``releases`` are release hashes by variant, ``mask`` masks what is stored."""
 
     def __init__(
@@ -83,7 +87,8 @@ class Assistant:
         self._max_chars = max_message_chars
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
         self._keep_texts = usecase.policy.privacy.store_content
-        self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools)
+        self._acting = Acting(store=store, tools=tools, mask=self._mask, columns=self._action_columns)
+        self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting)
         self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools())
         self.desk = Desk(store, usecase.policy.handoff, self._mask)
         self._threads = Threads()
@@ -181,7 +186,7 @@ class Assistant:
         said = ""
         inference = _Trace(self, conversation.tenant, conversation.subject, conversation.id, conversation.channel)
         try:
-            async with aclosing(self._agent.answer(self._ask(thread, inference, variant))) as parts:
+            async with aclosing(self._agent.answer(self._ask(thread, inference, variant, conversation))) as parts:
                 async for part in parts:
                     if isinstance(part, Outcome):
                         outcome = part
@@ -210,16 +215,17 @@ class Assistant:
             self._keep_answer(thread, conversation, message_id, outcome.text, inference, variant, outcome)
         )
         if outcome.act == "handoff":
-            yield await asyncio.to_thread(self.handoff, conversation.id, "the customer asked")
+            yield await asyncio.to_thread(self.handoff, conversation.id, outcome.reason or "the customer asked")
         yield Done(message_id=message_id, inference_id=inference.id, act=outcome.act, total_us=inference.total_us)
 
-    def _ask(self, thread: Thread, inference: _Trace, variant: Variant) -> Turn:
+    def _ask(self, thread: Thread, inference: _Trace, variant: Variant, conversation: Conversation) -> Turn:
         return Turn(
             messages=tuple(thread.said),
             variant=variant,
             principal=Principal(tenant=inference.tenant, subject=inference.subject),
             context=inference.context(),
-            misses=thread.misses,
+            session=thread.session,
+            conversation=conversation,
         )
 
     async def _wait(
@@ -252,6 +258,8 @@ class Assistant:
     ) -> None:
         thread.remember("assistant", said)
         facts: dict[str, Any] = {"act": outcome.act} if outcome is not None else {"act": "unknown"}
+        if outcome is not None and outcome.action:
+            facts["action"] = outcome.action
         if outcome is not None and outcome.facts:
             facts["cards"] = self._mask_json([{"title": card.title, "rows": card.rows} for card in outcome.facts])
         await asyncio.to_thread(
@@ -313,7 +321,7 @@ class Assistant:
         earlier = [message for message in messages[: messages.index(question)] if message.role in talk.SPEAKERS]
         history = [{"role": talk.SPEAKERS[each.role], "content": each.text} for each in [*earlier, question]]
         turn = Turn(
-            messages=tuple(history), variant=self.usecase.live, misses=Misses(),
+            messages=tuple(history), variant=self.usecase.live, session=Session(),
             principal=Principal(tenant=handoff.tenant, subject=handoff.subject),
             context=CallContext(
                 tenant=handoff.tenant, subject=handoff.subject, conversation=handoff.conversation, channel="desk"
@@ -380,7 +388,7 @@ class Assistant:
             variant=chosen,
             principal=principal or Principal(tenant=tenant, subject=subject),
             context=trace.context(),
-            misses=Misses(),
+            session=Session(),
         )
         said = ""
         try:
@@ -391,7 +399,8 @@ class Assistant:
                         yield self._whole(part, trace)
                         return
                     said += part.text if isinstance(part, Delta) else ""
-                    yield part
+                    if not isinstance(part, Confirm):  # nobody can be asked here, so nothing is proposed
+                        yield part
         except ServiceError as error:
             trace.fail(error, chosen, text, said)
             raise
@@ -458,6 +467,9 @@ class Assistant:
             "spec_hash": self.usecase.spec_hash,
             "release": self._releases.get(variant, ""),
         }
+
+    def _action_columns(self, identifier: str, time: int, tenant: str, subject: str) -> dict[str, Any]:
+        return self._columns(identifier, time, tenant, subject, self.usecase.live.id)
 
     def _add(
         self, conversation: Conversation, identifier: str, role: Any, text: str, *, variant: str = "", **more: Any

@@ -13,8 +13,8 @@ import secrets
 from collections import OrderedDict
 from typing import Any, Final
 
-from fairlead.assistant.agent import Misses
 from fairlead.assistant.events import Delta, Done, Event, Sources, Started
+from fairlead.assistant.identity import Session
 from fairlead.errors import ConversationUnknown
 from fairlead.records import Conversation, Message
 from fairlead.store import Store
@@ -37,7 +37,7 @@ class Thread:
         self.lock = asyncio.Lock()
         self.users = 0
         self.said: list[dict[str, Any]] = []
-        self.misses = Misses()
+        self.session = Session()
         self.last_client_id = ""
         self.version: tuple[int, str] | None = None
         self._answers: OrderedDict[str, list[Event]] = OrderedDict()

@@ -12,10 +12,12 @@ import msgspec
 from fairlead.records import Source
 
 Act: TypeAlias = Literal[
-    "answer", "unknown", "small_talk", "ask", "tool", "handoff", "complaint", "disclosure", "waiting"
-]
+    "answer", "unknown", "small_talk", "ask", "tool", "handoff", "complaint", "disclosure", "waiting", "confirm",
+    "action",
+]  # fmt: skip
 """What an answer does: ``unknown`` says that the pages do not tell, ``ask`` asks for what a tool needs, ``disclosure``
-says that an AI answers, ``waiting`` says that a person will. The others are what they say."""
+says that an AI answers, ``waiting`` says that a person will, ``confirm`` asks for a yes before something is changed,
+``action`` says what came of it. The others are what they say."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started", tag_field="type"):

@@ -80,6 +80,13 @@ def trim_history(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return said[-MAX_HISTORY:]
 
 
+def with_facts(history: list[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``history`` with the calls and results of the turn before put where they happened: before the last answer."""
+    if not facts or len(history) < 3 or history[-2]["role"] != "assistant" or history[-3]["role"] != "user":
+        return history
+    return [*history[:-2], *facts, *history[-2:]]
+
+
 def text_of(message: dict[str, Any]) -> str:
     """The text of an OpenAI message; parts that are not text are left out."""
     content = message.get("content")

@@ -1,259 +1,449 @@
-"""Tools: plain typed Python functions of the project, offered to a model and called with checked arguments.
+"""The tools of a use case: offered to a model with the arguments it may choose, called with those code has checked.
 
-A function's signature becomes its JSON schema, its docstring the description. What a tool returns is data, never an
-instruction, and what it may show is decided inside it: nothing a customer or a model writes is an authorisation. Two
-keys of a result have a meaning here: ``summary``, a sentence that may be said as it stands, and ``card`` (``title`` and
-``rows`` of label and value), which is shown to the customer.
+Whose matter it is comes from the session, never from an argument: while nobody is known, a tool that is only for a
+known customer asks for the facts by which the shop recognises one, and code checks these first. What a tool returns is
+data. Keys with a meaning here: ``summary``, a sentence that may be said as it stands; ``card`` (``title`` and ``rows``
+of label and value), shown to the customer; ``found`` and ``error``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import importlib.util
-import inspect
 import logging
+import os
 import sys
-import threading
 import time
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
-import pydantic
 
 from fairlead.assistant.events import Facts
+from fairlead.assistant.identity import Session
 from fairlead.errors import ToolsInvalid
+from fairlead.spec import UseCase
+from fairlead.tools import Context, Customer, Rule
+from fairlead.tools.arguments import ArgumentsWrong, decode
+from fairlead.tools.client import Server, merge
+from fairlead.tools.faults import NotRun, ToolFault, Unsure
+from fairlead.tools.functions import FunctionTool, load_functions
+from fairlead.tools.http import HttpTransport
+from fairlead.tools.process import ProcessTransport, environment
 
-TIMEOUT_S = 10.0
-MAX_RESULT_BYTES = 16_000
-MAX_ARGUMENT_BYTES = 8_000
-MAX_ROWS = 40
-WORKERS = 8
-"""Tools that run at once. One that hangs keeps its place, so their number is bounded."""
+TIMEOUT_S: Final = 10.0
+MAX_RESULT_BYTES: Final = 16_000
+MAX_ROWS: Final = 40
+AT_ONCE: Final = 8
+"""Calls under way at the same time; more wait, within their own time limit."""
+FIRST_WAIT_S: Final = 5.0
+"""How long the first turn waits for servers that have not told their tools yet."""
+AGAIN_S: Final = 30.0
+"""Pause before a server that could not be reached is asked for its tools again."""
 
-LOOKUP_FAILED = "I could not look that up just now."
-NOT_UNDERSTOOD = "I did not understand what to look up."
+LOOKUP_FAILED: Final = "I could not look that up just now."
+NOT_KNOWN: Final = "I cannot do that without knowing whose order it is. A person from our team can help."
 
 log = logging.getLogger(__name__)
 
+State = Literal["done", "failed", "unknown"]
+
+
+class Tool(Protocol):
+    """Something that can be called."""
+
+    name: str
+    title: str
+    description: str
+    parameters: dict[str, Any]
+    rule: Rule
+
+    def read(self, arguments: str | dict[str, Any]) -> dict[str, Any]:
+        """Checked arguments. Raises ArgumentsWrong."""
+        ...
+
+    async def call(self, arguments: dict[str, Any], context: Context, *, timeout_s: float) -> Any:
+        """Run it. Raises ArgumentsWrong, NotRun, Unsure."""
+        ...
+
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call gave. ``data`` is what a model reads; ``ok`` is False when the call failed or found nothing."""
+    """What a call gave. ``data`` is what a model reads; ``ok`` is False when the call failed or found nothing.
+
+    ``state`` is ``unknown`` when the tool was begun and nobody knows how far it came.
+    """
 
     name: str
     data: dict[str, Any]
     ok: bool
     card: Facts | None = None
+    state: State = "done"
     total_us: int = 0
 
     def text(self) -> str:
         """``data`` as JSON, for the model."""
         return msgspec.json.encode(self.data).decode()
 
+    @property
+    def sentence(self) -> str:
+        """What may be said of it as it stands; empty when it says nothing."""
+        for key in ("summary", "error", "message"):
+            if isinstance(self.data.get(key), str) and self.data[key].strip():
+                return str(self.data[key]).strip()[:1_000]
+        return ""
 
-class ArgumentsWrong(ValueError):
-    """Why a call cannot be made: a sentence for the customer, and a detail by which a model can mend its call."""
 
-    def __init__(self, sentence: str, detail: str) -> None:
-        super().__init__(sentence)
-        self.sentence, self.detail = sentence, detail
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A call whose arguments are checked and whose customer is known where one is needed."""
+
+    tool: Any
+    arguments: dict[str, Any]
+    customer: Customer | None
 
 
-class Tool:
-    """One function and the schema of its arguments."""
+class FileTool(FunctionTool):
+    """A function of a file that is served by a process of its own."""
 
-    def __init__(self, function: Callable[..., Any], path: Path) -> None:
-        self.name = function.__name__
-        self.description = " ".join((inspect.getdoc(function) or "").split())
-        if not self.description:
-            raise ToolsInvalid(path=path, detail=f"{self.name} has no docstring; write what it does and when to use it")
-        self._function = function
-        self._arguments = _argument_model(function, path)
-        schema = self._arguments.model_json_schema()
-        schema.pop("title", None)
-        for part in schema.get("properties", {}).values():
-            part.pop("title", None)
-        self.schema: dict[str, Any] = {
-            "type": "function",
-            "function": {"name": self.name, "description": self.description, "parameters": schema},
-        }
+    def __init__(self, function: FunctionTool, server: Server, rule: Rule) -> None:
+        self.__dict__.update(function.__dict__)
+        self.rule = rule
+        self._server = server
 
-    def read(self, arguments: str | dict[str, Any]) -> dict[str, Any]:
-        """Arguments as the function wants them. Raises ArgumentsWrong."""
-        try:
-            if isinstance(arguments, str):
-                if len(arguments) > MAX_ARGUMENT_BYTES:
-                    raise ArgumentsWrong(NOT_UNDERSTOOD, f"longer than {MAX_ARGUMENT_BYTES} characters")
-                arguments = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
-            checked = self._arguments.model_validate(arguments)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            raise ArgumentsWrong(NOT_UNDERSTOOD, f"not a JSON object ({error})") from error
-        except pydantic.ValidationError as error:
-            found = [(".".join(map(str, each["loc"])) or "arguments", each["msg"]) for each in error.errors()]
-            known = {name: field.description for name, field in self._arguments.model_fields.items()}
-            names = dict.fromkeys(known.get(name) or name for name, _ in found)
-            detail = "; ".join(f"{name}: {message}" for name, message in found)
-            raise ArgumentsWrong(f"Please check this: {'; '.join(names)}.", detail) from error
-        return {name: getattr(checked, name) for name in type(checked).model_fields}
-
-    def run(self, arguments: dict[str, Any]) -> Any:
-        """Call the function."""
-        return self._function(**arguments)
+    async def call(self, arguments: dict[str, Any], context: Context, *, timeout_s: float) -> Any:
+        """Run it there. Raises ArgumentsWrong, NotRun, Unsure."""
+        return await self._server.call(self.name, arguments, context, timeout_s=timeout_s)
 
 
 class Tools:
-    """The tools of a use case, by name."""
+    """The tools of a use case, by name. ``servers`` tell theirs when they are reached."""
 
-    def __init__(self, tools: Sequence[Tool] = (), *, timeout_s: float = TIMEOUT_S) -> None:
-        self._tools = {tool.name: tool for tool in tools}
+    def __init__(
+        self,
+        tools: Sequence[Tool] = (),
+        *,
+        servers: Sequence[Server] = (),
+        owned: Sequence[Server] = (),
+        timeout_s: float = TIMEOUT_S,
+        digest: str = "",
+    ) -> None:
+        self._tools: dict[str, Tool] = {tool.name: tool for tool in tools}
+        self._servers = tuple(servers)
+        self._owned = tuple(owned)
+        self._told: set[str] = set()
+        self._asked: dict[str, float] = {}
         self._timeout_s = timeout_s
-        self._free = asyncio.Semaphore(WORKERS)
+        self._free: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self.digest = digest
 
     @classmethod
     def load(cls, paths: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Tools:
-        """The public functions of Python files (those in ``__all__`` where there is one). Runs these files.
+        """The public functions of Python files. Runs these files here for their schemas, and apart for the calls.
 
         Raises ToolsInvalid for a file that is missing or does not run, a function without docstring or type hints,
         and a name that is there twice.
         """
-        found: dict[str, Tool] = {}
+        found: list[Tool] = []
+        owned = []
         for path in paths:
-            for function in _functions(_run_file(path)):
-                tool = Tool(function, path)
-                if tool.name in found:
-                    raise ToolsInvalid(path=path, detail=f"{tool.name} is defined in two files; rename one")
-                found[tool.name] = tool
-        return cls(list(found.values()), timeout_s=timeout_s)
+            tools, server = _from_file(path, {})
+            found += tools
+            owned.append(server)
+        return cls(_unique(found, paths[-1] if paths else Path()), owned=owned, timeout_s=timeout_s)
+
+    @classmethod
+    def of(cls, usecase: UseCase, *, timeout_s: float = TIMEOUT_S) -> Tools:
+        """The tools a use-case file names. Raises ToolsInvalid; servers are not spoken to yet."""
+        found: list[Tool] = []
+        servers, owned = [], []
+        digest = hashlib.sha256()
+        for number, part in enumerate(usecase.tools):
+            rules = {name: entry.model_dump(exclude_defaults=True) for name, entry in part.rules.items()}
+            digest.update(part.model_dump_json().encode())
+            if part.path is not None:
+                path = usecase.path(part.path)
+                tools, server = _from_file(path, rules)
+                found += tools
+                owned.append(server)
+                digest.update(path.read_bytes())
+                continue
+            secrets = {name: _secret(value, usecase) for name, value in part.secrets.items()}
+            name = f"tools[{number}]"
+            if part.url is not None:
+                transport: Any = HttpTransport(name, part.url, secrets)
+            else:
+                command = [sys.executable if word == "python" else word for word in part.command[:1]]
+                command += part.command[1:]
+                base = usecase.path(".")
+                for word in part.command[1:]:
+                    if (base / word).is_file():
+                        digest.update((base / word).read_bytes())
+                transport = ProcessTransport(name, command, base, environment(secrets, whole=False))
+            servers.append(Server(transport, trusted=part.trusted, rules=rules))
+        tools_ = _unique(found, usecase.path("fairlead.yaml"))
+        return cls(tools_, servers=servers, owned=owned, timeout_s=timeout_s, digest=digest.hexdigest())
+
+    # --- what there is ----------------------------------------------------------------------------------------------
+
+    async def ready(self, wait_s: float = FIRST_WAIT_S) -> None:
+        """Ask servers for their tools that have not told them yet; waits at most so long, and fails silently."""
+        now = time.monotonic()
+        late = [
+            server for server in self._servers
+            if server.name not in self._told and now - self._asked.get(server.name, -AGAIN_S) >= AGAIN_S
+        ]  # fmt: skip
+        if late and (self._connecting is None or self._connecting.done()):
+            self._asked.update({server.name: now for server in late})
+            self._connecting = asyncio.create_task(self._connect(late))
+        if self._connecting is not None and not self._connecting.done():
+            await asyncio.wait([self._connecting], timeout=wait_s)
+
+    async def _connect(self, servers: Sequence[Server]) -> None:
+        await asyncio.gather(*(self._take_up(server) for server in servers))
+
+    async def _take_up(self, server: Server) -> None:
+        try:
+            listed = await server.tools()
+        except (ToolFault, ArgumentsWrong) as error:
+            log.warning("%s gives no tools: %s", server.name, error)
+            return
+        # What a server said of its tools when first asked counts until the next start, whatever it says later.
+        self._told.add(server.name)
+        for tool in listed:
+            if tool.name in self._tools:
+                log.warning("%s: the tool %s is there twice; the first one counts", server.name, tool.name)
+            else:
+                self._tools[tool.name] = tool
+
+    @property
+    def identifier(self) -> Tool | None:
+        """The tool by whose result a customer is recognised."""
+        return next((tool for tool in self._tools.values() if tool.rule.identifies), None)
+
+    def offer(self, session: Session, *, acting: bool = True) -> list[dict[str, Any]]:
+        """The tools as an OpenAI request lists them, for what the session has established.
+
+        Without ``acting`` those that change something are left out.
+        """
+        return [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": self._parameters(tool, session),
+                },
+            }
+            for tool in self._tools.values()
+            if not tool.rule.hidden and (acting or tool.rule.effect == "reads") and self._possible(tool, session)
+        ]
+
+    def _possible(self, tool: Tool, session: Session) -> bool:
+        return not _personal(tool) or session.customer is not None or self.identifier is not None
+
+    def _parameters(self, tool: Tool, session: Session) -> dict[str, Any]:
+        own = {name: part for name, part in _properties(tool).items() if name not in dict(tool.rule.bind)}
+        needed = [name for name in _required(tool) if name in own]
+        identifier = self.identifier
+        if not _personal(tool) or session.signed or identifier is None:
+            shown = own
+        elif session.customer is None:
+            shown = {**_properties(identifier), **{k: v for k, v in own.items() if k not in _properties(identifier)}}
+            needed = list(dict.fromkeys([*_required(identifier), *needed]))
+        else:
+            shown = {**own, **{k: v for k, v in _properties(identifier).items() if k not in own}}
+        return {**tool.parameters, "properties": shown, "required": needed}
 
     @property
     def schemas(self) -> list[dict[str, Any]]:
-        """The tools as an OpenAI request lists them."""
-        return [tool.schema for tool in self._tools.values()]
+        """What is offered to a model in a conversation in which nobody is known."""
+        return self.offer(Session())
 
     def names(self) -> list[str]:
-        """The names of the tools."""
-        return list(self._tools)
+        """The names of the tools that are offered to models."""
+        return [tool.name for tool in self._tools.values() if not tool.rule.hidden]
 
-    async def call(self, name: str, arguments: str | dict[str, Any]) -> ToolResult:
-        """Check the arguments and run a tool in a thread, for at most ``timeout_s``. A failure is data too."""
+    def get(self, name: str) -> Tool | None:
+        """The tool with this name, offered to models or not."""
+        return self._tools.get(name)
+
+    # --- calling them -----------------------------------------------------------------------------------------------
+
+    async def call(self, name: str, arguments: str | dict[str, Any], session: Session | None = None) -> ToolResult:
+        """Check and run a tool that only reads. A failure is data too."""
+        prepared = await self.prepare(name, arguments, session or Session())
+        if isinstance(prepared, ToolResult):
+            return prepared
+        if prepared.tool.rule.effect != "reads":
+            return _failed(name, "This changes something and is not done without the customer's yes.")
+        return await self.look_up(prepared, session or Session())
+
+    async def prepare(self, name: str, arguments: str | dict[str, Any], session: Session) -> Prepared | ToolResult:
+        """Check a model's call and establish whose matter it is; a ToolResult says why it cannot be made."""
+        tool = self._tools.get(name)
+        if tool is None or tool.rule.hidden:
+            return _failed(name, f"There is no tool {name[:60]!r}.")
+        try:
+            given = decode(arguments)
+            if _personal(tool):
+                refusal = await self._identify(tool, given, session)
+                if refusal is not None:
+                    return refusal
+                given = self._own_arguments(tool, given, session)
+            return Prepared(tool=tool, arguments=tool.read(given), customer=session.customer)
+        except ArgumentsWrong as error:
+            return _failed(name, error.sentence[:300], detail=error.detail[:500])
+
+    async def _identify(self, tool: Tool, given: dict[str, Any], session: Session) -> ToolResult | None:
+        """Recognise the customer by the facts given, if need be. Returns why that failed, None when it did not."""
+        identifier = self.identifier
+        if session.signed or identifier is None:
+            return None if session.customer is not None else _failed(tool.name, NOT_KNOWN)
+        proof = {name: given[name] for name in _properties(identifier) if name in given}
+        # Only facts that the tool itself does not ask for are meant as a proof of another identity.
+        own = _properties(tool)
+        claimed = {name: value for name, value in proof.items() if name not in own}
+        if session.customer is not None and (not claimed or _agrees(claimed, session.customer)):
+            return None
+        result = await self.look_up(
+            Prepared(tool=identifier, arguments=identifier.read(proof), customer=None), session
+        )  # fmt: skip
+        known = result.ok and session.customer is not None
+        return None if known else msgspec.structs.replace(result, name=tool.name, ok=False)
+
+    def _own_arguments(self, tool: Tool, given: dict[str, Any], session: Session) -> dict[str, Any]:
+        identifier = self.identifier
+        foreign = set(_properties(identifier)) - set(_properties(tool)) if identifier is not None else set()
+        bound = dict(tool.rule.bind)
+        kept = {name: value for name, value in given.items() if name not in foreign and name not in bound}
+        assert session.customer is not None
+        return {**kept, **{name: getattr(session.customer, which) for name, which in bound.items()}}
+
+    async def look_up(self, prepared: Prepared, session: Session) -> ToolResult:
+        """Run a tool that only reads, and take up the customer it recognises."""
+        tool = prepared.tool
+        result = await self.run(tool.name, prepared.arguments, Context(customer=prepared.customer))
+        if not tool.rule.identifies:
+            return result
+        data = {key: value for key, value in result.data.items() if key != "customer"}
+        found = result.data.get("customer")
+        if result.ok and isinstance(found, dict):
+            try:
+                customer = msgspec.convert(found, Customer)
+            except msgspec.ValidationError as error:
+                log.warning("tool %s named a customer that cannot be read (%s)", tool.name, error)
+                return _failed(tool.name, LOOKUP_FAILED)
+            if not session.identify(customer):
+                return _failed(tool.name, NOT_KNOWN)
+        return msgspec.structs.replace(result, data=data)
+
+    async def check(self, prepared: Prepared) -> ToolResult | None:
+        """What the tool that is to be asked before a change says of it; None when there is none."""
+        before = self._tools.get(prepared.tool.rule.check) if prepared.tool.rule.check else None
+        if before is None:
+            return None
+        if before.rule.effect != "reads":
+            return _failed(before.name, LOOKUP_FAILED)
+        arguments = {name: value for name, value in prepared.arguments.items() if name in _properties(before)}
+        return await self.run(before.name, arguments, Context(customer=prepared.customer))
+
+    async def run(self, name: str, arguments: dict[str, Any], context: Context) -> ToolResult:
+        """Run a tool with checked arguments, for at most ``timeout_s``. A failure is data too."""
         began = time.perf_counter_ns()
         tool = self._tools.get(name)
         if tool is None:
-            return _failed(name, f"There is no tool {name[:60]!r}.", began)
-        try:
-            checked = tool.read(arguments)
-        except ArgumentsWrong as error:
-            return _failed(name, error.sentence[:300], began, detail=error.detail[:500])
+            return _failed(name, f"There is no tool {name[:60]!r}.")
+        place = self._place()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._free.acquire()
-                found = await _in_thread(lambda: tool.run(checked), self._free)
+                await place.acquire()
         except TimeoutError:
-            log.warning("tool %s gave no answer within %g s", name, self._timeout_s)
-            return _failed(name, "The look-up took too long.", began)
-        except Exception:  # a project's own code may raise anything; it is logged, and the customer gets an answer
-            log.exception("tool %s failed", name)
-            return _failed(name, LOOKUP_FAILED, began)
-        return _result(name, found, began)
-
-
-async def _in_thread(work: Callable[[], Any], free: asyncio.Semaphore) -> Any:
-    """Run ``work`` in a daemon thread of its own: one that hangs must not keep the process from ending.
-
-    ``free`` gets its place back when the thread ends, not when the caller gives up.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(found: Any, error: Exception | None) -> None:
-        free.release()
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(found)
-
-    def run() -> None:
-        found: Any = None
-        error: Exception | None = None
+            log.warning("tool %s found no free place", name)
+            return _failed(name, LOOKUP_FAILED)
         try:
-            found = work()
-        except (Exception, SystemExit) as raised:  # noqa: BLE001  (handed to the caller, who logs it)
-            error = RuntimeError(repr(raised)) if isinstance(raised, SystemExit | StopIteration) else raised
-        with contextlib.suppress(RuntimeError):  # the loop may be gone by now
-            loop.call_soon_threadsafe(settle, found, error)
+            found = await tool.call(arguments, context, timeout_s=self._timeout_s)
+        except ArgumentsWrong as error:
+            return _failed(name, error.sentence[:300], detail=error.detail[:500])
+        except NotRun as error:
+            log.warning("tool %s was not run: %s", name, error)
+            return _failed(name, error.sentence)
+        except Unsure as error:
+            log.warning("tool %s: %s", name, error)
+            return _failed(name, error.sentence, state="unknown")
+        finally:
+            place.release()
+        return _result(name, found, (time.perf_counter_ns() - began) // 1000)
 
-    threading.Thread(target=run, name="tool", daemon=True).start()
-    return await future
+    def _place(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._free is None or self._free[0] is not loop:
+            self._free = (loop, asyncio.Semaphore(AT_ONCE))
+        return self._free[1]
 
-
-def _argument_model(function: Callable[..., Any], path: Path) -> type[pydantic.BaseModel]:
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ToolsInvalid(
-            path=path, detail=f"the type hints of {function.__name__} cannot be read ({error})"
-        ) from error
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        where = f"parameter {parameter.name} of {function.__name__}"
-        if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY}:
-            raise ToolsInvalid(
-                path=path, detail=f"{where} must have a name of its own; *args, **kwargs and / are not possible"
-            )
-        if parameter.name not in hints:
-            raise ToolsInvalid(path=path, detail=f"{where} has no type hint; write for example `{parameter.name}: str`")
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[parameter.name] = (hints[parameter.name], default)
-    config = pydantic.ConfigDict(extra="forbid", str_max_length=2_000)
-    try:
-        return pydantic.create_model(function.__name__, __config__=config, **fields)
-    except (pydantic.errors.PydanticUserError, TypeError, NameError) as error:
-        raise ToolsInvalid(path=path, detail=f"a type of {function.__name__} cannot be described ({error})") from error
+    async def aclose(self) -> None:
+        """End the processes and connections behind the tools. Idempotent."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        await asyncio.gather(*(server.aclose() for server in (*self._servers, *self._owned)))
 
 
-def _run_file(path: Path) -> ModuleType:
-    name = f"fairlead_project.{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ToolsInvalid(path=path, detail="it is not a Python file; check `tools:` in fairlead.yaml")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise ToolsInvalid(path=path, detail=f"it does not run: {type(error).__name__}: {error}") from error
-    return module
+def _from_file(path: Path, rules: Mapping[str, Mapping[str, Any]]) -> tuple[list[Tool], Server]:
+    functions = load_functions(path)
+    unknown = sorted(set(rules) - {function.name for function in functions})
+    if unknown:
+        raise ToolsInvalid(path=path, detail=f"`rules` in fairlead.yaml names {unknown[0]}, which is no tool of it")
+    command = [sys.executable, "-m", "fairlead.tools", str(path.resolve())]
+    transport = ProcessTransport(path.name, command, path.resolve().parent, environment({}, whole=True))
+    server = Server(transport, trusted=True)
+    return [FileTool(each, server, merge(each.rule, rules.get(each.name, {}))) for each in functions], server
 
 
-def _functions(module: ModuleType) -> list[Callable[..., Any]]:
-    listed = getattr(module, "__all__", None)
-    names = list(listed) if listed is not None else [name for name in vars(module) if not name.startswith("_")]
-    found = [getattr(module, name, None) for name in names]
-    return [each for each in found if inspect.isfunction(each) and each.__module__ == module.__name__]
+def _unique(tools: Sequence[Tool], path: Path) -> list[Tool]:
+    seen: set[str] = set()
+    for tool in tools:
+        if tool.name in seen:
+            raise ToolsInvalid(path=path, detail=f"{tool.name} is defined in two files; rename one")
+        seen.add(tool.name)
+    return list(tools)
 
 
-def _result(name: str, found: Any, began: int) -> ToolResult:
-    try:
-        data = msgspec.json.decode(msgspec.json.encode(found))
-    except (TypeError, ValueError, msgspec.MsgspecError):
-        log.warning("tool %s returned what is not JSON data (%s)", name, type(found).__name__)
-        return _failed(name, LOOKUP_FAILED, began, detail="it returned what is not JSON data")
-    if not isinstance(data, dict):
-        data = {"result": data}
+def _secret(reference: str, usecase: UseCase) -> str:
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        return os.environ.get(where, "")
+    return usecase.path(where).read_text(encoding="utf-8").strip()
+
+
+def _personal(tool: Tool) -> bool:
+    return tool.rule.customer or bool(tool.rule.bind)
+
+
+def _properties(tool: Tool) -> dict[str, Any]:
+    found = tool.parameters.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _required(tool: Tool) -> list[str]:
+    found = tool.parameters.get("required")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def _agrees(claimed: Mapping[str, Any], customer: Customer) -> bool:
+    """Whether what is given besides a tool's own arguments is what is known of the customer already."""
+    known = {value.casefold() for value in (customer.id, customer.email, customer.name) if value}
+    return all(isinstance(value, str) and value.strip().casefold() in known for value in claimed.values())
+
+
+def _result(name: str, found: Any, total_us: int) -> ToolResult:
+    data = found if isinstance(found, dict) else {"result": found}
     if len(msgspec.json.encode(data)) > MAX_RESULT_BYTES:
         log.warning("tool %s returned more than %d bytes", name, MAX_RESULT_BYTES)
-        return _failed(name, LOOKUP_FAILED, began, detail=f"it returned more than {MAX_RESULT_BYTES} bytes")
-    card = _card(data.get("card"))
-    ok = data.get("found") is not False and not data.get("error")
-    return ToolResult(name=name, data=data, ok=ok, card=card, total_us=_since(began))
+        return _failed(name, LOOKUP_FAILED, detail=f"it returned more than {MAX_RESULT_BYTES} bytes", state="unknown")
+    ok = data.get("found") is not False and data.get("ok") is not False and not data.get("error")
+    state: State = "failed" if data.get("error") or data.get("ok") is False else "done"
+    return ToolResult(name=name, data=data, ok=ok, card=_card(data.get("card")), state=state, total_us=total_us)
 
 
 def _card(found: Any) -> Facts | None:
@@ -264,10 +454,6 @@ def _card(found: Any) -> Facts | None:
     return Facts(title=str(found.get("title") or "")[:200], rows=texts) if texts else None
 
 
-def _failed(name: str, sentence: str, began: int, *, detail: str = "") -> ToolResult:
+def _failed(name: str, sentence: str, *, detail: str = "", state: State = "failed") -> ToolResult:
     data = {"error": sentence, "detail": detail} if detail else {"error": sentence}
-    return ToolResult(name=name[:60], data=data, ok=False, total_us=_since(began))
-
-
-def _since(began: int) -> int:
-    return (time.perf_counter_ns() - began) // 1000
+    return ToolResult(name=name[:60], data=data, ok=False, state=state)

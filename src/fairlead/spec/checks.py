@@ -306,10 +306,15 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
     for location, dataset in _parts(data, "datasets", Dataset):
         yield from _file(source, base, (*location, "path"), dataset.path, "a .jsonl file", (".jsonl",))
     for location, tools in _parts(data, "tools", Tools):
-        yield from _file(source, base, (*location, "path"), tools.path, "a Python file", (".py",))
+        if tools.path is not None:
+            yield from _file(source, base, (*location, "path"), tools.path, "a Python file", (".py",))
     for location, knowledge in _parts(data, "knowledge", Knowledge):
-        expected = "a folder of Markdown pages, or one page"
-        yield from _file(source, base, (*location, "path"), knowledge.path, expected, (".md", ".markdown"), folder=True)
+        expected = "a folder of pages (Markdown, HTML, PDF, CSV), or one page"
+        yield from _file(source, base, (*location, "path"), knowledge.path, expected, PAGES, folder=True)
+
+
+PAGES = (".md", ".markdown", ".html", ".htm", ".pdf", ".csv")
+"""Endings of files that can be read as pages; a test holds them to the readers there are."""
 
 
 def _file(

@@ -44,6 +44,9 @@ _LIMITS = {
 }
 _PATTERNS = {
     "api_key": "a reference, env:NAME or file:PATH; never the key itself",
+    "secret": "a reference, env:NAME or file:PATH; never the secret itself",
+    "secrets": "a name with a reference, env:NAME or file:PATH; never the secret itself",
+    "url": "an address such as https://tools.shop.example/mcp",
     "email": "an e-mail address such as ada@example.com",
     "languages": "a language code such as en or pt-BR",
     "regions": "a region code such as eu, us or eu-central-1",

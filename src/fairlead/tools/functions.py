@@ -26,6 +26,10 @@ MAX_TEXT = 2_000
 """Characters of one text argument."""
 
 
+class MissingCustomer(Exception):
+    """A tool that is only for a known customer was called without one."""
+
+
 class FunctionTool:
     """One function, the schema of its arguments and its rule."""
 
@@ -59,12 +63,12 @@ class FunctionTool:
         return checked.model_dump(mode="json")
 
     def run(self, arguments: dict[str, Any], context: Context) -> Any:
-        """Call the function with checked arguments. Raises ArgumentsWrong, LookupError without the customer it needs."""
+        """Call the function with checked arguments. Raises MissingCustomer without the customer it needs."""
         checked = self._arguments.model_validate(arguments)
         values = {name: getattr(checked, name) for name in type(checked).model_fields}
         for name, kind in self._given.items():
             if kind is Customer and context.customer is None:
-                raise LookupError(f"{self.name} is only for a known customer")
+                raise MissingCustomer(f"{self.name} is only for a known customer")
             values[name] = context.customer if kind is Customer else context
         return self._function(**values)
 

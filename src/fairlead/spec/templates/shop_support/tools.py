@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from fairlead.tools import reads
+
 ORDERS = Path(__file__).parent / "data" / "orders.csv"
 
 OrderNumber = Annotated[
@@ -44,6 +46,7 @@ STATUS = {
 }
 
 
+@reads
 def find_order(order_id: OrderNumber, email: Email) -> dict[str, Any]:
     """Look up a customer's order: status, article, total and expected delivery date.
 
