@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from training.generator import Extra
+from training.natural_shops import read_shops
 
 ENVIRONMENT = "FAIRLEAD_DATA"
 
@@ -150,9 +151,11 @@ def read_extra(root: Path | None, say: Callable[[str], None] = lambda text: prin
         where = f"under {root}" if root else f"because {ENVIRONMENT} is not set"
         names = ", ".join(source.name for source in missing)
         say(f"corpus: {len(missing)} of {len(SOURCES)} sources missing {where}: {names}. The generator does without.")
+    shops = read_shops("train")
     if root is None:
-        return Extra()
+        return Extra(shops=shops)
     return Extra(
+        shops=shops,
         messages=read_messages(root),
         questions=read_questions(root),
         small_talk=read_small_talk(root),

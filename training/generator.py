@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from training.lexicon import Split, draw_shop, fill_slot, pick_wording, split_wordings
+from training.natural_shops import Shop
 from training.prompt import Argument, Document, Tool, Turn, call_text
 
 WORDINGS = Path(__file__).with_name("wordings")
 _SLOT = re.compile(r"\{(\w+)\}")
+_CONTEXT = 0.2  # how often a sentence without a question stands before one, in training
 _SHARED_ITEM = 0.4  # how often the sentences of one passage speak of the same product
 
 
@@ -37,6 +39,8 @@ class Extra:
     """Whole conversations as (role, text)."""
     sentences: Sequence[str] = ()
     """Prose sentences for copying practice."""
+    shops: Sequence[Shop] = ()
+    """Hand-written shops that may train weights; they lie in the repository, not in FAIRLEAD_DATA."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,63 @@ def load_wordings(name: str) -> dict[str, Any]:
 
     with (WORDINGS / f"{name}.toml").open("rb") as file:
         return {key: split_blocks(value) for key, value in tomllib.load(file).items()}
+
+
+@cache
+def wordings_for(name: str, split: Split) -> dict[str, Any]:
+    """The wordings a split draws from: evaluation those of the file `name` alone, training also those added later.
+
+    Added wordings are never held out and never evaluated, so that figures before and after them stay comparable.
+    """
+    base = load_wordings(name)
+    if split != "train":
+        return base
+    more = load_wordings("more_tools" if name == "tools" else "more")
+    if name == "policies":
+        known = {topic["name"]: topic for topic in more["topic"]}
+        joined = [_widen(topic, known.get(topic["name"], {})) for topic in base["topic"]]
+        names = {topic["name"] for topic in base["topic"]}
+        return base | {"topic": joined + [_fresh(topic) for topic in more["topic"] if topic["name"] not in names]}
+    if name == "tools":
+        kinds = [_widen(kind, more["requests"].get(kind["kind"], {})) for kind in base["tool"]]
+        asks = {
+            slot: ask | {"questions": [*ask["questions"], *more["asks"][slot]]} for slot, ask in base["asks"].items()
+        }
+        given = {slot: Wide(split_wordings(lines)[0] + more["given"][slot]) for slot, lines in base["given"].items()}
+        return base | {
+            "tool": kinds,
+            "asks": asks,
+            "given": given,
+            "results": more["result"],
+            "messages": more["ask_call"],
+        }
+    instructions = Wide(split_wordings(base["instructions"])[0] + more["talk"]["instructions"])
+    fillers = base["fillers"] + more["talk"]["fillers"]
+    return base | {"instructions": instructions, "fillers": fillers, "contexts": more["talk"]["contexts"]}
+
+
+class Wide(list[str]):
+    """Wordings all of which may be trained on: those held out are already gone."""
+
+
+def _fresh(topic: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: Wide(value) if isinstance(value, list) else value for key, value in topic.items()}
+
+
+def _widen(entry: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """`entry` without its held-out wordings and with those of `more`; answers and results are never held out."""
+    widened = dict(entry)
+    for part, lines in more.items():
+        if part == "answers":
+            widened[part] = [*entry[part], *lines]
+        elif isinstance(lines, list):
+            widened[part] = Wide(split_wordings(entry[part])[0] + lines)
+    return widened
+
+
+def choose(rng: random.Random, wordings: Sequence[str], split: Split) -> str:
+    """One of the wordings that `split` may see."""
+    return rng.choice(wordings) if isinstance(wordings, Wide) else pick_wording(rng, wordings, split)
 
 
 def fill(rng: random.Random, template: str, values: dict[str, str], split: Split) -> str:
@@ -113,7 +174,7 @@ def _slip(rng: random.Random, word: str) -> str:
 
 
 def _instruction(rng: random.Random, shop: str, split: Split) -> str:
-    return pick_wording(rng, load_wordings("talk")["instructions"], split).replace("{shop}", shop)
+    return choose(rng, wordings_for("talk", split)["instructions"], split).replace("{shop}", shop)
 
 
 def refuse_turn(rng: random.Random) -> Turn:
@@ -126,14 +187,14 @@ def refuse_turn(rng: random.Random) -> Turn:
 
 def _draw_fact(rng: random.Random, topic: Mapping[str, Any], split: Split, shared: dict[str, str]) -> _Fact:
     values = dict(shared)
-    sentence = fill(rng, pick_wording(rng, topic["passages"], split), values, split)
+    sentence = fill(rng, choose(rng, topic["passages"], split), values, split)
     return _Fact(topic, sentence, values)
 
 
-def _passage(rng: random.Random, facts: Sequence[_Fact]) -> str:
+def _passage(rng: random.Random, facts: Sequence[_Fact], split: Split) -> str:
     sentences = [fact.sentence for fact in facts]
     if rng.random() < 0.3:
-        sentences.insert(rng.randint(0, len(sentences)), rng.choice(load_wordings("talk")["fillers"]))
+        sentences.insert(rng.randint(0, len(sentences)), rng.choice(wordings_for("talk", split)["fillers"]))
     text = " ".join(sentences)
     if rng.random() < 0.2:
         text = f"{rng.choice(facts).topic['name'].capitalize()}: {text}"
@@ -153,30 +214,39 @@ def _answer(rng: random.Random, fact: _Fact, split: Split, skill: str) -> Turn:
     return Turn("assistant", text, skill, facts, source=fact.sentence)
 
 
+def ask_about(rng: random.Random, topic: Mapping[str, Any], values: Mapping[str, str], split: Split) -> str:
+    """A customer's question about a topic; in training now and then with a sentence before it that asks nothing."""
+    contexts = wordings_for("talk", split).get("contexts", ())
+    question = roughen(rng, choose(rng, topic["questions"], split))
+    if contexts and rng.random() < _CONTEXT:
+        question = f"{roughen(rng, rng.choice(contexts))} {question}"
+    return fill(rng, question, dict(values), split)
+
+
 def grounded_document(rng: random.Random, split: Split, passages: int = 1) -> Document:
     """Questions about the facts of `passages` passages, now and then one that they do not answer."""
     shop = draw_shop(rng, split)
-    topics = load_wordings("policies")["topic"]
+    topics = wordings_for("policies", split)["topic"]
     count = rng.choice((1, 1, 2, 2, 3, 4)) if passages == 1 else passages + rng.randint(0, 2)
     chosen = rng.sample(topics, count + 1)
     shared: dict[str, str] = {}
     if rng.random() < _SHARED_ITEM:
         shared["item"] = fill_slot(rng, "item", split)
     facts = [_draw_fact(rng, topic, split, shared) for topic in chosen[:count]]
-    texts = [_passage(rng, facts[place::passages]) for place in range(passages)]
+    texts = [_passage(rng, facts[place::passages], split) for place in range(passages)]
     skill = "grounded_one" if passages == 1 else "grounded_few"
     turns: list[Turn] = []
     for fact in rng.sample(facts, len(facts)):
-        question = fill(rng, roughen(rng, pick_wording(rng, fact.topic["questions"], split)), dict(fact.values), split)
+        question = ask_about(rng, fact.topic, fact.values, split)
         turns += [Turn("user", question), _answer(rng, fact, split, skill)]
     if rng.random() < 0.3:
-        question = fill(rng, roughen(rng, pick_wording(rng, chosen[-1]["questions"], split)), dict(shared), split)
+        question = ask_about(rng, chosen[-1], shared, split)
         place = 2 * rng.randint(0, len(turns) // 2)
         turns[place:place] = [Turn("user", question), refuse_turn(rng)]
     turns = _with_small_talk(rng, turns, shop, split)
     tools: tuple[Tool, ...] = ()
     if rng.random() < 0.12:
-        tools = (_build_tool(rng, rng.choice(load_wordings("tools")["tool"]), split)[0],)
+        tools = (_build_tool(rng, rng.choice(wordings_for("tools", split)["tool"]), split)[0],)
     return Document(_instruction(rng, shop, split), tuple(texts), tools, tuple(turns))
 
 
@@ -279,18 +349,31 @@ def _tool_result(rng: random.Random, kind: Mapping[str, Any], split: Split) -> l
         failure = load_wordings("tools")["failure"]
         reply = Turn("assistant", rng.choice(failure["words"]), "tool_result", accept=failure["accept"])
         return [Turn("tool", rng.choice(failure["results"])), reply]
-    result = rng.choice(kind["results"])
-    values: dict[str, str] = {}
-    text = json.dumps(json.loads(fill(rng, result["json"], values, split)), ensure_ascii=False)
+    more = wordings_for("tools", split).get("results", ())
+    own = [result for result in more if result["kind"] == kind["kind"]]
+    text, reply = draw_result(rng, rng.choice([*kind["results"], *own]), split)
+    return [Turn("tool", text), reply]
+
+
+_KEYS = re.compile(r'"(\w+(?:\|\w+)+)":')
+
+
+def draw_result(
+    rng: random.Random, result: Mapping[str, Any], split: Split, given: Mapping[str, str] | None = None
+) -> tuple[str, Turn]:
+    """The JSON of a tool's result and its wording; `given` are values it must use. A key `a|b` takes either name."""
+    template = _KEYS.sub(lambda match: f'"{rng.choice(match.group(1).split("|"))}":', result["json"])
+    values: dict[str, str] = dict(given or {})
+    text = json.dumps(json.loads(fill(rng, template, values, split)), ensure_ascii=False)
     facts = tuple(values[slot] for slot in sorted(shared_slots(result["words"])))
     words = fill(rng, rng.choice(result["words"]), values, split)
-    return [Turn("tool", text), Turn("assistant", words, "tool_result", facts, source=text)]
+    return text, Turn("assistant", words, "tool_result", facts, source=text)
 
 
 def tool_document(rng: random.Random, split: Split, extra: Extra) -> Document:
     """A request for one of the listed tools: complete, with an argument missing, or one that no tool serves."""
     shop = draw_shop(rng, split)
-    tools = load_wordings("tools")
+    tools = wordings_for("tools", split)
     kinds = rng.sample(tools["tool"], rng.choice((1, 1, 1, 2, 2, 3)))
     built = [_build_tool(rng, kind, split) for kind in kinds]
     kind, (tool, arguments) = kinds[0], built[0]
@@ -300,12 +383,12 @@ def tool_document(rng: random.Random, split: Split, extra: Extra) -> Document:
     draw = rng.random()
     if draw < 0.1:
         others = [other for other in tools["tool"] if other not in kinds]
-        message = fill(rng, roughen(rng, pick_wording(rng, rng.choice(others)["complete"], split)), values, split)
+        message = fill(rng, roughen(rng, choose(rng, rng.choice(others)["complete"], split)), values, split)
         turns = [Turn("user", message), refuse_turn(rng)]
     elif draw < 0.5:
         real = extra.messages.get(f"{kind['kind']} complete", ())
         real = real if rng.random() < 0.3 else ()
-        template = pick_wording(rng, real, split) if real else roughen(rng, pick_wording(rng, kind["complete"], split))
+        template = pick_wording(rng, real, split) if real else roughen(rng, choose(rng, kind["complete"], split))
         turns = [Turn("user", fill(rng, template, values, split)), _tool_call(tool, arguments, values)]
         turns += _tool_result(rng, kind, split)
     else:
@@ -321,16 +404,16 @@ def _missing_argument(
     rng: random.Random, kind: Mapping[str, Any], values: dict[str, str], split: Split, extra: Extra
 ) -> list[Turn]:
     """A request that lacks one argument, the question for it, and the customer's answer."""
-    tools = load_wordings("tools")
+    tools = wordings_for("tools", split)
     real = extra.messages.get(kind["kind"], ())
     slots = list(kind["arguments"])
     if real and len(slots) == 1 and rng.random() < 0.4:
         message = pick_wording(rng, real, split)
     else:
-        message = fill(rng, roughen(rng, pick_wording(rng, kind["missing"], split)), values, split)
+        message = fill(rng, roughen(rng, choose(rng, kind["missing"], split)), values, split)
     slot = next(name for name in slots if name in tools["asks"] and name not in values)
     ask = tools["asks"][slot]
-    given = fill(rng, roughen(rng, pick_wording(rng, tools["given"][slot], split)), values, split)
+    given = fill(rng, roughen(rng, choose(rng, tools["given"][slot], split)), values, split)
     return [
         Turn("user", message),
         Turn("assistant", rng.choice(ask["questions"]), "ask_missing", accept=ask["words"]),
@@ -338,37 +421,7 @@ def _missing_argument(
     ]
 
 
-# --- the mixture ------------------------------------------------------------------------------------------------------
-
-MIXTURE: Mapping[str, float] = {
-    "one": 0.34,
-    "few": 0.06,
-    "tool": 0.34,
-    "talk": 0.16,
-    "question": 0.06,
-    "copy": 0.02,
-    "chat": 0.02,
-}
-"""Shares of the kinds of documents, by count. Without the corpora the last three fall to the first."""
-
-
-def draw_document(rng: random.Random, split: Split, extra: Extra, mixture: Mapping[str, float] = MIXTURE) -> Document:
-    """A document of a random kind."""
-    kind = rng.choices(list(mixture), list(mixture.values()))[0]
-    if kind == "few":
-        return grounded_document(rng, split, rng.choice((2, 2, 3)))
-    if kind == "tool":
-        return tool_document(rng, split, extra)
-    if kind == "talk":
-        passages = grounded_document(rng, split).passages if rng.random() < 0.5 else ()
-        return talk_document(rng, split, extra, passages)
-    if kind == "question" and extra.questions:
-        return question_document(rng, split, extra)
-    if kind == "copy" and extra.sentences:
-        return copy_document(rng, split, extra)
-    if kind == "chat" and extra.dialogues:
-        return chat_document(rng, split, extra)
-    return grounded_document(rng, split)
+# --- evaluation ------------------------------------------------------------------------------------------------------
 
 
 def draw_cases(skill: str, count: int, split: Split, seed: int, extra: Extra) -> list[tuple[Document, int]]:

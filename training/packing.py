@@ -17,8 +17,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from training.corpus import read_extra
-from training.generator import Extra, draw_document
+from training.generator import Extra
 from training.lexicon import Split
+from training.mixture import draw_document
 from training.prompt import TURN_END, TURN_START, Document, split_turns
 from training.tokenizer import load_tokenizer
 

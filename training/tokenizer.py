@@ -11,12 +11,13 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from training.generator import Extra, draw_document
+from training.generator import Extra
+from training.mixture import draw_document
 from training.prompt import MARKERS, render
 
 VOCABULARY = 4096
 LLAMA_CPP_PRE = "qwen2"
-_PATTERN = (
+PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
@@ -33,9 +34,11 @@ def sample_texts(extra: Extra, count: int, seed: int) -> Iterator[str]:
         yield from (text for _, text in dialogue)
 
 
-def train_tokenizer(extra: Extra, count: int = 12_000, seed: int = 1, size: int = VOCABULARY) -> Tokenizer:
+def train_tokenizer(
+    extra: Extra, count: int = 12_000, seed: int = 1, size: int = VOCABULARY, pattern: str = PATTERN
+) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(_PATTERN), "isolated")
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from training.corpus import SOURCES, find_data, missing_sources, read_extra
-from training.generator import draw_document
+from training.mixture import draw_document
 from training.prompt import render
 
 
@@ -88,7 +88,7 @@ def test_texts_find_their_use(data: Path) -> None:
 def test_documents_are_drawn_from_the_corpora(data: Path) -> None:
     extra = read_extra(data, lambda text: None)
     rng = random.Random(2)
-    text = "".join(render(draw_document(rng, "train", extra)) for _ in range(400))
+    text = "".join(render(draw_document(rng, "train", extra)) for _ in range(2000))
     for part in ("where is my parcel", "Wifi is free.", "get me a human", "My new kettle arrived in pieces"):
         assert part in text
 

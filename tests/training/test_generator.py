@@ -8,17 +8,16 @@ import re
 import pytest
 
 from training.generator import (
-    MIXTURE,
     SKILLS,
     Extra,
     draw_cases,
-    draw_document,
     grounded_document,
     load_wordings,
     question_document,
     roughen,
     shared_slots,
     tool_document,
+    wordings_for,
 )
 from training.judging import is_refusal, is_right
 from training.lexicon import (
@@ -31,6 +30,8 @@ from training.lexicon import (
     pick_wording,
     split_wordings,
 )
+from training.mixture import MIXTURE, draw_document, page_document, quote_document, result_document
+from training.natural_shops import read_shops
 from training.prompt import parse_call, render
 
 SPLITS: tuple[Split, ...] = ("train", "shops", "wordings")
@@ -176,3 +177,75 @@ def test_real_questions_are_answered_from_the_passages() -> None:
 
 def test_the_mixture_is_a_whole() -> None:
     assert sum(MIXTURE.values()) == pytest.approx(1.0)
+
+
+def held_out_lines() -> set[str]:
+    """Every held-out wording of the evaluation."""
+    tools, talk = load_wordings("tools"), load_wordings("talk")
+    lists = [topic[part] for topic in load_wordings("policies")["topic"] for part in ("passages", "questions")]
+    lists += [kind[part] for kind in tools["tool"] for part in ("complete", "missing")]
+    lists += [*tools["given"].values(), talk["instructions"]]
+    return {line for wordings in lists for line in split_wordings(wordings)[1]}
+
+
+def trained_lines() -> list[str]:
+    """Every wording that training may draw where some are held out."""
+    policies, tools = wordings_for("policies", "train"), wordings_for("tools", "train")
+    lists = [topic[part] for topic in policies["topic"] for part in ("passages", "questions")]
+    lists += [kind[part] for kind in tools["tool"] for part in ("complete", "missing")]
+    lists += [*tools["given"].values(), wordings_for("talk", "train")["instructions"]]
+    return [line for wordings in lists for line in wordings]
+
+
+def test_no_held_out_wording_is_among_those_added_for_training() -> None:
+    def plain(line: str) -> str:
+        return line.casefold().rstrip("?.! ")
+
+    held_out = {plain(line) for line in held_out_lines()}
+    assert len(trained_lines()) > 1000
+    assert not [line for line in trained_lines() if plain(line) in held_out]
+
+
+@pytest.mark.parametrize("split", ["shops", "wordings"])
+def test_evaluation_draws_from_its_own_wordings_alone(split: Split) -> None:
+    for name in ("policies", "talk", "tools"):
+        assert wordings_for(name, split) is load_wordings(name)
+
+
+def test_added_topics_and_results_have_their_facts() -> None:
+    rng = random.Random(2)
+    for topic in wordings_for("policies", "train")["topic"]:
+        facts = shared_slots(topic["answers"])
+        assert facts, topic["name"]
+        assert all(facts <= shared_slots([passage]) for passage in topic["passages"]), topic["name"]
+    for _ in range(400):
+        for document in (quote_document(rng, "train"), result_document(rng)):
+            (reply,) = (turn for turn in document.turns if turn.role == "assistant")
+            assert all(fact in document.passages[0] for fact in reply.facts)
+            assert is_right(reply, reply.text), reply
+
+
+def test_hand_written_shops_for_evaluation_are_not_read_for_training() -> None:
+    trained, others = read_shops("train"), read_shops("calibration")
+    assert len(trained) >= 10
+    assert others
+    assert not {shop.name for shop in trained} & {shop.name for shop in others}
+    held_out = {one.question for shop in others for one in shop.asked}
+    rng = random.Random(1)
+    asked = {page_document(rng, trained).turns[0].text for _ in range(500)}
+    assert len(asked) > 200
+    assert not asked & held_out
+
+
+def test_an_answer_from_a_page_stands_in_its_source() -> None:
+    rng = random.Random(3)
+    shops = read_shops("train")
+    refused = 0
+    for _ in range(400):
+        document = page_document(rng, shops)
+        refused += document.turns[1].skill == "refuse"
+        assert document.turns[1].skill == "refuse" or document.turns[1].text in document.passages[0]
+    assert 40 < refused < 160
+    assert all(
+        any(form in one.unit for form in part.split("|")) for s in shops for one in s.asked for part in one.right
+    )

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.generator import Extra, draw_document
+from training.generator import Extra
+from training.mixture import draw_document
 from training.prompt import (
     CHAT_TEMPLATE,
     MARKERS,

@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fairlead[tune]'")
 pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install 'fairlead[tune]'")
 
-from training.generator import Extra, draw_document  # noqa: E402
+from training.generator import Extra  # noqa: E402
+from training.mixture import draw_document  # noqa: E402
 from training.model import Shape  # noqa: E402
 from training.packing import Encoder, make_block, pack  # noqa: E402
 from training.prompt import TURN_START, render  # noqa: E402
