@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairlead.assistant.knowledge import MAX_PAGE_BYTES, MAX_PASSAGE_CHARS, Knowledge
+from fairlead.assistant.knowledge import MAX_PASSAGE_CHARS, Knowledge
+from fairlead.assistant.pages import MAX_TEXT_BYTES
 from fairlead.errors import KnowledgeInvalid
 from tests.assistant.assistant_harness import SHOP
 
@@ -118,7 +119,7 @@ def test_every_bad_page_is_named_at_once(tmp_path: Path) -> None:
     (folder / "empty.md").write_text("\n\n")
     (folder / "only-heading.md").write_text("# Nothing below\n")
     (folder / "nul.md").write_bytes(b"a\x00b")
-    (folder / "huge.md").write_bytes(b"a " * (MAX_PAGE_BYTES // 2 + 1))
+    (folder / "huge.md").write_bytes(b"a " * (MAX_TEXT_BYTES // 2 + 1))
     (folder / "front.md").write_text("---\ntitle: [\n---\nText.\n")
     (folder / "list.md").write_text("---\n- a\n---\nText.\n")
     (folder / "linked.md").symlink_to(tmp_path / "secret.md")

@@ -7,15 +7,21 @@ docs/design/assistant.md.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fairlead.engines.embed.embedder import Embedder, shared
 from fairlead.engines.embed.words import words_of
+from fairlead.engines.extractive import places as places_module
+from fairlead.engines.extractive import text as text_module
 from fairlead.engines.extractive.places import places_of
 from fairlead.engines.extractive.text import STOP, concepts_of, content, respell, stem
 
@@ -24,6 +30,10 @@ Scores = npt.NDArray[np.float32]
 WORDS_SHARE = 0.4
 """How much the words count beside the meaning when their scores, each a share of its highest, are added. Measured
 better than reciprocal rank fusion, which throws the distances away (docs/design/assistant.md)."""
+OTHER_SHARE = 0.9
+"""How much the less likely reading of a message counts: by itself, or together with the one before it."""
+FAR_SHARE = 0.5
+"""How much a document counts that holds no word of a follow-up's own."""
 MAX_QUERY_CHARS = 2_000
 """Characters of a message that are looked at; the end counts, for that is where a long message asks."""
 _FOLLOW_UP = re.compile(
@@ -62,27 +72,64 @@ class Bm25:
         return scores
 
 
-class Index:
-    """Ranks (title, text) pairs for a question. The title counts as much as a sentence of the text."""
+class Prepared(NamedTuple):
+    """What the index needs of each document: its terms, and its vector in a row of ``vectors`` (documents, d)."""
 
-    def __init__(self, documents: Sequence[tuple[str, str]], embedder: Embedder | None = None) -> None:
+    terms: Sequence[Sequence[str]]
+    vectors: Scores
+
+
+def prepare(documents: Sequence[tuple[str, str]], embedder: Embedder | None = None) -> Prepared:
+    """Terms and vectors of (title, text) pairs. The title counts as much as a sentence of the text."""
+    texts = [f"{title}. {text}" for title, text in documents]
+    return Prepared([terms_of(text) for text in texts], (embedder or shared()).encode(texts))
+
+
+def identity() -> str:
+    """A hash of all that ``prepare`` depends on: its code, its lists and the embedder's weights."""
+    digest = hashlib.sha256(shared().digest.encode())
+    for module in (sys.modules[__name__], text_module, places_module):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(Path(str(text_module.__file__)).with_name("concepts.txt").read_bytes())
+    return digest.hexdigest()
+
+
+class Index:
+    """Ranks (title, text) pairs for a question; ``prepared`` spares preparing them."""
+
+    def __init__(
+        self,
+        documents: Sequence[tuple[str, str]],
+        embedder: Embedder | None = None,
+        *,
+        prepared: Prepared | None = None,
+    ) -> None:
         self.size = len(documents)
-        self._bm25 = Bm25([terms_of(f"{title}. {text}") for title, text in documents])
         self._embedder = shared() if embedder is None else embedder
-        self._vectors = self._embedder.encode([f"{title}. {text}" for title, text in documents])
+        terms, self._vectors = prepared or prepare(documents, self._embedder)
+        self._bm25 = Bm25(terms)
 
     def rank(self, query: str, *, previous: str = "") -> list[int]:
         """Numbers of the documents that have anything to do with the question, best first.
 
-        Of a follow-up ("And to Italy?") only documents with one of its own words count, if there are any: the new
-        word is what it is about.
+        Of a follow-up ("And to Italy?") documents with one of its own words come first, if there are any: the new
+        word is what it is about. Any other message after a question may lean on it too, so what both find together
+        stands beside what the message finds alone.
         """
-        searched = expand(query, previous)
-        fused = add_shares(self.word_scores(terms_of(searched, asked=True)), self.meaning_scores(searched))
-        if searched != query:
-            focus = self._bm25.scores([stem(respell(word)) for word in words_of(query) if word not in STOP])
-            fused = np.where(focus > 0, fused, 0) if focus.any() else fused
-        return best_first(fused)
+        query, previous = query[-MAX_QUERY_CHARS:], previous[-MAX_QUERY_CHARS:]
+        alone = self._fused(query)
+        if not previous:
+            return best_first(alone)
+        both = self._fused(f"{previous} {query}")
+        if not is_follow_up(query):
+            return best_first(np.maximum(alone, OTHER_SHARE * both))
+        focus = self._bm25.scores([stem(respell(word)) for word in words_of(query) if word not in STOP])
+        if focus.any():
+            both = np.where(focus > 0, both, FAR_SHARE * both)
+        return best_first(np.maximum(both, OTHER_SHARE * alone))
+
+    def _fused(self, query: str) -> Scores:
+        return add_shares(self.word_scores(terms_of(query, asked=True)), self.meaning_scores(query))
 
     def word_scores(self, terms: Sequence[str]) -> Scores:
         """BM25 alone, one score per document."""

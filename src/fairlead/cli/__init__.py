@@ -25,6 +25,7 @@ COMMANDS = {
     "ask": "talk",
     "chat": "talk",
     "keys": "keys",
+    "knowledge": "knowledge",
     "traces": "traces",
     "demo": "demo",
     "doctor": "doctor",

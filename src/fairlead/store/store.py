@@ -18,6 +18,7 @@ from fairlead.store.audit import Audit
 from fairlead.store.conversations import Conversations, FeedbackLog
 from fairlead.store.counters import Counters
 from fairlead.store.database import Database
+from fairlead.store.derived import Derived
 from fairlead.store.handoffs import Handoffs
 from fairlead.store.keys import Keys
 from fairlead.store.news import News
@@ -54,6 +55,7 @@ class Store:
         self.usecases = UseCases(database)
         self.audit = Audit(database)
         self.objects = Objects(directory / "objects")
+        self.derived = Derived(directory / "derived")
         self.counters = Counters()
         self._database = database
         self._held = held

@@ -1,0 +1,40 @@
+"""CSV to blocks: a table whose first line names the columns, or a list of questions with their answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from fairlead.assistant.pages.blocks import Block, Heading, Page, PageInvalid, Table, Text, clean
+
+QUESTION, ANSWER = ("question", "q", "frage", "title"), ("answer", "a", "antwort", "text")
+MAX_ROWS = 20_000
+
+
+def read(text: str) -> Page:
+    """One page. Raises PageInvalid for a file without columns or with too many rows."""
+    sample = text[:20_000]
+    try:
+        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(sample, delimiters=",;\t|")
+    except csv.Error:
+        dialect = csv.excel
+    try:
+        rows = [[clean(cell) for cell in row] for row in csv.reader(io.StringIO(text), dialect)]
+    except csv.Error as error:
+        raise PageInvalid(f"is not CSV ({error}). Quote cells that hold the separator or a line break.") from error
+    rows = [row for row in rows if any(row)]
+    if len(rows) < 2:
+        raise PageInvalid("needs a first line that names the columns and at least one row below it.")
+    if len(rows) > MAX_ROWS:
+        raise PageInvalid(f"has {len(rows):,} rows; a page may have {MAX_ROWS:,}. Split it.")
+    heads, *body = rows
+    names = [head.lower() for head in heads]
+    asked = next((names.index(name) for name in QUESTION if name in names), None)
+    told = next((names.index(name) for name in ANSWER if name in names), None)
+    if asked is None or told is None:
+        return Page(blocks=(Table(tuple(heads), tuple(tuple(row) for row in body)),))
+    blocks: list[Block] = []
+    for row in body:
+        if max(asked, told) < len(row) and row[asked] and row[told]:
+            blocks += [Heading(2, row[asked]), Text(row[told])]
+    return Page(blocks=tuple(blocks))
