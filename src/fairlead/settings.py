@@ -57,6 +57,9 @@ class Settings:
     chat_message_chars: int = _setting(4_000, "Longest chat message, in characters.", low=1, high=20_000)
     chat_per_minute: int = _setting(30, "Chat messages one client address may send per minute.", low=1)
     chat_streams: int = _setting(8, "Answers one client address may receive at the same time.", low=1)
+    chat_rating_after_s: float = _setting(
+        180.0, "Seconds without a message after which a customer is asked for a rating, once.", low=0.1
+    )
     engine_threads: int = _setting(0, "Threads of an embedded engine; 0 means all cores but one.", low=0)
     engine_context: int = _setting(2048, "Tokens of context an embedded engine keeps per slot.", low=64)
     engine_slots: int = _setting(4, "Requests an embedded engine works on at once.", low=1, high=256)

@@ -14,7 +14,7 @@ from fairlead.records import Key, now_us
 from fairlead.settings import Settings
 from fairlead.store import Store
 
-SCOPES = ("inference", "admin")
+SCOPES = ("inference", "admin", "operator")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,10 @@ def create(
     settings: Settings,
     name: Annotated[str, typer.Argument(help="What the key is for, for people.")],
     scope: Annotated[
-        list[str], typer.Option(help="What it opens: inference (the API), admin (the console). Repeat for both.")
+        list[str],
+        typer.Option(
+            help="What it opens: inference (the API), admin (the console), operator (its inbox). Repeat for several."
+        ),
     ] = ["inference"],  # noqa: B006  typer reads the default; nobody changes it
     tenant: Annotated[str, typer.Option(help="Whose traffic it carries.")] = "default",
     expires: Annotated[str | None, typer.Option(help="Lifetime, such as 12h or 90d. Without it the key stays.")] = None,

@@ -7,36 +7,38 @@ Decides nothing about answers: that is the assistant's.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from fairlead.console.http import client_address, problem, retry_headers
+from fairlead.console.http import EventStream, client_address, frame, problem, retry_headers
 from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
+from fairlead.console.pulse import Pulse, woken
 from fairlead.console.turns import Turn, Turns
 from fairlead.console.view import Pages, clock
 from fairlead.errors import ConversationClosed, ConversationUnknown, FeedbackInvalid, ServiceError, TurnRunning
-from fairlead.records import Conversation, Feedback, Message
+from fairlead.records import Conversation, Feedback, FeedbackKind, Message, now_us
 
 if TYPE_CHECKING:
     from fairlead.app import Fairlead
 
 SECRET_HEADER = "x-conversation-secret"  # noqa: S105  (a name, not a secret)
 MAX_COMMENT_CHARS = 2_000
-WATCH_S = 2.0
-"""How often a conversation that waits for a person is looked at for news, in seconds."""
+RATED = "Thank you. People of our team read this."
+BEAT_S = 15.0
+"""Longest silence of a stream of news, in seconds; the place in line is looked at as often."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-_SPEAKERS = ("user", "assistant", "operator")
+_SPEAKERS = ("user", "assistant", "operator", "system")
+WINDOWS = 4
+"""Streams of news a client address may have for each answer: every open window follows its conversation."""
 
 
 class _Ask(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,6 +60,21 @@ class _Person(msgspec.Struct, forbid_unknown_fields=True):
 class _Open(msgspec.Struct, forbid_unknown_fields=True):
     language: str = ""
     channel: str = "chat"
+    visitor: str = ""
+
+
+class _Contact(msgspec.Struct, forbid_unknown_fields=True):
+    email: str
+
+
+class _Decide(msgspec.Struct, forbid_unknown_fields=True):
+    yes: bool
+
+
+class _Rate(msgspec.Struct, forbid_unknown_fields=True):
+    value: float | None = None
+    solved: bool | None = None
+    text: str = ""
 
 
 class RefusalError(Exception):
@@ -80,9 +97,10 @@ class RefusalError(Exception):
 class Chat:
     """The chat's endpoints over one ``Fairlead``."""
 
-    def __init__(self, fairlead: Fairlead, pages: Pages) -> None:
+    def __init__(self, fairlead: Fairlead, pages: Pages, pulse: Pulse) -> None:
         settings = fairlead.settings
         self._fairlead = fairlead
+        self._pulse = pulse
         self._pages = pages
         self._max_chars = settings.chat_message_chars
         self.turns = Turns(deadline_s=settings.request_timeout_s)
@@ -90,6 +108,7 @@ class Chat:
         self._opens = TokenBuckets(per_minute=max(1.0, settings.chat_per_minute / 2), burst=settings.chat_per_minute)
         self._reads = TokenBuckets(per_minute=settings.chat_per_minute * 10, burst=settings.chat_per_minute * 4)
         self._streams = OpenStreams(most=settings.chat_streams)
+        self._windows = OpenStreams(most=settings.chat_streams * WINDOWS)
 
     def routes(self) -> list[Route]:
         """Every path of the chat."""
@@ -106,13 +125,17 @@ class Chat:
             Route(api + "/{conversation}/feedback", self.post_feedback, methods=["POST"]),
             Route(api + "/{conversation}/handoff", self.post_handoff, methods=["POST"]),
             Route(api + "/{conversation}/events", self.get_events, methods=["GET"]),
+            Route(api + "/{conversation}/contact", self.post_contact, methods=["POST"]),
+            Route(api + "/{conversation}/rating", self.post_rating, methods=["POST"]),
+            Route(api + "/{conversation}/rating/prompt", self.post_prompt, methods=["POST"]),
+            Route(api + "/{conversation}/actions/{action}", self.post_action, methods=["POST"]),
         ]
 
     # --- pages -------------------------------------------------------------------------------------------------
 
     async def page(self, request: Request) -> Response:
         """``GET /chat`` and ``GET /widget``: the greeting and an empty form; JavaScript brings a kept conversation."""
-        return self._render(request, None, "", [])
+        return await self._render(request, None, "", [])
 
     async def post_form(self, request: Request) -> Response:
         """The chat without JavaScript: one form, whose button says what is done; answers with the whole page."""
@@ -131,7 +154,9 @@ class Chat:
         messages = await self._messages(conversation.id) if conversation is not None else []
         if conversation is not None:
             conversation = await run_in_threadpool(self._fairlead.store.conversations.get, conversation.id)
-        response = self._render(request, conversation, secret, messages, notice=notice, draft=draft, status=status)
+        response = await self._render(
+            request, conversation, secret, messages, notice=notice, draft=draft, status=status
+        )
         response.headers.update(headers or {})
         return response
 
@@ -145,6 +170,10 @@ class Chat:
                 raise RefusalError(404, "conversation_unknown", "There is no conversation to judge yet.")
             notice = await self._judge(request, conversation, _judgement(fields))
             return conversation, secret, notice
+        if action in ("contact", "rating", "confirm"):
+            if conversation is None:
+                raise RefusalError(404, "conversation_unknown", "There is no conversation yet.")
+            return conversation, secret, await self._act_on(request, conversation, action, fields)
         if conversation is None:
             conversation, secret = await self._open(request, _Open(channel=_channel(request)))
         if action == "handoff":
@@ -155,6 +184,21 @@ class Chat:
         last = msgspec.json.decode(turn.events[-1]) if turn.events else {}
         return conversation, secret, str(last.get("message", "")) if last.get("type") == "error" else ""
 
+    async def _act_on(self, request: Request, conversation: Conversation, action: str, fields: dict[str, str]) -> str:
+        if action == "contact":
+            return handoff_sentence(await self._leave_contact(request, conversation, fields.get("email", "")))
+        if action == "rating":
+            value, solved = fields.get("value", ""), fields.get("solved", "")
+            rate = _Rate(
+                value=float(value) if value in "12345" and value else None,
+                solved=solved == "1" if solved in ("0", "1") else None, text=fields.get("comment", ""),
+            )  # fmt: skip
+            await self._rate(request, conversation, rate)
+            return RATED
+        self._spend(self._asks, request)
+        await self._decide(conversation, fields.get("action_id", ""), fields.get("decision") == "yes")
+        return ""
+
     async def post_transcript(self, request: Request) -> Response:
         """``POST /chat/transcript``: the conversation as a text file."""
         form = await request.form(max_files=0, max_fields=4)
@@ -163,15 +207,14 @@ class Chat:
         except RefusalError as refusal:
             return refusal.response()
         lines = [f"{self._fairlead.usecase.name}: conversation {conversation.id}, times in UTC", ""]
-        names = {"user": "You", "assistant": "AI assistant", "operator": "A person of our team"}
         for message in await self._messages(conversation.id):
-            lines += [f"[{clock(message.time)}] {names.get(message.role, message.role)}:", message.text]
+            lines += [f"[{clock(message.time)}] {author(message.role, message.facts) or 'Note'}:", message.text]
             lines += [f"  source {number}: {source.title}" for number, source in enumerate(message.sources, 1)]
             lines.append("")
         headers = {"content-disposition": f'attachment; filename="conversation-{conversation.id}.txt"'}
         return Response("\n".join(lines), media_type="text/plain; charset=utf-8", headers=headers)
 
-    def _render(
+    async def _render(
         self,
         request: Request,
         conversation: Conversation | None,
@@ -184,6 +227,7 @@ class Chat:
     ) -> Response:
         widget = request.url.path == "/widget"
         greeting = self._fairlead.assistant.greeting
+        standing = await self._standing(conversation) if conversation is not None else {}
         if messages and messages[0].role == "assistant" and messages[0].text == greeting:
             messages = messages[1:]  # the page always opens with it
         return self._pages.render(
@@ -196,6 +240,8 @@ class Chat:
             greeting=greeting,
             handoff_enabled=self._fairlead.usecase.policy.handoff.enabled,
             conversation=conversation,
+            standing=standing,
+            author=author,
             secret=secret,
             messages=messages,
             notice=notice,
@@ -203,6 +249,8 @@ class Chat:
             client_id=str(uuid.uuid4()),
             max_chars=self._max_chars,
             max_comment=MAX_COMMENT_CHARS,
+            rating_after_s=self._fairlead.settings.chat_rating_after_s,
+            turns=conversation.turns if conversation is not None else 0,
         )
 
     # --- the JSON API -------------------------------------------------------------------------------------------
@@ -241,7 +289,7 @@ class Chat:
         except RefusalError as refusal:
             self._streams.leave(client)
             return refusal.response()
-        return _EventStream(_frames(turn.follow()), lambda: self._streams.leave(client))
+        return EventStream(_frames(turn.follow()), lambda: self._streams.leave(client))
 
     async def post_feedback(self, request: Request) -> Response:
         """``POST …/feedback`` with ``{"message", "kind": "thumb"|"comment", "value", "text"}``."""
@@ -261,34 +309,110 @@ class Chat:
             return refusal.response()
         return JSONResponse({**state, "notice": handoff_sentence(state)})
 
-    async def get_events(self, request: Request) -> Response:
-        """``GET …/events``: what a person of the team writes, and changes of state, while the browser listens."""
+    async def post_contact(self, request: Request) -> Response:
+        """``POST …/contact`` with ``{"email"}``: where to answer when nobody is there."""
         try:
             conversation = await self._owned(request)
-            if not self._streams.enter(client := client_group(client_address(request))):
+            state = await self._leave_contact(request, conversation, (await _decoded(request, _Contact)).email)
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse({**state, "notice": handoff_sentence(state)})
+
+    async def post_prompt(self, request: Request) -> Response:
+        """``POST …/rating/prompt``: may this window ask for a rating? ``{"ask": true}`` once per conversation."""
+        try:
+            conversation = await self._owned(request)
+        except RefusalError as refusal:
+            return refusal.response()
+        ask = await run_in_threadpool(self._fairlead.store.outcomes.prompt, conversation.id, now_us())
+        return JSONResponse({"ask": ask})
+
+    async def post_rating(self, request: Request) -> Response:
+        """``POST …/rating`` with ``{"value": 1 to 5, "solved": true or false, "text"}``, each of them optional."""
+        try:
+            conversation = await self._owned(request)
+            await self._rate(request, conversation, await _decoded(request, _Rate))
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse({"notice": RATED}, status_code=201)
+
+    async def post_action(self, request: Request) -> Response:
+        """``POST …/actions/{action}`` with ``{"yes"}``: the answer to a ``confirm`` event, as server-sent events.
+
+        Asked again, by another window or a second click, nothing happens twice and the events say so.
+        """
+        try:
+            conversation = await self._owned(request)
+            answer = await _decoded(request, _Decide)
+            self._spend(self._asks, request)
+            events = await self._decide(conversation, request.path_params["action"], answer.yes)
+        except RefusalError as refusal:
+            return refusal.response()
+        return EventStream(_all(events))
+
+    async def get_events(self, request: Request) -> Response:
+        """``GET …/events``: every message and change of state of this conversation, from whichever window or person.
+
+        The id of an event is its number; ``Last-Event-ID``, or ``cursor`` of the transcript, is where to go on.
+        """
+        try:
+            conversation = await self._owned(request)
+            if not self._windows.enter(client := client_group(client_address(request))):
                 raise RefusalError(429, "too_many_streams", "Too many windows of this chat are open. Close one.", 30.0)
         except RefusalError as refusal:
             return refusal.response()
-        return _EventStream(self._watch(conversation), lambda: self._streams.leave(client))
+        seen = request.headers.get("last-event-id", "")
+        cursor = int(seen) if seen.isdecimal() and len(seen) < 18 else None
+        return EventStream(self._watch(conversation.id, cursor), lambda: self._windows.leave(client))
 
-    async def _watch(self, conversation: Conversation) -> AsyncIterator[bytes]:
-        store, state = self._fairlead.store, conversation.state
-        seen = {message.id for message in await self._messages(conversation.id)}
-        yield _frame(msgspec.json.encode({"type": "state", "state": state}))
-        while state != "closed":
-            await asyncio.sleep(WATCH_S)
-            now = await run_in_threadpool(store.conversations.get, conversation.id)
-            if now is None:
-                return
-            if now.state != state:
-                state = now.state
-                yield _frame(msgspec.json.encode({"type": "state", "state": state}))
-            for message in await self._messages(conversation.id):
-                if message.id not in seen:
-                    seen.add(message.id)
-                    if message.role == "operator":
-                        yield _frame(msgspec.json.encode({"type": "message", "message": _shown(message, {})}))
-            yield b": still here\n\n"
+    async def _watch(self, identifier: str, cursor: int | None) -> AsyncIterator[bytes]:
+        store = self._fairlead.store
+        if cursor is None:
+            cursor = await run_in_threadpool(store.news.last)
+        elif 0 < cursor < await run_in_threadpool(store.news.first) - 1:
+            # Older than what is kept: the window has to load the whole conversation again.
+            yield frame(b'{"type": "reload"}')
+        told: dict[str, Any] = {}
+        async with self._pulse.listen(identifier) as event:
+            while True:
+                conversation = await run_in_threadpool(store.conversations.get, identifier)
+                if conversation is None:
+                    return
+                for line in await run_in_threadpool(store.news.after, cursor, conversation=identifier):
+                    cursor = line.sequence
+                    message = await self._message(line.ref) if line.kind == "message" else None
+                    if message is not None:
+                        yield frame(_encoded(type="message", message=message), identifier=cursor)
+                state = await self._standing(conversation)
+                if state != told:
+                    told = state
+                    yield frame(_encoded(type="state", **state), identifier=cursor)
+                if conversation.state == "closed":
+                    return
+                while not await woken(event, BEAT_S):
+                    yield b": still here\n\n"
+                    if conversation.state == "waiting":
+                        break
+
+    async def _message(self, identifier: str) -> dict[str, Any] | None:
+        message = await run_in_threadpool(self._fairlead.store.conversations.message, identifier)
+        return _shown(message, {}) if message is not None and message.role in _SPEAKERS else None
+
+    async def _standing(self, conversation: Conversation) -> dict[str, Any]:
+        """How it stands with the conversation: state, place in line, and what waits for the customer's yes."""
+        state: dict[str, Any] = {"state": conversation.state, "handoff": None, "confirm": None}
+        if conversation.state in ("waiting", "with_person"):
+            handoff = msgspec.to_builtins(
+                await run_in_threadpool(self._fairlead.assistant.place_in_line, conversation.id)
+            )
+            state["handoff"] = {**handoff, "notice": handoff_sentence(handoff)}
+            state["state"] = handoff["state"] if handoff["state"] != "unavailable" else conversation.state
+        waiting = await run_in_threadpool(
+            lambda: self._fairlead.store.actions.list(conversation=conversation.id, states=("proposed",), limit=1)
+        )
+        if waiting:
+            state["confirm"] = {"action_id": waiting[0].id, "title": waiting[0].title, "rows": waiting[0].rows}
+        return state
 
     # --- what both have in common -------------------------------------------------------------------------------
 
@@ -306,7 +430,10 @@ class Chat:
         self._spend(self._opens, request)
         channel = wish.channel if wish.channel in ("chat", "widget") else "chat"
         language = wish.language if re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", wish.language) else ""
-        return await run_in_threadpool(self._fairlead.assistant.open_conversation, channel, language=language[:35])
+        visitor = wish.visitor if _CLIENT_ID.fullmatch(wish.visitor) else ""
+        return await run_in_threadpool(
+            self._fairlead.assistant.open_conversation, channel, language=language[:35], visitor=visitor
+        )
 
     async def _ask(self, request: Request, conversation: Conversation, ask: _Ask) -> Turn:
         text = ask.text.strip()
@@ -354,25 +481,54 @@ class Chat:
         state: dict[str, Any] = msgspec.to_builtins(event)
         return state
 
+    async def _leave_contact(self, request: Request, conversation: Conversation, email: str) -> dict[str, Any]:
+        self._spend(self._asks, request)
+        try:
+            event = await run_in_threadpool(self._fairlead.assistant.desk.leave_contact, conversation, email)
+        except ServiceError as error:
+            raise RefusalError.of(error) from error
+        state: dict[str, Any] = msgspec.to_builtins(event)
+        return state
+
+    async def _rate(self, request: Request, conversation: Conversation, rate: _Rate) -> None:
+        self._spend(self._asks, request)
+        given: list[tuple[FeedbackKind, float | None, str]] = []
+        if rate.value is not None:
+            given.append(("csat", rate.value, rate.text.strip()))
+        elif rate.text.strip():
+            given.append(("comment", None, rate.text.strip()))
+        if rate.solved is not None:
+            given.append(("solved", float(rate.solved), ""))
+        if not given:
+            raise RefusalError(400, "feedback_invalid", "Choose a number, or say whether it was solved.")
+        try:
+            for kind, value, text in given:
+                await run_in_threadpool(self._fairlead.assistant.feedback, conversation.id, "", kind, value, text)
+        except FeedbackInvalid as error:
+            raise RefusalError.of(error) from error
+
+    async def _decide(self, conversation: Conversation, action: str, yes: bool) -> tuple[Any, ...]:
+        try:
+            return await self._fairlead.assistant.confirm_action(conversation.id, action, yes)
+        except ServiceError as error:
+            raise RefusalError.of(error) from error
+
     async def _messages(self, conversation: str) -> list[Message]:
         messages = await run_in_threadpool(self._fairlead.store.conversations.messages, conversation)
         return [message for message in messages if message.role in _SPEAKERS]
 
     async def _snapshot(self, conversation: Conversation) -> dict[str, Any]:
+        store = self._fairlead.store
+        cursor = await run_in_threadpool(store.news.last)  # before the messages, so that none can fall in between
         messages = await self._messages(conversation.id)
-        feedback = await run_in_threadpool(self._fairlead.store.feedback.of_conversation, conversation.id)
+        feedback = await run_in_threadpool(store.feedback.of_conversation, conversation.id)
         thumbs = newest_thumbs(feedback)
-        handoff: dict[str, Any] | None = None
-        if conversation.state in ("waiting", "with_person"):
-            handoff = msgspec.to_builtins(
-                await run_in_threadpool(self._fairlead.assistant.place_in_line, conversation.id)
-            )
-            handoff = {**handoff, "notice": handoff_sentence(handoff)}
         return {
             "id": conversation.id,
-            "state": conversation.state,
             "turns": conversation.turns,
-            "handoff": handoff,
+            "cursor": cursor,
+            "rated": any(entry.kind == "csat" for entry in feedback),
+            **await self._standing(conversation),
             "messages": [_shown(message, thumbs) for message in messages],
         }
 
@@ -381,6 +537,13 @@ class Chat:
         if wait:
             slow = f"That was a lot in a short time. Please wait {max(1, round(wait))} seconds and try again."
             raise RefusalError(429, "too_many_requests", slow, wait)
+
+
+def author(role: str, facts: dict[str, Any]) -> str:
+    """Who speaks, as a customer reads it; a person by name and as a person, never as the assistant."""
+    if role == "operator":
+        return f"{facts.get('operator') or 'A person'}, a person of our team"
+    return {"user": "You", "assistant": "AI assistant"}.get(role, "")
 
 
 def newest_thumbs(feedback: list[Feedback]) -> dict[str, float]:
@@ -392,7 +555,7 @@ def newest_thumbs(feedback: list[Feedback]) -> dict[str, float]:
 def handoff_sentence(state: dict[str, Any]) -> str:
     """What the customer is told about the person who will come: the place in line and the hours."""
     if state.get("state") == "with_person":
-        return "A person of our team is here."
+        return f"You are talking with {state.get('operator') or 'a person'} of our team, a person."
     if state.get("state") == "open":
         return "You are back with the assistant."
     parts = [str(state.get("message") or "A colleague from our team will read this conversation.")]
@@ -400,6 +563,8 @@ def handoff_sentence(state: dict[str, Any]) -> str:
         parts.append(f"You are number {state['position']} in line.")
     if state.get("hours"):
         parts.append(f"Hours: {state['hours']}.")
+    if state.get("contact"):
+        parts.append("We have your e-mail address and answer there, too.")
     return " ".join(parts)
 
 
@@ -410,6 +575,7 @@ def _shown(message: Message, thumbs: dict[str, float]) -> dict[str, Any]:
         "text": message.text,
         "time": message.time,
         "act": str(message.facts.get("act", "")),
+        "operator": str(message.facts.get("operator", "")),
         "client_id": str(message.facts.get("client_id", "")),
         "cards": message.facts.get("cards", []),
         "sources": [{"title": source.title, "text": source.text} for source in message.sources],
@@ -440,25 +606,15 @@ async def _decoded(request: Request, shape: type[Any]) -> Any:
         raise RefusalError(400, "json_invalid", f"The request is not what was expected: {error}") from error
 
 
-def _frame(event: bytes) -> bytes:
-    return b"data: " + event + b"\n\n"
+def _encoded(**event: Any) -> bytes:
+    return msgspec.json.encode(event)
 
 
 async def _frames(events: AsyncIterator[bytes | None]) -> AsyncIterator[bytes]:
     async for event in events:
-        yield _frame(event) if event is not None else b": still here\n\n"
+        yield frame(event) if event is not None else b": still here\n\n"
 
 
-class _EventStream(StreamingResponse):
-    """Server-sent events; ``at_end`` runs once, also when the client left before the first byte."""
-
-    def __init__(self, frames: AsyncIterator[bytes], at_end: Callable[[], None]) -> None:
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(frames, media_type="text/event-stream", headers=headers)
-        self._at_end = at_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._at_end()
+async def _all(events: tuple[Any, ...]) -> AsyncIterator[bytes]:
+    for event in events:
+        yield frame(msgspec.json.encode(event))

@@ -32,8 +32,8 @@ class Conversations:
     def routes(self) -> list[Route]:
         """Both paths."""
         return [
-            self._desk.route("/conversations", self.listing),
-            self._desk.route("/conversations/{conversation}", self.one),
+            self._desk.route("/conversations", self.listing, people=True),
+            self._desk.route("/conversations/{conversation}", self.one, people=True),
         ]
 
     def listing(self, request: Request, session: Session) -> Response:

@@ -7,7 +7,7 @@ session may see is bounded by its tenant.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from fairlead.console import ranges
 from fairlead.console.figures import Summaries
-from fairlead.console.http import client_address, is_secure, retry_headers, same_origin
+from fairlead.console.http import client_address, is_secure, problem, retry_headers, same_origin
 from fairlead.console.limits import TokenBuckets, client_group
 from fairlead.console.sessions import AGE_S, Session, Sessions
 from fairlead.console.view import Pages
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 COOKIE = "fairlead_session"
 HOME = "/console"
+INBOX = HOME + "/inbox"
+JSON = "application/json"
 STEPS = (
     ("define", "Define"),
     ("choose", "Choose"),
@@ -39,6 +41,7 @@ STEPS = (
     ("govern", "Govern"),
     ("scale", "Scale"),
 )
+LOGGED_OUT = "You are logged out. Open this page in another tab, log in there, then try again: what you typed is kept."
 LOGINS_PER_MINUTE = 6
 LOGIN_BURST = 6
 ALL_LOGINS_PER_MINUTE = 60
@@ -66,16 +69,47 @@ class Desk:
             Route(HOME + "/logout", self.logout, methods=["POST"]),
         ]
 
-    def route(self, path: str, page: Page) -> Route:
-        """A page behind the login."""
+    def route(self, path: str, page: Page, *, people: bool = False) -> Route:
+        """A page behind the login; operators are led to the inbox unless it is for ``people`` like them."""
 
         def guarded(request: Request) -> Response:
             session = self.sessions.get(request.cookies.get(COOKIE, ""))
             if session is None:
                 return self._to_login(request)
+            if not session.admin and not people:
+                return RedirectResponse(INBOX, status_code=303)
             return page(request, session)
 
         return Route(HOME + path, guarded, methods=["GET"])
+
+    def people_route(self, path: str, page: Callable[[Request, Session], Awaitable[Response]]) -> Route:
+        """A page for operators too, which runs on the event loop and calls what blocks in a thread."""
+
+        async def guarded(request: Request) -> Response:
+            session = self.sessions.get(request.cookies.get(COOKIE, ""))
+            return self._to_login(request) if session is None else await page(request, session)
+
+        return Route(HOME + path, guarded, methods=["GET"])
+
+    def action(self, path: str, act: Callable[[Request, Session, dict[str, str]], Awaitable[Response]]) -> Route:
+        """Something that a form of ours does, for operators too; its fields are given as texts."""
+
+        async def guarded(request: Request) -> Response:
+            session = self.sessions.get(request.cookies.get(COOKIE, ""))
+            if session is None:
+                return (
+                    self._to_login(request)
+                    if request.headers.get("accept") != JSON
+                    else problem(401, "logged_out", LOGGED_OUT)
+                )
+            form = await request.form(max_files=0, max_fields=12)
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+            given = fields.get("csrf", "").encode()
+            if not same_origin(request) or not hmac.compare_digest(given, session.csrf.encode()):
+                raise HTTPException(403)
+            return await act(request, session, fields)
+
+        return Route(HOME + path, guarded, methods=["POST"])
 
     def render(
         self,
@@ -105,9 +139,16 @@ class Desk:
             steps=STEPS,
             usecase=usecase,
             release=store.releases.live(usecase.name),
-            waiting=len(store.handoffs.waiting(tenant=session.tenant)),
+            waiting=self.waiting(session.tenant),
             choices=ranges.CHOICES,
             **values,
+        )
+
+    def waiting(self, tenant: str) -> int:
+        """How many customers wait for a person, and actions for a colleague's approval."""
+        store = self.fairlead.store
+        return len(store.handoffs.waiting(tenant=tenant)) + len(
+            store.actions.list(tenant=tenant, states=("awaiting_approval",))
         )
 
     def missing(self, request: Request, session: Session, sentence: str) -> Response:
@@ -123,7 +164,7 @@ class Desk:
         return self._login_form(request, _safe_next(request.query_params.get("next", "")))
 
     async def login(self, request: Request) -> Response:
-        """``POST /console/login``: an API key of scope admin for a session."""
+        """``POST /console/login``: an API key of scope admin or operator for a session."""
         if not same_origin(request):
             raise HTTPException(403)
         form = await request.form(max_files=0, max_fields=4)
@@ -136,7 +177,9 @@ class Desk:
             return response
         found = await run_in_threadpool(self.sessions.login, str(form.get("key", "")).strip())
         if found is None:
-            words = "This key does not open the console. It needs the scope admin, and must not be revoked or expired."
+            words = (
+                "This key does not open the console. It needs the scope admin or operator, neither revoked nor expired."
+            )
             return self._login_form(request, after, words, status=401)
         response = RedirectResponse(after, status_code=303)
         response.set_cookie(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fairlead.errors import SettingInvalid
@@ -128,3 +128,24 @@ def problem(status: int, code: str, message: str, *, wait_s: float | None = None
         status_code=status,
         headers=retry_headers(wait_s) if wait_s is not None else None,
     )
+
+
+def frame(data: bytes, *, identifier: int | str = "") -> bytes:
+    """A server-sent event. ``identifier`` is what a client that comes back says it has seen."""
+    return (f"id: {identifier}\n".encode() if identifier != "" else b"") + b"data: " + data + b"\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; ``at_end`` runs once, also when the client left before the first byte."""
+
+    def __init__(self, frames: AsyncIterator[bytes], at_end: Callable[[], None] | None = None) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(frames, media_type="text/event-stream", headers=headers)
+        self._at_end = at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._at_end is not None:
+                self._at_end()

@@ -1,4 +1,4 @@
-"""Who is logged in to the console: opaque tokens held here, each bound to an API key of scope ``admin``.
+"""Who is logged in to the console: opaque tokens held here, each bound to an API key of a scope in SCOPES.
 
 A session ends when its key is revoked or expires (by any process), when it is left alone, or when it grows old. It
 lives in this process's memory: after a restart one logs in again. Knows nothing of cookies or pages.
@@ -19,18 +19,21 @@ import msgspec
 if TYPE_CHECKING:
     from fairlead.store import Store
 
-SCOPE = "admin"
+ADMIN = "admin"
+SCOPES = frozenset({ADMIN, "operator"})
+"""``admin`` sees everything of its tenant, ``operator`` the inbox and the conversations only."""
 IDLE_S = 2 * 3600.0
 AGE_S = 12 * 3600.0
 MAX_SESSIONS = 1_000
 
 
 class Session(msgspec.Struct, kw_only=True):
-    """One login. ``csrf`` must come back with every form; ``tenant`` bounds everything that is shown."""
+    """One login. ``csrf`` must come back with every form; ``tenant`` and ``admin`` bound everything that is shown."""
 
     key_id: str
     key_name: str
     tenant: str
+    admin: bool
     csrf: str
     started: float
     seen: float
@@ -49,15 +52,16 @@ class Sessions:
         self._checked = float("-inf")
 
     def login(self, secret: str) -> tuple[str, Session] | None:
-        """A token and its session when ``secret`` is a valid admin key; None says nothing about why not."""
+        """A token and its session when ``secret`` is a valid key that may; None says nothing about why not."""
         key = self._keys.verify(secret)
-        if key is None or SCOPE not in key.scopes:
+        if key is None or not SCOPES & set(key.scopes):
             return None
         token, now = secrets.token_urlsafe(32), self._clock()
         session = Session(
             key_id=key.id,
             key_name=key.name,
             tenant=key.tenant,
+            admin=ADMIN in key.scopes,
             csrf=secrets.token_urlsafe(24),
             started=now,
             seen=now,
@@ -92,7 +96,7 @@ class Sessions:
         # The version sees every revocation at once; expiry changes nothing in the store, so look again each minute.
         version = self._keys.version()
         if version != self._version or now - self._checked > 60.0:
-            self._valid = frozenset(key.id for key in self._keys.active() if SCOPE in key.scopes)
+            self._valid = frozenset(key.id for key in self._keys.active() if SCOPES & set(key.scopes))
             self._version, self._checked = version, now
         return session.key_id in self._valid
 

@@ -17,7 +17,9 @@ from fairlead.console.chat import Chat
 from fairlead.console.conversations import Conversations
 from fairlead.console.desk import Desk
 from fairlead.console.http import BodyLimit, SecurityHeaders, problem
+from fairlead.console.inbox import Inbox
 from fairlead.console.overview import Overview
+from fairlead.console.pulse import Pulse
 from fairlead.console.steps import Steps
 from fairlead.console.traces import Traces
 from fairlead.console.turns import Turns
@@ -52,23 +54,26 @@ class VersionedFiles(StaticFiles):
 class Site:
     """The chat, the widget and the console as one ASGI application."""
 
-    def __init__(self, app: Starlette, turns: Turns, *, widget_origins: str) -> None:
+    def __init__(self, app: Starlette, turns: Turns, pulse: Pulse, *, widget_origins: str) -> None:
         # Around everything, so that error pages carry the headers too.
         self._app = SecurityHeaders(BodyLimit(app), widget_origins=widget_origins)
         self._turns = turns
+        self._pulse = pulse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
     async def aclose(self) -> None:
         """Cancel answers that still run; call it when the server stops."""
+        await self._pulse.aclose()
         await self._turns.aclose()
 
 
 def create_app(fairlead: Fairlead) -> Site:
     """The pages over one ``Fairlead``."""
     pages = Pages()
-    chat = Chat(fairlead, pages)
+    pulse = Pulse(fairlead.store, fairlead.assistant.desk.free)
+    chat = Chat(fairlead, pages, pulse)
     desk = Desk(fairlead, pages)
 
     async def root(request: Request) -> Response:
@@ -103,7 +108,8 @@ def create_app(fairlead: Fairlead) -> Site:
             *Conversations(desk).routes(),
             *Traces(desk).routes(),
             *Steps(desk).routes(),
+            *Inbox(desk, pulse).routes(),
         ],
         exception_handlers={HTTPException: explain, StoreError: explain, 500: explain},
     )
-    return Site(app, chat.turns, widget_origins=fairlead.settings.widget_origins)
+    return Site(app, chat.turns, pulse, widget_origins=fairlead.settings.widget_origins)

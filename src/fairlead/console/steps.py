@@ -1,11 +1,9 @@
-"""The seven steps and the inbox: what each holds today, and the command that goes on from there.
+"""The seven steps: what each holds today, and the command that goes on from there.
 
 A step whose machinery is not built yet says so in words; nothing here pretends.
 """
 
 from __future__ import annotations
-
-import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,7 +38,6 @@ class Steps:
             "/improve": self.improve,
             "/govern": self.govern,
             "/scale": self.scale,
-            "/inbox": self.inbox,
         }
         return [self._desk.route(path, page) for path, page in pages.items()]
 
@@ -137,19 +134,4 @@ class Steps:
             busiest=max(buckets, key=lambda bucket: int(bucket["count"]), default=None),
             store_status=self._store.traces.status(),
             settings=self._fairlead.settings,
-        )
-
-    def inbox(self, request: Request, session: Session) -> Response:
-        """Who waits for a person."""
-        policy = self._fairlead.usecase.policy.handoff
-        waiting = self._store.handoffs.waiting(tenant=session.tenant)
-        return self._desk.render(
-            request,
-            session,
-            "inbox.html",
-            page="inbox",
-            title="Inbox",
-            handoffs=[(entry, self._store.conversations.get(entry.conversation)) for entry in waiting],
-            policy=policy,
-            is_open=policy.opening.is_open(datetime.datetime.now(datetime.UTC), policy.timezone),
         )

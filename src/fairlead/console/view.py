@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse
 
 from fairlead.console.ranges import link
 from fairlead.records import Feedback, Outcome, time_of
+from fairlead.spec.bounds import Quantity
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -53,6 +54,20 @@ def ago(time: int, now: int) -> str:
         if seconds >= size * (2 if unit == "d" else 1):
             return f"{seconds // size}{NARROW}{unit} ago"
     return "just now"
+
+
+def within(time: int, now: int) -> str:
+    """How long until a time: ``8 min``, ``40 s``."""
+    seconds = max(0, (time - now) // 1_000_000)
+    for unit, size, least in (("h", 3_600, 7_200), ("min", 60, 60)):
+        if seconds >= least:
+            return f"{seconds // size}{NARROW}{unit}"
+    return f"{seconds}{NARROW}s"
+
+
+def spoken(duration: Quantity) -> str:
+    """A declared duration: ``10 min``, ``2 h``."""
+    return within(round(duration.value * 1e6), 0)
 
 
 def span(microseconds: float | None) -> str:
@@ -174,6 +189,8 @@ class Pages:
             clock=clock,
             machine_time=machine_time,
             ago=ago,
+            within=within,
+            spoken=spoken,
             span=span,
             ms=milliseconds,
             usd=dollars,

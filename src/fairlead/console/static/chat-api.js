@@ -11,8 +11,7 @@ export class ApiError extends Error {
   }
 }
 
-async function request(path, { secret = "", method = "GET", body = null, signal = null } = {}) {
-  const headers = {};
+async function request(path, { secret = "", method = "GET", body = null, signal = null, headers = {} } = {}) {
   if (secret) headers["x-conversation-secret"] = secret;
   if (body !== null) headers["content-type"] = "application/json";
   let response;
@@ -48,8 +47,21 @@ export const askForPerson = async ({ id, secret }, reason) =>
 export const sendMessage = async ({ id, secret }, body) =>
   events(await request(`/${encodeURIComponent(id)}/messages`, { method: "POST", secret, body }));
 
-export const watch = async ({ id, secret }, signal) =>
-  events(await request(`/${encodeURIComponent(id)}/events`, { secret, signal }));
+// Everything that happens in the conversation from ``cursor`` on; each event that can be missed carries its number, ``seq``.
+export const watch = async ({ id, secret }, cursor, signal) =>
+  events(await request(`/${encodeURIComponent(id)}/events`, { secret, signal, headers: cursor === null ? {} : { "last-event-id": String(cursor) } }));
+
+export const leaveContact = async ({ id, secret }, email) =>
+  (await request(`/${encodeURIComponent(id)}/contact`, { method: "POST", secret, body: { email } })).json();
+
+export const mayAskForRating = async ({ id, secret }) =>
+  (await (await request(`/${encodeURIComponent(id)}/rating/prompt`, { method: "POST", secret, body: {} })).json()).ask;
+
+export const rate = async ({ id, secret }, body) =>
+  (await request(`/${encodeURIComponent(id)}/rating`, { method: "POST", secret, body })).json();
+
+export const decide = async ({ id, secret }, action, yes) =>
+  events(await request(`/${encodeURIComponent(id)}/actions/${encodeURIComponent(action)}`, { method: "POST", secret, body: { yes } }));
 
 // The JSON objects of an event stream. Throws ApiError("offline") when it breaks off.
 async function* events(response) {
@@ -69,8 +81,10 @@ async function* events(response) {
       const frames = rest.split("\n\n");
       rest = frames.pop();
       for (const frame of frames) {
-        const data = frame.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
-        if (data) yield JSON.parse(data);
+        const lines = frame.split("\n");
+        const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+        const number = lines.find((line) => line.startsWith("id:"));
+        if (data) yield number ? { ...JSON.parse(data), seq: Number(number.slice(3)) } : JSON.parse(data);
       }
     }
   } finally {

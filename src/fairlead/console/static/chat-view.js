@@ -1,6 +1,9 @@
 // The messages on the page. Everything that came from elsewhere enters through textContent; markup comes from <template>.
 
-const AUTHORS = { user: "You", assistant: "AI assistant", operator: "A person of our team" };
+const AUTHORS = { user: "You", assistant: "AI assistant", system: "" };
+// Every message on the page by its id, and those of this customer by the id their browser gave them.
+export const known = { byId: new Map(), byClient: new Map() };
+export const UNJUDGED = ["waiting", "confirm", "action"];
 const log = document.getElementById("log");
 const template = document.getElementById("message-template");
 
@@ -22,17 +25,20 @@ function keepAtEnd(change, force = false) {
 export const scrollToEnd = () => { log.scrollTop = log.scrollHeight; };
 
 export class Bubble {
-  constructor(role, { id = "", text = "", sources = [], cards = [], thumb = null, client_id = "", act = "" } = {}) {
+  constructor(role, { id = "", text = "", sources = [], cards = [], thumb = null, client_id = "", act = "", operator = "" } = {}) {
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.className = `message ${role}`;
     this.role = role;
     this.clientId = client_id;
     this.text = "";
     this.sources = [];
-    this.element.querySelector(".author").textContent = AUTHORS[role] ?? role;
+    const author = this.element.querySelector(".author");
+    author.textContent = role === "operator" ? `${operator || "A person"}, a person of our team` : AUTHORS[role] ?? role;
+    if (!author.textContent) author.remove();
+    if (client_id) known.byClient.set(client_id, this);
     this.body = this.element.querySelector(".text");
     this.judge = this.element.querySelector(".judge");
-    if (role !== "assistant" || act === "waiting") this.judge.remove();
+    if (role !== "assistant" || UNJUDGED.includes(act)) this.judge.remove();
     this.setId(id);
     if (text) this.setText(text);
     if (sources.length) this.setSources(sources);
@@ -44,9 +50,19 @@ export class Bubble {
 
   setId(id) {
     this.id = id;
+    if (id) known.byId.set(id, this);
     this.element.dataset.message = id;
     this.judge.elements.namedItem("message").value = id;
     this.judge.hidden = !id || this.busy === true;
+  }
+
+  // Its place among the others is the order in which the server stored them; what is still on its way stays last.
+  placeAt(seq) {
+    this.element.dataset.seq = seq;
+    const later = [...log.querySelectorAll(".message[data-seq]")].find((other) => Number(other.dataset.seq) > seq);
+    const pending = [...log.querySelectorAll(".message:not(.greeting):not([data-seq])")].find((other) => other !== this.element);
+    const next = later ?? pending;
+    if (next && !(this.element.compareDocumentPosition(next) & Node.DOCUMENT_POSITION_FOLLOWING)) keepAtEnd(() => next.before(this.element));
   }
 
   setText(text) {
@@ -139,9 +155,55 @@ export class Bubble {
     this.element.querySelector(".failure")?.remove();
   }
 
-  remove() { this.element.remove(); }
+  remove() {
+    this.element.remove();
+    known.byId.delete(this.id);
+  }
 }
 
 export function clear() {
-  for (const element of log.querySelectorAll(".message:not(.greeting)")) element.remove();
+  for (const element of log.querySelectorAll(".message:not(.greeting), .confirm")) element.remove();
+  known.byId.clear();
+  known.byClient.clear();
+}
+
+// What would be done, with two buttons that can be pressed once. ``answer`` is given true or false, and may reject.
+export function confirmCard({ action_id, title, rows, yes, no }, answer) {
+  if (log.querySelector(`.confirm[data-action="${CSS.escape(action_id)}"]`)) return;
+  const card = document.getElementById("confirm-template").content.firstElementChild.cloneNode(true);
+  card.dataset.action = action_id;
+  card.setAttribute("aria-label", title);
+  card.querySelector("h3").textContent = title;
+  for (const [label, value] of rows ?? []) {
+    const row = make("div");
+    row.append(make("dt", "", String(label)), make("dd", "", String(value)));
+    card.querySelector("dl").append(row);
+  }
+  const buttons = [...card.querySelectorAll("button")], said = card.querySelector(".said");
+  buttons[0].textContent = yes || buttons[0].textContent;
+  buttons[1].textContent = no || buttons[1].textContent;
+  for (const button of buttons) {
+    button.addEventListener("click", async () => {
+      if (card.dataset.pressed) return;
+      card.dataset.pressed = "yes";
+      for (const each of buttons) each.disabled = true;
+      said.textContent = "One moment";
+      try {
+        await answer(button === buttons[0]);
+        card.remove();
+      } catch (error) {
+        said.textContent = error.message;
+        delete card.dataset.pressed;
+        for (const each of buttons) each.disabled = false;
+      }
+    });
+  }
+  keepAtEnd(() => log.append(card), true);
+}
+
+// Cards of other actions than the one that still waits: answered in another window, or too late.
+export function dropCards(waiting) {
+  for (const card of log.querySelectorAll(".confirm")) {
+    if (card.dataset.action !== waiting && !card.dataset.pressed) card.remove();
+  }
 }

@@ -1,6 +1,8 @@
 // The chat's flow: open, send, stream, retry without doubling, judge, hand over, come back after a reload.
-import { ApiError, askForPerson, getConversation, judge, openConversation, sendMessage, watch } from "./chat-api.js";
-import { Bubble, clear, scrollToEnd } from "./chat-view.js";
+import {
+  ApiError, askForPerson, decide, getConversation, judge, leaveContact, mayAskForRating, openConversation, rate, sendMessage, watch,
+} from "./chat-api.js";
+import { Bubble, clear, confirmCard, dropCards, known, scrollToEnd, UNJUDGED } from "./chat-view.js";
 
 const $ = (id) => document.getElementById(id);
 const form = $("ask"), field = $("text"), send = $("send"), person = $("person"), state = $("state"), log = $("log");
@@ -8,6 +10,8 @@ const greeting = document.querySelector(".greeting .text").textContent;
 const KEY = "fairlead-chat";
 const RETRIES_MS = [600, 2000, 5000];
 const framed = document.body.classList.contains("in-widget");
+const who = $("who"), contact = $("contact"), rating = $("rating"), aiWords = who.textContent, title = document.title;
+const VISITOR = "fairlead-visitor", VISITOR_MS = 7 * 86400000;
 
 // What this browser keeps: {id, secret, pending: {id, text} | null}. Where storage is forbidden it lives as long as the page.
 const kept = {
@@ -27,7 +31,9 @@ const kept = {
   },
 };
 
-let busy = false, watching = null;
+// ``cursor`` is the number of the newest event this window has heard; ``expected`` are answers that stream in by themselves.
+let busy = false, watching = null, cursor = null, standing = "open", rated = false, quiet = 0;
+const expected = new Set();
 
 // Asking twice changes nothing, so the button rests while the conversation waits for a person or has one.
 let inLine = false;
@@ -50,12 +56,26 @@ function setBusy(value) {
 // crypto.randomUUID exists only in secure contexts; a chat on a plain-http intranet needs ids too.
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
+// A random name for this browser, forgotten after a week: it shows whether a customer had to come back about the same matter.
+function visitor() {
+  let found = null;
+  try { found = JSON.parse(localStorage.getItem(VISITOR)); } catch { /* forbidden or damaged */ }
+  if (!found || found.until < Date.now()) found = { id: newId(), until: Date.now() + VISITOR_MS };
+  try { localStorage.setItem(VISITOR, JSON.stringify(found)); } catch { return ""; }
+  return found.id;
+}
+
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 async function ensureConversation() {
   if (!kept.value) {
-    const { id, secret } = await openConversation({ channel: framed ? "widget" : "chat", language: navigator.language ?? "" });
+    const { id, secret } = await openConversation({
+      channel: framed ? "widget" : "chat", language: navigator.language ?? "", visitor: visitor(),
+    });
     kept.save({ id, secret, pending: null });
+    cursor = null;
+    rated = false;
+    await listen();
   }
   return kept.value;
 }
@@ -86,13 +106,14 @@ function drawing() {
     get bubble() { return bubble; },
     reset() { bubble?.remove(); bubble = null; },
     on(event) {
-      if (event.type === "started") { id = event.message_id ?? ""; bubble?.setId(id); }
+      if (event.type === "started") { id = event.message_id ?? ""; expected.add(id); bubble?.setId(id); }
       else if (event.type === "delta") { say(""); answer().addText(event.text); }
       else if (event.type === "sources") answer().setSources(event.sources ?? []);
       else if (event.type === "facts") answer().addCard(event);
       else if (event.type === "handoff") handedOff(event);
+      else if (event.type === "confirm") askToConfirm(event);
       else if (event.type === "done") {
-        if (event.act === "waiting") bubble?.judge.remove();
+        if (UNJUDGED.includes(event.act)) bubble?.judge.remove();
         if (event.message_id) bubble?.setId(event.message_id);
         bubble?.setBusy(false);
       }
@@ -125,14 +146,20 @@ async function ask(pending, own) {
       break;
     }
   }
+  expected.clear();
   setBusy(false);
+  rest();
 }
 
 function failed(pending, own, drawn, error) {
   drawn.bubble?.setBusy(false);
   if (drawn.bubble && !drawn.bubble.text) drawn.reset();
   say("", "");
-  const again = () => ask(error.code === "offline" ? { ...pending } : { id: newId(), text: pending.text }, own);
+  const again = () => {
+    const next = error.code === "offline" ? { ...pending } : { id: newId(), text: pending.text };
+    known.byClient.set(next.id, own);
+    ask(next, own);
+  };
   const words = error.code === "offline" ? "Not sent: there is no connection." : error.message;
   own.fail(words, () => { if (!busy) again(); });
   if (kept.value) kept.save({ ...kept.value, pending: null });
@@ -142,25 +169,50 @@ function submit() {
   const text = field.value.trim();
   if (!text || busy) return;
   field.value = "";
-  const own = new Bubble("user", { text });
+  const id = newId();
+  const own = new Bubble("user", { text, client_id: id });
   own.element.classList.add("waiting");
-  ask({ id: newId(), text }, own);
+  rating.hidden = true;
+  ask({ id, text }, own);
 }
 
+// Where the request for a person stands: the sentence, the button, who one talks with, and an address to leave.
 function handedOff(event) {
-  if (event.state === "open" || event.state === "unavailable") {
-    watching?.abort();
-    watching = null;
-    setInLine(false);
-    say(event.notice ?? event.message ?? "");
-    return;
-  }
-  setInLine(true);
-  listen();
-  if (event.state === "with_person") { say("A person of our team is here."); return; }
+  const waits = event.state === "waiting" || event.state === "with_person";
+  setInLine(waits);
+  who.textContent = event.state === "with_person" ? `You are talking with ${event.operator || "a person"}, a person of our team.` : aiWords;
+  contact.hidden = !(event.state === "waiting" && event.away && !event.contact);
+  if (event.state === "with_person") { say(""); return; }
   const place = event.position > 0 ? ` You are number ${event.position} in line.` : "";
   const hours = event.hours ? ` Hours: ${event.hours}.` : "";
-  say(event.notice ?? `${event.message || "A colleague from our team will read this conversation."}${place}${hours}`);
+  say(event.notice ?? (waits ? `${event.message || "A colleague from our team will read this conversation."}${place}${hours}` : event.message ?? ""));
+}
+
+function stand(event) {
+  const before = standing;
+  standing = event.state;
+  if (event.handoff) handedOff(event.handoff);
+  else if (before === "waiting" || before === "with_person") handedOff({ state: "open", notice: standing === "open" ? "You are back with the AI assistant." : "" });
+  const closed = standing === "closed";
+  form.hidden = closed;
+  $("closed").hidden = !closed;
+  if (closed) say("");
+  dropCards(event.confirm?.action_id);
+  if (event.confirm) askToConfirm(event.confirm);
+  rest();
+}
+
+function askToConfirm(event) {
+  confirmCard(event, async (yes) => {
+    const asked = cursor;
+    try {
+      for await (const part of await decide(kept.value, event.action_id, yes)) { /* what came of it is told like any message */ if (part.type === "error") throw new ApiError(part.code, part.message); }
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "action_unknown") throw error;
+    }
+    await pause(3000);
+    if (cursor === asked && kept.value) await restore();
+  });
 }
 
 async function callPerson() {
@@ -178,37 +230,130 @@ async function callPerson() {
   }
 }
 
-// Messages of a person come by an event stream, opened only when one was asked for, and again after a break.
+// One message as the server stored it, from this window, another one, the assistant or a person: shown once, in its place.
+function told(message, seq) {
+  let bubble = known.byId.get(message.id) ?? (message.client_id ? known.byClient.get(message.client_id) : undefined);
+  if (!bubble) {
+    if (expected.has(message.id)) return;
+    bubble = new Bubble(message.role, message);
+    if (message.role === "operator" && document.hidden) document.title = `● ${title}`;
+  }
+  bubble.element.classList.remove("waiting");
+  bubble.placeAt(seq);
+  rest();
+}
+
+// Follows the conversation for as long as the window is looked at, or a person is waited for; goes on where it broke off.
 async function listen() {
   if (watching || !kept.value) return;
   const mine = watching = new AbortController();
-  for (let wait = 1000; watching === mine; wait = Math.min(wait * 2, 30000)) {
+  const begun = await attach(mine);
+  follow(mine, begun);
+}
+
+const attach = (mine) => watch(kept.value, cursor, mine.signal).catch((error) => error);
+
+async function follow(mine, events) {
+  for (let wait = 500; watching === mine; wait = Math.min(wait * 2, 15000)) {
     try {
-      for await (const event of await watch(kept.value, mine.signal)) {
-        wait = 1000;
-        if (event.type === "message") { new Bubble(event.message.role, event.message); say(""); }
-        else if (event.type === "state" && event.state === "with_person") say("A person of our team is here.");
-        else if (event.type === "state" && event.state === "closed") { say("This conversation was closed."); setInLine(false); watching = null; return; }
-        else if (event.type === "state" && event.state === "open") { setInLine(false); watching = null; return; }
+      if (events instanceof Error) throw events;
+      for await (const event of events) {
+        wait = 500;
+        if (event.type === "message") told(event.message, event.seq);
+        else if (event.type === "state") stand(event);
+        else if (event.type === "reload") await restore();
+        if (event.seq) cursor = event.seq;
       }
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (error.name === "AbortError" || error.code === "conversation_unknown") return;
       if (!(error instanceof ApiError)) throw error;
-      if (error.code === "conversation_unknown") return;
     }
+    if (standing === "closed") return;
     await pause(wait);
+    if (watching === mine) events = await attach(mine);
   }
 }
 
+function stopListening() {
+  watching?.abort();
+  watching = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) { document.title = title; listen(); rest(); }
+  else if (standing === "open" && !busy) stopListening();
+});
+
+// --- the rating: asked for once, when nothing has been said for a while or the conversation was closed ----------------------
+
+function rest() {
+  clearTimeout(quiet);
+  const answered = log.querySelector(".message.user:not(.failed) ~ .message:is(.assistant, .operator)");
+  if (rated || busy || !kept.value || !answered || standing === "waiting" || standing === "with_person") return;
+  const after = standing === "closed" ? 1000 : Number(rating.dataset.after) * 1000;
+  quiet = setTimeout(askForRating, after);
+}
+
+async function askForRating() {
+  if (document.hidden || !kept.value || !rating.hidden || field.value.trim()) return;
+  try {
+    if (!kept.value.asking && !(await mayAskForRating(kept.value))) { rated = true; return; }
+    kept.save({ ...kept.value, asking: true });
+    rating.hidden = false;
+    scrollToEnd();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+}
+
+function doneRating(words) {
+  rated = true;
+  rating.hidden = true;
+  if (kept.value) kept.save({ ...kept.value, asking: false });
+  say(words);
+  if (standing !== "closed") field.focus();
+}
+
+rating.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const given = new FormData(event.target), value = given.get("value"), solved = given.get("solved");
+  if (event.submitter?.value === "later") { doneRating(""); return; }
+  try {
+    const { notice } = await rate(kept.value, {
+      value: value ? Number(value) : null, solved: solved === null ? null : solved === "1", text: given.get("comment") ?? "",
+    });
+    doneRating(notice);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    rating.querySelector(".said").textContent = error.message;
+  }
+});
+
+contact.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const said = contact.querySelector(".said");
+  try {
+    handedOff(await leaveContact(kept.value, new FormData(event.target).get("email")));
+    field.focus();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    said.textContent = error.message;
+  }
+});
+
 // Shows the conversation as the server knows it. Resolves with the bubbles, oldest first.
 async function restore() {
-  const { messages, handoff } = await getConversation(kept.value);
+  const whole = await getConversation(kept.value), { messages } = whole;
   clear();
+  cursor = whole.cursor;
+  rated = whole.rated;
   if (messages[0]?.role === "assistant" && messages[0].text === greeting) messages.shift();
   const bubbles = messages.map((message) => new Bubble(message.role, message));
+  for (const bubble of bubbles) bubble.element.dataset.seq = "0";
   scrollToEnd();
-  if (handoff) handedOff(handoff);
-  else say("");
+  say("");
+  stand(whole);
+  if (kept.value.asking && !rated) askForRating();
   return bubbles;
 }
 
@@ -218,11 +363,12 @@ async function comeBack() {
   const { pending } = kept.value;
   try {
     const bubbles = await restore();
+    listen();
     if (!pending) return;
     // The message was on its way when the page went: attach to its answer by its id, unless the answer is already there.
     const asked = bubbles.findLastIndex((bubble) => bubble.clientId === pending.id);
     if (asked >= 0 && asked < bubbles.length - 1) kept.save({ ...kept.value, pending: null });
-    else await ask(pending, bubbles[asked] ?? new Bubble("user", { text: pending.text }));
+    else await ask(pending, bubbles[asked] ?? new Bubble("user", { text: pending.text, client_id: pending.id }));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (error.code === "conversation_unknown") {
@@ -273,16 +419,19 @@ log.addEventListener("submit", async (event) => {
 // A passage that opens below the fold comes into view ("toggle" does not bubble).
 log.addEventListener("toggle", ({ target }) => { if (target.open && !busy) target.scrollIntoView({ block: "nearest" }); }, true);
 
-$("restart").addEventListener("click", (event) => {
+function startAgain(event) {
   event.preventDefault();
-  watching?.abort();
-  watching = null;
-  setInLine(false);
+  stopListening();
   kept.save(null);
   clear();
+  cursor = null;
+  rating.hidden = true;
+  stand({ state: "open", handoff: { state: "open" }, confirm: null });
   say("A new conversation.");
   field.focus();
-});
+}
+$("restart").addEventListener("click", startAgain);
+$("closed").addEventListener("submit", startAgain);
 
 addEventListener("offline", () => say("You are offline. Messages wait until you are back.", "bad"));
 addEventListener("online", () => { if (!busy) say("You are back online."); });
