@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from fairlead.engines.extractive import Extractive
-from fairlead.gateway.cascade import SKILLS, Cascade, skill_of
+from fairlead.gateway.cascade import ANSWER, REPORT, SKILLS, Cascade, keeps, skill_of, sure
 from fairlead.providers import sse
 from fairlead.providers.base import Call, CallContext
 from fairlead.providers.scripted import Script, Scripted
@@ -20,6 +20,7 @@ DOCUMENTS = [
         "text": "You can return unused items within 30 days of delivery. A return label costs €4.90.",
     }
 ]  # fmt: skip
+QUOTE = "You can return unused items within 30 days of delivery."
 QUESTION = "How many days do I have to return something?"
 ALL = frozenset({"grounded_one", "grounded_few", *SKILLS.values()})
 
@@ -48,8 +49,78 @@ async def test_a_grounded_wording_replaces_the_quote_and_keeps_its_sources() -> 
     message = await said(cascade)
     assert message["content"] == "You have 30 days to send it back."
     assert message["fairlead"]["sources"] == ["returns"]
-    assert fluent.calls[0].body["documents"] == DOCUMENTS
-    assert fluent.calls[0].body["temperature"] == 0
+    asked = fluent.calls[0].body
+    assert [document["text"] for document in asked["documents"]] == [QUOTE]
+    assert asked["messages"] == [{"role": "system", "content": ANSWER}, {"role": "user", "content": QUESTION}]
+    assert asked["temperature"] == 0
+
+
+RESULT = '{"status": "shipped", "carrier": "Postline", "delivery_date": "2026-05-13"}'
+
+
+async def reported(text: str) -> str:
+    """What a customer is told about RESULT when the fluent model says `text`."""
+    cascade, fluent = cascade_with(Script(text=text))
+    call_made = {"id": "1", "type": "function", "function": {"name": "track_order", "arguments": '{"order": "A17"}'}}
+    messages = [
+        {"role": "user", "content": "Where is my order A17?"},
+        {"role": "assistant", "content": None, "tool_calls": [call_made]},
+        {"role": "tool", "tool_call_id": "1", "content": RESULT},
+    ]
+    tool = {"type": "function", "function": {"name": "track_order", "parameters": {"type": "object"}}}
+    reply = await cascade.open(call(messages=messages, tools=[tool]))
+    assert reply.body is not None
+    assert [document["text"] for document in fluent.calls[0].body["documents"]] == [RESULT]
+    assert fluent.calls[0].body["messages"][0]["content"] == REPORT
+    assert "tools" not in fluent.calls[0].body
+    said: str = orjson.loads(reply.body)["choices"][0]["message"]["content"]
+    return said
+
+
+async def test_a_tool_result_is_put_into_words() -> None:
+    text = "It has been sent with Postline and should be there on 2026-05-13."
+    assert await reported(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It was delivered by Postline on 2026-05-13.",
+        "It has been sent with Quickbox and should be there on 2026-05-13.",
+        "It has been sent with Postline.",
+        "It has been sent with Postline and should be there on 2026-05-14.",
+        "It has not been sent with Postline; 2026-05-13.",
+    ],
+    ids=["another state", "another name", "a date lost", "another date", "a negation"],
+)
+async def test_a_tool_result_said_wrongly_stays_as_it_was(text: str) -> None:
+    assert "Postline" in await reported(text)
+    assert await reported(text) != text
+
+
+@pytest.mark.parametrize(
+    ("draft", "text", "same"),
+    [
+        ("Bikes are held for three weeks, parcels for ten days.", "We hold bikes three weeks, parcels ten days.", True),
+        ("Bikes are held for three weeks, parcels for ten days.", "We hold it for three weeks.", False),
+        ("Returns are free within 30 days.", "It is free to send back for 30 days.", True),
+        ("Returns are free within 30 days.", "Returns are possible for 30 days.", False),
+        ("Sale goods cannot be returned.", "Sale goods can be returned.", False),
+        ("Ask for Petra at the desk.", "Please ask for Anna at the desk.", False),
+        ("Allow 3 working days.", "Allow 3 days.", False),
+    ],
+)
+def test_a_wording_keeps_figures_names_number_words_and_negations(draft: str, text: str, same: bool) -> None:
+    assert keeps(draft, text, [draft], "grounded_one") is same
+
+
+def test_a_token_the_model_was_unsure_of_makes_a_wording_unusable() -> None:
+    def choice(*logprobs: float) -> dict[str, Any]:
+        return {"logprobs": {"content": [{"token": "x", "logprob": logprob} for logprob in logprobs]}}
+
+    assert sure(choice(-0.01, -0.5))
+    assert not sure(choice(-0.01, -3.0))
+    assert sure({"logprobs": None})
 
 
 @pytest.mark.parametrize(

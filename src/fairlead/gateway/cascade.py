@@ -1,15 +1,19 @@
-"""Cascade: a careful model decides what to do, a fluent one may word it where it has proved that it can.
+"""Cascade: a careful model decides what is said, a fluent one may say it better where it has proved that it can.
 
-Both are Upstreams; so is the cascade. The careful model (``extractive``) always answers first, whole. If what it does
-is a skill the fluent model holds (measured, see its card), the fluent model is asked too, and its text replaces the
-draft only if every number, date, price and code in it stands in the evidence. So the cascade never claims more than
-its careful half, and a failure of the fluent half is never an error. Knows no particular model.
+Both are Upstreams; so is the cascade. The careful model (``extractive``) always answers first, whole. If what it did is
+a skill the fluent model holds (measured, see its card), the fluent model is given nothing but what was chosen, the
+quoted text or the tool's result, and asked to put it into words. Its text replaces the draft only if it says the same:
+every figure, name and number word of the draft, none besides, no other negation, no other state of things (`keeps`),
+and no word it was unsure of. So the cascade never claims more than its careful half, and a failure of the fluent half
+is never an error. Knows no particular model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -23,8 +27,17 @@ from fairlead.providers.base import Call, Reply, Upstream
 
 log = logging.getLogger(__name__)
 
+ANSWER = "Answer from the sources only."
+"""Instruction of the fluent model for an answer; its only source is the text that the careful model quoted."""
+REPORT = "Tell the customer what the sources say."
+"""Instruction of the fluent model for the results of tools, which are its only sources."""
+LONGEST = 900
+"""Characters of the sources up to which the fluent model is asked: `mini` was trained on short prompts."""
+SURE = 0.3
+"""Probability below which a single token of a wording makes it unusable."""
+
 SKILLS: Mapping[tuple[str, bool], str] = {
-    ("answer", True): "tool_result",
+    ("tool", True): "tool_result",
     ("ask", False): "ask_missing",
     ("small_talk", False): "small_talk",
 }
@@ -53,8 +66,9 @@ class Cascade:
         if draft.status != 200 or draft.body is None or call.operation != "chat":
             return draft
         completion: dict[str, Any] = orjson.loads(draft.body)
-        if len(completion["choices"]) == 1 and skill_of(completion, call.body) in self.skills:
-            completion = await self._reword(whole, completion) or completion
+        skill = skill_of(completion, call.body)
+        if len(completion["choices"]) == 1 and skill in self.skills:
+            completion = await self._reword(whole, completion, skill) or completion
         if not call.stream:
             return Reply(200, body=orjson.dumps(completion))
         options = call.body.get("stream_options") or {}
@@ -64,14 +78,14 @@ class Cascade:
         """Close both. Idempotent."""
         await asyncio.gather(self._careful.aclose(), self._fluent.aclose())
 
-    async def _reword(self, call: Call, draft: dict[str, Any]) -> dict[str, Any] | None:
-        """The draft in the fluent model's words; None when it fails, calls a tool, or says what no evidence says."""
-        used = set(draft["choices"][0]["message"].get("fairlead", {}).get("sources", ()))
-        documents = [document for document in call.body.get("documents") or [] if document.get("id") in used]
+    async def _reword(self, call: Call, draft: dict[str, Any], skill: str) -> dict[str, Any] | None:
+        """The draft in the fluent model's words; None when it fails, calls a tool, is unsure or says something else."""
+        chosen = draft["choices"][0]["message"]["content"]
+        asked = question_for(skill, chosen, call.body)
+        if asked is None:
+            return None
         try:
-            reply = await self._fluent.open(
-                msgspec.structs.replace(call, body={**call.body, "documents": documents, "temperature": 0})
-            )
+            reply = await self._fluent.open(msgspec.structs.replace(call, body=asked))
             if reply.status != 200 or reply.body is None:
                 return None
             said = orjson.loads(reply.body)
@@ -82,7 +96,8 @@ class Cascade:
         text = (choice["message"].get("content") or "").strip()
         if not text or choice["message"].get("tool_calls") or choice.get("finish_reason") != "stop":
             return None
-        if grounded(text, list(evidence(call.body))):
+        sources = [document["text"] for document in asked.get("documents", ())]
+        if not sure(choice) or not keeps(chosen, text, sources, skill):
             return None
         message = {**draft["choices"][0]["message"], "content": text}
         usage = {
@@ -95,24 +110,102 @@ class Cascade:
 def skill_of(completion: Mapping[str, Any], body: Mapping[str, Any]) -> str:
     """The skill that the careful model's answer shows; empty when it is none that can be passed on, as a tool call."""
     message = completion["choices"][0]["message"]
-    if message.get("tool_calls"):
+    if message.get("tool_calls") or not message.get("content"):
         return ""
     last = body["messages"][-1]
     after_tool = isinstance(last, dict) and last.get("role") == "tool"
     said = message.get("fairlead") or {}
     if said.get("act") == "answer" and not after_tool:
         return "grounded_one" if len(said.get("sources", ())) == 1 else "grounded_few"
+    if after_tool and (said.get("sources") or said.get("confidence") != 1.0):
+        return ""  # a failure, or an answer out of documents beside the result
     return SKILLS.get((said.get("act", ""), after_tool), "")
 
 
-def evidence(body: Mapping[str, Any]) -> list[str]:
-    """Every text of a request that an answer may rest on: documents, tool results, and what the user said."""
-    texts = [str(document.get("text", "")) for document in body.get("documents") or [] if isinstance(document, dict)]
-    for message in body["messages"]:
-        if isinstance(message, dict) and message.get("role") in ("tool", "user", "system"):
-            content = message.get("content")
-            texts.append(content if isinstance(content, str) else orjson.dumps(content).decode())
-    return texts
+def question_for(skill: str, draft: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The request to the fluent model: what was chosen and the customer's last message, in the shape it was trained on.
+
+    A question for a missing detail and small talk keep the conversation and the tools. None when there is too much.
+    """
+    settings = {"temperature": 0, "logprobs": True}
+    if skill not in ("tool_result", "grounded_one", "grounded_few"):
+        return {name: value for name, value in body.items() if name != "documents"} | settings
+    messages = [message for message in body["messages"] if isinstance(message, dict)]
+    asked = next((text_of(m) for m in reversed(messages) if m.get("role") == "user"), "")
+    texts = [draft]
+    if skill == "tool_result":
+        last = max((place for place, m in enumerate(messages) if m.get("role") == "user"), default=-1)
+        texts = [text_of(m) for m in messages[last + 1 :] if m.get("role") == "tool"]
+    if len(asked) + sum(map(len, texts)) > LONGEST:
+        return None
+    kept = {"model", "max_tokens", "max_completion_tokens", "stop", "user", "stream"}
+    return (
+        {name: value for name, value in body.items() if name in kept}
+        | settings
+        | {
+            "messages": [
+                {"role": "system", "content": REPORT if skill == "tool_result" else ANSWER},
+                {"role": "user", "content": asked},
+            ],
+            "documents": [{"id": str(number), "text": text} for number, text in enumerate(texts, 1)],
+        }
+    )
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message, as JSON if it is none."""
+    content = message.get("content")
+    return content if isinstance(content, str) else orjson.dumps(content).decode()
+
+
+def sure(choice: Mapping[str, Any]) -> bool:
+    """Whether no token of a choice was improbable to its writer. A server that tells nothing is trusted."""
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    return all(token.get("logprob", 0.0) >= math.log(SURE) for token in tokens)
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_NAME = re.compile(r"(?<![.!?:;–\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
+_NOT = re.compile(
+    r"\b(?:not|no|nor|never|none|nothing|cannot|without|unless|except)\b|n['’]t\b|\bun(?:able|available)\b"
+)
+_COUNTS = frozenset(
+    "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty hundred half quarter dozen "
+    "once twice double daily weekly monthly yearly before after day days week weeks month months year years hour hours "
+    "minute minutes working business calendar weekday weekend monday tuesday wednesday thursday friday saturday sunday "
+    "free".split()
+)
+_STATES = tuple(
+    frozenset(group.split())
+    for group in (
+        "shipped sent dispatched transit", "delivered arrived", "cancelled canceled", "delayed late", "expired",
+        "booked confirmed", "lost", "sold", "returned", "repaired", "ready", "preparation prepared processing progress",
+    )
+)  # fmt: skip
+
+
+def keeps(draft: str, text: str, sources: Iterable[str], skill: str) -> bool:
+    """Whether ``text`` says what ``draft`` says: neither figures, names nor number words lost or added, no other
+    negation, and no state of an order that the sources do not name. Knows nothing of the meaning of other words.
+    """
+    evidence = " ".join([draft, *sources])
+    if grounded(text, [evidence]) or grounded(draft, [text]):
+        return False
+    if skill == "ask_missing":
+        return "?" in text
+    words, known, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence, draft))
+    names = {name.casefold() for name in _NAME.findall(text)}
+    needed = {name.casefold() for name in _NAME.findall(draft)}
+    if not names <= known or not needed <= words:
+        return False
+    if skill == "tool_result":
+        negated = "false" in known or "not" in known or " 0" in evidence or "expired" in known or "already" in known
+        return (negated or not _NOT.search(text.casefold())) and not any(
+            words & group and not known & group for group in _STATES
+        )
+    if bool(_NOT.search(text.casefold())) != bool(_NOT.search(draft.casefold())):
+        return False
+    return words & _COUNTS == drafted & _COUNTS
 
 
 async def _events(completion: dict[str, Any], *, usage: bool) -> AsyncIterator[bytes]:
