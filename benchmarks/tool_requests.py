@@ -62,8 +62,10 @@ def from_generator(split: Split, documents: int, seed: int = 1) -> Iterator[Requ
 def _requests_of(document: Document) -> Iterator[Requested]:
     tools = tuple(tool.as_openai() for tool in document.tools)
     passages = [{"id": str(i), "title": "", "text": text, "location": ""} for i, text in enumerate(document.passages)]
-    calls = [turn.text.removeprefix(CALL_START).removesuffix(CALL_END) for turn in document.turns if "call" in turn.skill]
-    call = json.loads(calls[0]) if calls else {"name": "", "arguments": {}}
+    calls = [
+        turn.text.removeprefix(CALL_START).removesuffix(CALL_END) for turn in document.turns if "call" in turn.skill
+    ]
+    call: dict[str, Any] = json.loads(calls[0]) if calls else {"name": "", "arguments": {}}
     said: list[str] = []
     for turn in document.turns:
         if turn.role == "user":

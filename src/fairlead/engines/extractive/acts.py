@@ -34,7 +34,10 @@ _BYE = re.compile(
     r"\b(?:bye|goodbye|see you|see ya|have a (?:nice|good|great) (?:day|evening|weekend|one)|that(?:'s| is|s) all"
     r"|good night|take care)\b"
 )
-_HOW_ARE_YOU = re.compile(r"\bhow (?:do|are) you (?:feel|feeling|doing)\b|\bhow are (?:you|u)\b|\bhow(?:'s| is) it going|\bhow do you do\b|\bwhat'?s up\b")
+_HOW_ARE_YOU = re.compile(
+    r"\bhow (?:do|are) you (?:feel|feeling|doing)\b|\bhow are (?:you|u)\b|\bhow(?:'s| is) it going"
+    r"|\bhow do you do\b|\bwhat'?s up\b"
+)
 _BOT = re.compile(
     r"\b(?:are|r) (?:you|u) (?:a |an |really |actually |even |just )*(?:bot|robot|chatbot|human|real|person|machine"
     r"|ai|computer|alive|program|man|woman|artificial|chatgpt|people)\b"
@@ -46,7 +49,8 @@ _BOT = re.compile(
     r"|machine|ai)\b|\bwhat(?:'s| is) your name\b|\bdo you have (?:a name|feelings)"
 )
 _ABLE = re.compile(
-    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|what are you (?:able to do|for|good at)|how can you help(?: me)?|(?:can"
+    r"^(?:so )?(?:what (?:can|could|do) you (?:do|help)(?: .{0,30})?|what are you (?:able to do|for|good at)"
+    r"|how can you help(?: me)?|(?:can"
     r"|could) you help(?: me)?(?: please)?|(?:i need|need|i could use) (?:some |your |a bit of )?help(?: please)?"
     r"|help(?: me)?(?: please)?|i have a (?:question|problem)|menu|options)[\s.!?]*$"
 )

@@ -14,6 +14,7 @@ from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, c
 from fairlead.engines.extractive.features import fit, name_likeness
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.units import Passage, Unit
+from fairlead.engines.extractive.verdict import Verdict, verdict
 
 LONGEST = 600  # characters of a joined quote
 _NEEDS_BEFORE = re.compile(
@@ -24,6 +25,7 @@ _GOES_ON = re.compile(
     r"|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
 )
 _FIT = FEATURES.index("fit")
+READING_LEAD = 0.05  # how much surer another reading of a follow-up must be
 WIDE = 3  # columns beside its label from which on a table row is cut to what was asked
 BESIDE = 2.5  # how far below the best sentence others of its section may score to be quoted with it
 BESIDE_LENGTH = 320  # characters up to which they are
@@ -32,11 +34,20 @@ _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be j
 
 
 class Quote(NamedTuple):
-    """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1."""
+    """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1.
+
+    ``verdict`` is Yes or No where arithmetic decides the question by the quoted rule, else empty.
+    """
 
     text: str
     sources: tuple[str, ...]
     confidence: float
+    verdict: Verdict = ""
+
+    @property
+    def said(self) -> str:
+        """The quote with its verdict before it."""
+        return f"{self.verdict}: {self.text}" if self.verdict else self.text
 
     @property
     def known(self) -> bool:
@@ -49,13 +60,22 @@ class Quote(NamedTuple):
         return self.confidence >= calibration().sure_from
 
 
+def find_best(readings: Sequence[Query], passages: Sequence[Passage], embedder: Embedder) -> Quote:
+    """The quote of the reading of a question that we are surest of; the first reading has the lead."""
+    quotes = [find(query, passages, embedder) for query in readings]
+    return max(quotes, key=lambda quote: quote.confidence + (READING_LEAD if quote is quotes[0] else 0.0))
+
+
 def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote:
     """The best quote for a question and how sure we are of it."""
     matches = [m for m in match(query, passages, embedder) if not is_lead(m.unit)]
     if not matches:
         return Quote("", (), 0.0)
     text, sources = compose(query, matches)
-    return Quote(text, sources, confidence(query, matches, embedder))
+    rule = matches[0].unit
+    same = query.concepts & (rule.concepts | rule.context_concepts)
+    decided = verdict(query.text, rule.text) if same and not rule.label else ""
+    return Quote(text, sources, confidence(query, matches, embedder), decided)
 
 
 def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:

@@ -28,7 +28,8 @@ _MONTH = (
 _DATE = re.compile(
     rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b|\b\d{{1,2}}(?:st|nd|rd"
     rf"|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
-    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\bthe \d{{1,2}}(?:st|nd|rd|th)\b|\b(?:today|tomorrow|the day after tomorrow|(?:next "
+    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\bthe \d{{1,2}}(?:st|nd|rd|th)\b|\b(?:today"
+    rf"|tomorrow|the day after tomorrow|(?:next "
     rf"|this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
     re.IGNORECASE,
 )
@@ -48,11 +49,13 @@ _MARKED_ID = re.compile(
     re.IGNORECASE,
 )
 _BARE_ID = re.compile(
-    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]{0,39}(?:[-_/][\dA-Za-z]{1,20}){0,5})(?![\w@]|[.,]\d|\s?(?:€|£|\$|%"
+    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]{0,39}(?:[-_/][\dA-Za-z]{1,20}){0,5})(?![\w@]"
+    r"|[.,]\d|\s?(?:€|£|\$|%"
     r"|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
 )
 _SIZE = re.compile(
-    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|\bin (?:an? )?(\d{1,2}(?:[.,]5)?)(?![\w.,:/-]|\s?(?:days?|weeks?"
+    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|\bin (?:an? )?(\d{1,2}(?:[.,]5)?)(?![\w.,:/-]"
+    r"|\s?(?:days?|weeks?"
     r"|months?|hours?|minutes?|years?|%|€|£|euros?|parts?|january|february|march|april|may|june|july|august|september"
     r"|october|november|december)\b)|(?<![\w'])(XXS|XS|S|M|L|XL|XXL|XXXL|\dXL)(?![\w'])"
     r"|\b(small|medium|large|extra large)\b",
@@ -63,7 +66,8 @@ _SIZE_LETTERS = re.compile(r"(?:xxs|xs|s|m|l|xl|xxl|xxxl|\dxl|\d{1,2}(?:[.,]5)?|
 _CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
 _POSTCODE = re.compile(r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|\d{4,5}(?:-\d{4})?)\b", re.IGNORECASE)
 _ADDRESS = re.compile(
-    r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
+    r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd"
+    r"|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
     r"|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
     r"|\b[A-Z][\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street"
     r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
@@ -74,13 +78,16 @@ _NAME = re.compile(
     r"|bin)?\s?[A-Z][\w'-]+){0,3})"
 )
 _REASON = re.compile(
-    r"\b(?:because (?:it|they|the \w+)(?: is| are|'s|'re| was| were)|because|since|as it|as they|reason is|reason:|due to)"
+    r"\b(?:because (?:it|they|the \w+)(?: is| are|'s|'re| was| were)|because|since|as it|as they|reason is"
+    r"|reason:|due to)"
     r"\s*(.{3,300})",
     re.IGNORECASE | re.DOTALL,
 )
 _STATE = re.compile(
-    r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the)(?: \w+){1,3}?)(?:'s|'re| is| are| was| were| came| arrived)"
-    r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+)?)(?=\s*[.,;!?]|$|\s+(?:and|so|please|can)\b)",
+    r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the)(?: \w+){1,3}?)(?:'s|'re| is| are"
+    r"| was| were| came| arrived)"
+    r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+)?)(?=\s*[.,;!?]|$|\s+(?:and|so"
+    r"|please|can)\b)",
     re.IGNORECASE,
 )
 _NO_STATE = frozenset(("here", "there", "it", "on", "in", "at", "my", "mine", "for", "possible", "ok", "okay", "back"))
@@ -200,7 +207,21 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
         found is None
         and asked
         and kind
-        in ("text", "name", "reason", "message", "product", "address", "time", "date", "size", "code", "id", "place", "weight")
+        in (
+            "text",
+            "name",
+            "reason",
+            "message",
+            "product",
+            "address",
+            "time",
+            "date",
+            "size",
+            "code",
+            "id",
+            "place",
+            "weight",
+        )
     ):
         found = _whole(kind, message)
     if found is None and asked and kind == "size" and (size := _SIZE_TOKEN.search(message)):
@@ -283,7 +304,8 @@ def _product(message: str) -> str | None:
 
 
 _COURTESY = re.compile(
-    r"[\s,.!]*\b(?:please|pls|thanks|thank you|thx|cheers|thanks in advance|would be (?:good|great|nice|fine))[\s.!]*$",
+    r"[\s,.!]*\b(?:please|pls|thanks|thank you|thx|cheers|thanks in advance|would be (?:good|great|nice"
+    r"|fine))[\s.!]*$",
     re.IGNORECASE,
 )
 
@@ -363,7 +385,8 @@ _FINDERS: dict[str, Callable[[str], str | None]] = {
 def _whole(kind: str, message: str) -> str | None:
     """A whole message as the value that was asked for, when it can be one."""
     text = re.sub(
-        r"^(?:(?:it'?s|it is|it weighs|it says|that'?s|my [\w -]{1,20}? is|the [\w -]{1,20}? is|sure,?|yes,?|ok,?|about|at|on|say|please use)\s+)+",
+        r"^(?:(?:it'?s|it is|it weighs|it says|that'?s|my [\w -]{1,20}? is|the [\w -]{1,20}? is|sure,?|yes,?"
+        r"|ok,?|about|at|on|say|please use)\s+)+",
         "",
         message.strip(),
         flags=re.IGNORECASE,

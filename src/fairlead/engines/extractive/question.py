@@ -198,14 +198,26 @@ def standalone(text: str, earlier: Sequence[str]) -> Query:
 
     "and for shoes?" after "how long can I return trousers?" becomes a question about returns and shoes.
     """
+    return joined(text, earlier) if leans(text) else query_of(text)
+
+
+def readings(text: str, earlier: Sequence[str]) -> list[Query]:
+    """The ways to read a message after others: as it leans on them or by itself, the likelier way first."""
+    alone = query_of(text)
+    with_others = joined(text, earlier)
+    if not with_others.leaning:
+        return [alone]
+    return [with_others, alone] if leans(text) else [alone, with_others]
+
+
+def joined(text: str, earlier: Sequence[str]) -> Query:
+    """A question with the last one before it that says anything; the question alone when there is none."""
     query = query_of(text)
-    if not leans(text):
-        return query
     for index in range(len(earlier) - 1, max(-1, len(earlier) - 4), -1):
         before = split(earlier[index])[-1]
         if not any(w not in STOP for w in words_of(before)):
             continue
-        base = standalone(before, earlier[:index]) if index else query_of(before)
+        base = standalone(before, earlier[:index])
         kind = query.kind if query.kind not in ("other", "yesno") else base.kind
         bare = _PREFIX.sub("", fold(text)).strip()
         instead = any(names_thing(w) for w in query.words)  # "and for shoes?": shoes instead of what was named before

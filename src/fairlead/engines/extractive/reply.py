@@ -16,7 +16,8 @@ from fairlead.engines.extractive import acts, answer, phrases, question, results
 from fairlead.engines.extractive.acts import Act
 from fairlead.engines.extractive.answer import Quote
 from fairlead.engines.extractive.arguments import Value
-from fairlead.engines.extractive.tools import Plan, Tool
+from fairlead.engines.extractive.toolmatch import Tool, rank
+from fairlead.engines.extractive.tools import Plan
 from fairlead.engines.extractive.units import Passage, cut
 
 TOOL_LEAD = 0.10  # how much surer of a document than of a tool we must be to quote instead of calling
@@ -84,9 +85,9 @@ def _quotes(
     parts = question.split(acts.strip_greeting(message))
     earlier = list(said[:-1])
     quotes = []
-    for part in parts:
-        query = question.standalone(part, earlier)
-        quotes.append((part, answer.find(query, passages, embedder)))
+    for number, part in enumerate(parts):
+        ways = [question.standalone(part, earlier)] if number else question.readings(part, earlier)
+        quotes.append((part, answer.find_best(ways, passages, embedder)))
         earlier.append(part)
     return quotes
 
@@ -106,7 +107,7 @@ def _say(message: str, quotes: list[tuple[str, Quote]]) -> Answer:
         if not quote.known:
             lines.append(phrases.UNKNOWN_PART.format(question=part.strip()[:200]))
         elif not any(set(words_of(quote.text)) <= set(words_of(line)) for line in lines):
-            lines.append(quote.text if quote.sure else f"{phrases.MAYBE}{quote.text} {phrases.MAYBE_TAIL}")
+            lines.append(quote.said if quote.sure else f"{phrases.MAYBE}{quote.text} {phrases.MAYBE_TAIL}")
     sources = tuple(dict.fromkeys(source for quote in known for source in quote.sources))
     surest = min(quote.confidence for quote in known)
     return Answer(opening + "\n\n".join(lines), "complaint" if angry else "answer", surest, sources)
@@ -134,7 +135,7 @@ def _forced(request: Request, said: list[str], embedder: Embedder) -> Answer:
     going = tools.plan(allowed, request.turns, embedder)
     if going is None:
         message = said[-1] if said else ""
-        ranked = tools.rank(allowed, message, embedder)
+        ranked = rank(allowed, message, embedder)
         tool, score = ranked[0] if ranked else (allowed[0], 0.0)
         going = tools.fill(tool, score, said or [""], asked=None)
     return _use(going, request, said[-1] if said else "")
@@ -149,10 +150,10 @@ def _after_tools(
     extra: list[Quote] = []
     if len(parts) > 1:
         for part, quote in _quotes(message, said, passages, embedder):
-            ranked = tools.rank(request.tools, part, embedder)
+            ranked = rank(request.tools, part, embedder)
             if quote.known and quote.sure and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
                 extra.append(quote)
-    lines = [text, *(quote.text for quote in extra)]
+    lines = [text, *(quote.said for quote in extra)]
     sources = tuple(dict.fromkeys(source for quote in extra for source in quote.sources))
     opening = f"{phrases.SORRY} " if acts.complains(message) and fine else ""
     return Answer(opening + "\n\n".join(lines), "tool", 1.0 if fine else 0.5, sources)

@@ -19,7 +19,7 @@ from fairlead.engines.extractive.text import STOP
 from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
 
 MOST_TOOLS = 128
-CHOOSE_FROM = 0.5
+CHOOSE_FROM = 0.3
 _NUMBER_WORDS = STOP | frozenset(("order", "number", "no", "nr", "id", "ref", "reference", "ticket", "code", "email"))
 
 
