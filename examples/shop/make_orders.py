@@ -39,6 +39,11 @@ CREATE TABLE items (
 CREATE TABLE events (
     order_id TEXT NOT NULL REFERENCES orders (id), time TEXT NOT NULL, place TEXT NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (order_id, time)) WITHOUT ROWID;
+CREATE TABLE addresses (order_id TEXT PRIMARY KEY REFERENCES orders (id), address TEXT NOT NULL);
+CREATE TABLE returns (order_id TEXT PRIMARY KEY REFERENCES orders (id), label TEXT NOT NULL, key TEXT NOT NULL);
+CREATE TABLE refunds (
+    key TEXT PRIMARY KEY, order_id TEXT NOT NULL REFERENCES orders (id), cents INTEGER NOT NULL);
+CREATE TABLE done (key TEXT PRIMARY KEY, result TEXT NOT NULL);
 """
 
 FIRST_NAMES = (

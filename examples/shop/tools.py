@@ -1,18 +1,26 @@
-"""What the assistant of Tarn & Tinder can look up. Fairlead turns each public function here into a tool.
+"""What the assistant of Tarn & Tinder can look up and do. Fairlead turns each public function here into a tool.
 
-The signature and the docstring are all a model sees. Who may see what is decided here, in code: an order is shown only
-to someone who knows its number *and* the e-mail address it was placed with. A wrong number and a wrong address get
-the same answer, so nobody can find out which orders or which customers exist.
+The signature and the docstring are all a model sees. Who may see and do what is decided here and by Fairlead, in code:
+a function with a ``Customer`` is called only for a customer whom ``recognise`` has recognised by an order number *and*
+the e-mail address it was placed with, and touches only that customer's orders. A wrong number and a wrong address get
+the same answer, so nobody can find out which orders or which customers exist. What ``writes`` happens only after the
+customer's own yes, and once for each ``Context.key``.
 
 A result is plain data. ``summary`` is a sentence the assistant may say as it stands; ``card`` is shown to the customer
 as a small table. Numbers are formatted here, so that no model has to calculate.
+
+The file is an MCP server as well: ``python -m fairlead.tools tools.py``.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,9 +28,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from fairlead.tools import reads
+from fairlead.tools import Context, Customer, reads, writes
 
 DATABASE = Path(__file__).parent / "data" / "orders.sqlite"
+WORKING = DATABASE.with_name("working.sqlite")
+"""A copy of the database, made by the first change: the one that comes with the example stays as it is."""
 SHOP_TIME = ZoneInfo("Europe/Berlin")
 
 OrderNumber = Annotated[
@@ -51,61 +61,64 @@ Day = Annotated[
         examples=["Saturday", "2026-12-24"],
     ),
 ]
+Euros = Annotated[float, Field(description="The amount in euros", gt=0, le=5_000, multiple_of=0.01, examples=[12.5])]
 
 NOT_FOUND = (
     "I cannot find an order with this number and this e-mail address. "
     "Please check both: the number is in the confirmation e-mail and looks like TT-482913."
 )
+NOT_YOURS = "I cannot find an order with this number among your orders. Please check the number."
+OPEN = ("received", "packed", "shipped", "out for delivery")
+
+
+# --- looking up ------------------------------------------------------------------------------------------------------
+
+
+@reads(identifies=True, hidden=True)
+def recognise(order_id: OrderNumber, email: Email) -> dict[str, Any]:
+    """Who the customer is: whoever knows the number of an order and the e-mail address it was placed with."""
+    with _orders() as database:
+        # One query, so that time tells nothing either.
+        row = database.execute(
+            "SELECT customers.id, name, email FROM orders JOIN customers ON customers.id = orders.customer "
+            "WHERE orders.id = ? AND customers.email = ?",
+            (_number(order_id), email.strip().lower()),
+        ).fetchone()
+    if row is None:
+        return {"found": False, "summary": NOT_FOUND}
+    return {"found": True, "customer": {"id": str(row["id"]), "email": row["email"], "name": row["name"]}}
 
 
 @reads
-def find_order(order_id: OrderNumber, email: Email) -> dict[str, Any]:
+def find_order(customer: Customer, order_id: OrderNumber = "") -> dict[str, Any]:
     """Look up a customer's order: status, items, total, payment and expected delivery date.
 
     Use it when a customer asks where an order is, what was ordered, or when it arrives.
     """
-    with closing(_open()) as database:
-        order = _authorised_order(database, order_id, email)
+    with _orders() as database:
+        order = _order(database, customer, order_id)
         if order is None:
-            return {"found": False, "summary": NOT_FOUND}
-        items = database.execute(
-            "SELECT article, variant, quantity, price_cents FROM items WHERE order_id = ? ORDER BY position",
-            (order["id"],),
-        ).fetchall()
-    rows = [["Order", order["id"]], ["Status", order["status"].capitalize()], ["Placed", _day(order["placed"])]]
-    rows += [
-        [f"{item['quantity']} × {item['article']}", f"{item['variant']}, {_euros(item['price_cents'])}"]
-        for item in items
-    ]
-    if order["discount_cents"]:
-        rows.append(["Discount", f"−{_euros(order['discount_cents'])}"])
-    rows += [
-        ["Delivery", _euros(order["delivery_cents"])],
-        ["Total", f"{_euros(order['total_cents'])}, {order['payment']}"],
-    ]
-    if order["delivered"]:
-        rows.append(["Delivered", _day(order["delivered"])])
-    elif order["expected"]:
-        rows.append(["Expected", _day(order["expected"])])
+            return {"found": False, "summary": NOT_YOURS} if order_id else _which(database, customer)
+        card = _card(database, order)
     return {
         "found": True,
         "summary": _say_status(order),
         "order_id": order["id"],
         "status": order["status"],
-        "card": {"title": f"Order {order['id']}", "rows": rows},
+        "card": card,
     }
 
 
 @reads
-def track_parcel(order_id: OrderNumber, email: Email) -> dict[str, Any]:
+def track_parcel(customer: Customer, order_id: OrderNumber = "") -> dict[str, Any]:
     """Track the parcel of an order: carrier, tracking number and the scans so far.
 
     Use it when a customer asks for the tracking number, the carrier, or where the parcel is right now.
     """
-    with closing(_open()) as database:
-        order = _authorised_order(database, order_id, email)
+    with _orders() as database:
+        order = _order(database, customer, order_id)
         if order is None:
-            return {"found": False, "summary": NOT_FOUND}
+            return {"found": False, "summary": NOT_YOURS} if order_id else _which(database, customer)
         events = database.execute(
             "SELECT time, place, text FROM events WHERE order_id = ? ORDER BY time DESC LIMIT 8", (order["id"],)
         ).fetchall()
@@ -157,25 +170,295 @@ def opening_hours(day: Day = "today", store: Literal["Hamburg", "Munich", "both"
     }
 
 
-def _open() -> sqlite3.Connection:
+# --- changing something: each has a check that is called before the customer is asked --------------------------------
+
+
+@reads(hidden=True)
+def can_cancel(order_id: OrderNumber, customer: Customer) -> dict[str, Any]:
+    """Whether an order can still be cancelled."""
+    with _orders() as database:
+        order = _order(database, customer, order_id)
+        if order is None:
+            return {"found": False, "summary": NOT_YOURS}
+        if order["status"] == "cancelled":
+            return _no(f"Your order {order['id']} is cancelled already.")
+        if order["status"] != "received":
+            return _no(
+                f"{_say_status(order)} It can no longer be cancelled. You can refuse the parcel at the door or send it "
+                "back as a return."
+            )
+        return {
+            "ok": True,
+            "number": order["id"],
+            "total": _euros(order["total_cents"]),
+            "card": _card(database, order),
+        }
+
+
+@writes(ask="Shall I cancel your order {number} ({total})?", check="can_cancel")
+def cancel_order(order_id: OrderNumber, customer: Customer, call: Context) -> dict[str, Any]:
+    """Cancel an order that is not packed yet. Use it when a customer wants to cancel an order of theirs."""
+    with _change(call) as change:
+        if change.before is not None:
+            return change.before
+        checked = can_cancel(order_id, customer)
+        if not checked.get("ok"):
+            return {"error": checked["summary"]}
+        change.database.execute(
+            "UPDATE orders SET status = 'cancelled', expected = NULL WHERE id = ? AND customer = ? "
+            "AND status = 'received'",
+            (_number(order_id), customer.id),
+        )
+        return change.done(
+            f"Your order {checked['number']} is cancelled. If you have paid already, the money goes back to your "
+            "payment method within 3 working days."
+        )
+
+
+@reads(hidden=True)
+def can_change_address(order_id: OrderNumber, customer: Customer) -> dict[str, Any]:
+    """Whether the address of an order can still be changed."""
+    with _orders() as database:
+        order = _order(database, customer, order_id)
+        if order is None:
+            return {"found": False, "summary": NOT_YOURS}
+        if order["status"] != "received":
+            return _no(f"{_say_status(order)} The address can only be changed until the order is packed.")
+        if order["payment"] == "invoice":
+            return _no(
+                "For orders paid by invoice the address cannot be changed. You can cancel the order and order again."
+            )
+        return {"ok": True, "number": order["id"]}
+
+
+@writes(ask="Shall I send your order {number} to {address}?", check="can_change_address")
+def change_address(
+    order_id: OrderNumber,
+    address: Annotated[
+        str, Field(description="The new address: street, house number, postcode and city", min_length=8, max_length=160)
+    ],
+    customer: Customer,
+    call: Context,
+) -> dict[str, Any]:
+    """Change the delivery address of an order that is not packed yet, within the same country."""
+    with _change(call) as change:
+        if change.before is not None:
+            return change.before
+        checked = can_change_address(order_id, customer)
+        if not checked.get("ok"):
+            return {"error": checked["summary"]}
+        change.database.execute(
+            "INSERT INTO addresses VALUES (?, ?) ON CONFLICT (order_id) DO UPDATE SET address = excluded.address",
+            (checked["number"], address),
+        )
+        return change.done(f"Your order {checked['number']} now goes to {address}.")
+
+
+@reads(hidden=True)
+def can_return(order_id: OrderNumber, customer: Customer) -> dict[str, Any]:
+    """Whether an order can be sent back."""
+    with _orders() as database:
+        order = _order(database, customer, order_id)
+        if order is None:
+            return {"found": False, "summary": NOT_YOURS}
+        if database.execute("SELECT 1 FROM returns WHERE order_id = ?", (order["id"],)).fetchone():
+            return _no(f"There is a return label for your order {order['id']} already; it is in your e-mails.")
+        if order["status"] != "delivered":
+            return _no(f"{_say_status(order)} A return can be started once an order is delivered.")
+        level = database.execute("SELECT level FROM customers WHERE id = ?", (customer.id,)).fetchone()["level"]
+        days = 60 if level in ("Ember", "Blaze") else 30
+        delivered = date.fromisoformat(order["delivered"][:10])
+        until = max(delivered + timedelta(days=days), _holiday_limit(date.fromisoformat(order["placed"][:10])))
+        if _today(database) > until:
+            return _no(f"Your order {order['id']} could be returned until {_day(until.isoformat())}; that is over.")
+        return {"ok": True, "number": order["id"], "until": _day(until.isoformat()), "card": _card(database, order)}
+
+
+@writes(
+    ask="Shall I make a return label for your order {number}? You can send it back until {until}.", check="can_return"
+)
+def start_return(order_id: OrderNumber, customer: Customer, call: Context) -> dict[str, Any]:
+    """Start the return of a delivered order: makes the return label. Use it when a customer wants to send one back."""
+    with _change(call) as change:
+        if change.before is not None:
+            return change.before
+        checked = can_return(order_id, customer)
+        if not checked.get("ok"):
+            return {"error": checked["summary"]}
+        label = f"RL-{int(_number(order_id)[3:]) * 7 % 1_000_000:06d}"
+        change.database.execute("INSERT INTO returns VALUES (?, ?, ?)", (checked["number"], label, call.key))
+        return change.done(
+            f"Your return label {label} for order {checked['number']} is on its way to your e-mail address. "
+            "Drop the parcel at any NordPaket shop within 14 days."
+        )
+
+
+@reads(hidden=True)
+def can_refund(order_id: OrderNumber, amount: Euros, customer: Customer) -> dict[str, Any]:
+    """Whether so much of an order can be refunded."""
+    with _orders() as database:
+        order = _order(database, customer, order_id)
+        if order is None:
+            return {"found": False, "summary": NOT_YOURS}
+        if order["status"] not in ("delivered", "returned"):
+            return _no(f"{_say_status(order)} A refund is possible once an order is delivered or has come back.")
+        spent = database.execute(
+            "SELECT coalesce(sum(cents), 0) FROM refunds WHERE order_id = ?", (order["id"],)
+        ).fetchone()[0]
+        left = order["total_cents"] - spent
+        if round(amount * 100) > left:
+            return _no(f"At most {_euros(left)} of your order {order['id']} can be refunded.")
+        return {"ok": True, "number": order["id"], "sum": _euros(round(amount * 100)), "payment": order["payment"]}
+
+
+@writes(ask="Shall I refund {sum} of your order {number} to your payment method ({payment})?", check="can_refund")
+def refund(order_id: OrderNumber, amount: Euros, customer: Customer, call: Context) -> dict[str, Any]:
+    """Refund part or all of what was paid for an order, for example for a damaged item or a late delivery."""
+    with _change(call) as change:
+        if change.before is not None:
+            return change.before
+        checked = can_refund(order_id, amount, customer)
+        if not checked.get("ok"):
+            return {"error": checked["summary"]}
+        change.database.execute(
+            "INSERT INTO refunds VALUES (?, ?, ?)", (call.key, checked["number"], round(amount * 100))
+        )
+        return change.done(
+            f"{checked['sum']} of your order {checked['number']} go back to your payment method ({checked['payment']})."
+        )
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+class Change:
+    """A change under way. ``before`` is the result of the same change done earlier, None the first time."""
+
+    def __init__(self, database: sqlite3.Connection, key: str) -> None:
+        self.database = database
+        self.key = key
+        row = database.execute("SELECT result FROM done WHERE key = ?", (key,)).fetchone()
+        self.before: dict[str, Any] | None = json.loads(row["result"]) if row is not None else None
+
+    def done(self, summary: str) -> dict[str, Any]:
+        """Keep the result with the change, in the same transaction."""
+        result = {"summary": summary}
+        self.database.execute("INSERT INTO done VALUES (?, ?)", (self.key, json.dumps(result)))
+        return result
+
+
+@contextmanager
+def _change(call: Context) -> Iterator[Change]:
+    """One transaction; what has the same key is done once."""
+    if not call.key:
+        raise ValueError("a change needs a key")
+    _make_working_copy()
+    with closing(sqlite3.connect(WORKING, timeout=5, isolation_level=None)) as database:
+        database.row_factory = sqlite3.Row
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield Change(database, call.key)
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+
+def _make_working_copy() -> None:
+    if WORKING.exists():
+        return
+    _exists()
+    fresh = WORKING.with_name(f".working.{os.getpid()}.sqlite")
+    shutil.copyfile(DATABASE, fresh)
+    try:
+        os.link(fresh, WORKING)  # fails if somebody was first; then theirs counts
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+@contextmanager
+def _orders() -> Iterator[sqlite3.Connection]:
+    """The orders as they are now, to read."""
+    _exists()
+    now = WORKING if WORKING.exists() else DATABASE
+    with closing(sqlite3.connect(f"file:{now}?mode=ro", uri=True, timeout=5)) as database:
+        database.row_factory = sqlite3.Row
+        yield database
+
+
+def _exists() -> None:
     if not DATABASE.exists():
         raise FileNotFoundError(
             f"{DATABASE} is missing; make it with: python {Path(__file__).parent / 'make_orders.py'}"
         )
-    database = sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True)
-    database.row_factory = sqlite3.Row
-    return database
 
 
-def _authorised_order(database: sqlite3.Connection, order_id: str, email: str) -> sqlite3.Row | None:
-    """The order if number and e-mail address belong together, else None. One query, so that time tells nothing."""
-    number = f"TT-{re.sub(r'[^0-9]', '', order_id)}"
-    row: sqlite3.Row | None = database.execute(
-        "SELECT orders.* FROM orders JOIN customers ON customers.id = orders.customer "
-        "WHERE orders.id = ? AND customers.email = ?",
-        (number, email.strip().lower()),
-    ).fetchone()
-    return row
+def _number(order_id: str) -> str:
+    return f"TT-{re.sub(r'[^0-9]', '', order_id)}"
+
+
+def _order(database: sqlite3.Connection, customer: Customer, order_id: str) -> sqlite3.Row | None:
+    """The customer's order with this number; without a number the only one that can be meant."""
+    mine = "SELECT * FROM orders WHERE customer = ?"
+    if order_id:
+        row: sqlite3.Row | None = database.execute(f"{mine} AND id = ?", (customer.id, _number(order_id))).fetchone()
+        return row
+    rows = database.execute(mine, (customer.id,)).fetchall()
+    under_way = [row for row in rows if row["status"] in OPEN]
+    found = under_way or rows
+    return found[0] if len(found) == 1 else None
+
+
+def _which(database: sqlite3.Connection, customer: Customer) -> dict[str, Any]:
+    """The question which of several orders is meant."""
+    rows = database.execute(
+        "SELECT id, placed, status FROM orders WHERE customer = ? ORDER BY placed DESC LIMIT 5", (customer.id,)
+    ).fetchall()
+    if not rows:
+        return {"found": False, "summary": "I cannot find any order of yours."}
+    told = "; ".join(f"{row['id']} of {_day(row['placed'])} ({row['status']})" for row in rows)
+    return {"found": True, "summary": f"You have more than one order with us: {told}. Which one do you mean?"}
+
+
+def _no(summary: str) -> dict[str, Any]:
+    return {"ok": False, "summary": summary}
+
+
+def _today(database: sqlite3.Connection) -> date:
+    """The day of the newest order: the example's orders do not move with the calendar, so neither does its today."""
+    return date.fromisoformat(database.execute("SELECT max(placed) FROM orders").fetchone()[0][:10])
+
+
+def _holiday_limit(placed: date) -> date:
+    """Orders from 1 November to 24 December can be returned until 31 January."""
+    if (11, 1) <= (placed.month, placed.day) <= (12, 24):
+        return date(placed.year + 1, 1, 31)
+    return date.min
+
+
+def _card(database: sqlite3.Connection, order: sqlite3.Row) -> dict[str, Any]:
+    items = database.execute(
+        "SELECT article, variant, quantity, price_cents FROM items WHERE order_id = ? ORDER BY position",
+        (order["id"],),
+    ).fetchall()
+    rows = [["Order", order["id"]], ["Status", order["status"].capitalize()], ["Placed", _day(order["placed"])]]
+    rows += [
+        [f"{item['quantity']} × {item['article']}", f"{item['variant']}, {_euros(item['price_cents'])}"]
+        for item in items
+    ]
+    if order["discount_cents"]:
+        rows.append(["Discount", f"−{_euros(order['discount_cents'])}"])
+    rows += [
+        ["Delivery", _euros(order["delivery_cents"])],
+        ["Total", f"{_euros(order['total_cents'])}, {order['payment']}"],
+    ]
+    if order["delivered"]:
+        rows.append(["Delivered", _day(order["delivered"])])
+    elif order["expected"]:
+        rows.append(["Expected", _day(order["expected"])])
+    return {"title": f"Order {order['id']}", "rows": rows}
 
 
 def _say_status(order: sqlite3.Row) -> str:
@@ -203,6 +486,8 @@ def _day(text: str) -> str:
 def _euros(cents: int) -> str:
     return f"€{cents // 100:,}.{cents % 100:02d}"
 
+
+# --- opening hours ---------------------------------------------------------------------------------------------------
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 HOURS = {  # store: Monday to Sunday

@@ -212,6 +212,8 @@ class Fairlead:
                 await engine.start()
             else:
                 self._spawn(self._start_engine(engine))
+        self._spawn(self.tools.ready())
+        self._spawn(self.assistant.watch_actions())
 
     async def start_variant(self, identifier: str) -> None:
         """Start only what one variant needs, and wait for it. Raises what the engine raises."""
@@ -240,6 +242,7 @@ class Fairlead:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.assistant.finish_actions()
         await self.gateway.aclose()
         await self.tools.aclose()
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))

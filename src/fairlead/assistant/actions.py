@@ -78,6 +78,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of an action for nobody's eyes but the tool's."""
+
+    arguments: dict[str, Any]
+    customer: Customer | None
+    question: str
+
+
 class Acting:
     """Proposes, confirms and runs actions of one use case. ``columns`` gives the columns every record has."""
 
@@ -107,7 +115,8 @@ class Acting:
         tool, identifier, now = prepared.tool, new_id(), now_us()
         arguments = {name: _tidy(value) for name, value in prepared.arguments.items()}
         rows = checked.card.rows if checked is not None and checked.card is not None else _rows(tool, arguments)
-        sealed = {"arguments": arguments, "customer": prepared.customer}
+        question = _question(tool, arguments, checked.data if checked is not None else {})
+        sealed = _Sealed(arguments=arguments, customer=prepared.customer, question=question)
         action = Action(
             **self._columns(identifier, now, conversation.tenant, conversation.subject),
             conversation=conversation.id,
@@ -121,8 +130,6 @@ class Acting:
         )
         self._store.actions.create(action)
         self._audit(action, "action.proposed", "assistant")
-        facts = checked.data if checked is not None else {}
-        question = _question(tool, arguments, facts)
         yes, no = self._labels
         return Confirm(action_id=identifier, title=question, rows=tuple(rows), yes=yes, no=no)
 
@@ -162,11 +169,8 @@ class Acting:
 
     def ask_again(self, action: Action) -> Confirm:
         """The question of a pending action once more. Blocks."""
-        arguments, _ = self._open(action)
-        tool = self._tools.get(action.tool)
-        question = _question(tool, arguments, {}) if tool is not None else f"{action.title}?"
         yes, no = self._labels
-        return Confirm(action_id=action.id, title=question, rows=action.rows, yes=yes, no=no)
+        return Confirm(action_id=action.id, title=self._open(action).question, rows=action.rows, yes=yes, no=no)
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -244,13 +248,13 @@ class Acting:
         return await asyncio.shield(task)
 
     async def _run(self, action: Action, actor: str) -> Ended:
-        arguments, customer = self._open(action)
-        context = Context(key=action.id, customer=customer, conversation=action.conversation)
+        sealed = self._open(action)
+        context = Context(key=action.id, customer=sealed.customer, conversation=action.conversation)
         begun = await asyncio.to_thread(self._store.actions.move, action.id, "confirmed", "running", actor=actor)
         if not begun:
             return Ended(action=await self._now(action), text=EXPIRED)
         await asyncio.to_thread(self._audit, action, "action.running", actor)
-        result = await self._tools.run(action.tool, arguments, context)
+        result = await self._tools.run(action.tool, sealed.arguments, context)
         said = _ending(action, result)
         await asyncio.to_thread(
             self._store.actions.move, action.id, "running", result.state, actor=actor, result=self._mask(said)
@@ -268,14 +272,13 @@ class Acting:
 
     def details(self, action: Action) -> dict[str, Any]:
         """The unsealed arguments, for a person who decides."""
-        return self._open(action)[0]
+        return self._open(action).arguments
 
-    def _open(self, action: Action) -> tuple[dict[str, Any], Customer | None]:
+    def _open(self, action: Action) -> _Sealed:
         try:
-            sealed = msgspec.json.decode(self._box.decrypt(action.arguments.encode()))
+            return msgspec.json.decode(self._box.decrypt(action.arguments.encode()), type=_Sealed)
         except (InvalidToken, msgspec.DecodeError) as error:
             raise ActionUnknown from error
-        return sealed["arguments"], msgspec.convert(sealed["customer"], Customer | None)
 
     async def _now(self, action: Action) -> Action:
         return await asyncio.to_thread(self._store.actions.get, action.id) or action

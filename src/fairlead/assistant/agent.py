@@ -30,6 +30,7 @@ from fairlead.assistant.prompt import (
     drop_human_question,
     last_question,
     render_prompt,
+    said_before,
     text_of,
     trim_history,
     with_facts,
@@ -187,8 +188,7 @@ class Agent:
     async def _close(self, work: _Work) -> list[Delta | Confirm]:
         """What stands at the end of an answer: a question before a change, a reminder of an open one, or a sorry."""
         outcome = work.outcome
-        if work.exchange:
-            work.turn.session.facts = work.exchange
+        work.turn.session.remember(work.exchange)
         if work.proposal is not None:
             outcome.act, outcome.action = "confirm", work.proposal.action_id
             gap = "\n\n" if outcome.text.strip() else ""
@@ -317,7 +317,7 @@ class Agent:
         body: dict[str, Any] = {"model": work.variant.id, "stream_options": {"include_usage": True}}
         if quoting:
             body["messages"] = [*history, *work.exchange]
-            body["documents"] = [passage.document() for passage in work.passages]
+            body["documents"] = [*said_before(work.turn.session.facts), *(each.document() for each in work.passages)]
         else:
             system = render_prompt(self._prompts[work.variant.id], work.passages)
             said = [{**message, "content": defuse(message["content"])} for message in history]
@@ -389,7 +389,8 @@ class Agent:
             return _said(name, error=ONE_AT_A_TIME)
         checked = await self._tools.check(prepared)
         if checked is not None and not checked.ok:
-            return msgspec.structs.replace(checked, card=None)
+            # That it cannot be done is an answer, not a failure; only what was not found is.
+            return _said(name, summary=checked.sentence, found=checked.data.get("found") is not False)
         work.proposal = await asyncio.to_thread(self._acting.propose, prepared, conversation, checked)
         return _said(name, summary="The customer is asked first.")
 

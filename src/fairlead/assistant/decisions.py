@@ -111,6 +111,10 @@ class Decisions:
             thread.session.sign_in(customer)
         return customer
 
+    async def finish_actions(self) -> None:
+        """Let actions that are being run come to their end before the process does, for a few seconds."""
+        await self._acting.aclose()
+
     async def watch_actions(self) -> None:
         """For as long as the server runs: end what nobody will end, and show people what became unknown."""
         while True:

@@ -21,6 +21,8 @@ MIN_SECRET: Final = 32
 """Bytes of a signing secret (RFC 7518, section 3.2)."""
 LONGEST_TOKEN: Final = 4_096
 CLOCK_SKEW_S: Final = 60
+FACTS_KEPT: Final = 4
+"""Turns without a tool after which results of the last one are forgotten."""
 
 
 class Session:
@@ -28,7 +30,7 @@ class Session:
 
     ``misses``: lookups that found nothing; ``customer``: who is being helped, None while unknown; ``signed``: whether
     the embedding site vouches for it, which nothing said in the conversation can change; ``facts``: the calls and
-    results of the last turn that had any, for the next one.
+    results of the last turn that had any, for the turns after it.
     """
 
     def __init__(self) -> None:
@@ -36,21 +38,27 @@ class Session:
         self.customer: Customer | None = None
         self.signed = False
         self.facts: list[dict[str, Any]] = []
-        self.about = ""
+        self._age = 0
+
+    def remember(self, exchange: list[dict[str, Any]]) -> None:
+        """Keep the calls and results of a turn; forget them after some turns without any."""
+        self._age = 0 if exchange else self._age + 1
+        if exchange or self._age >= FACTS_KEPT:
+            self.facts = exchange
 
     def identify(self, customer: Customer) -> bool:
         """Take up a customer whom a tool has recognised; False for another one than the site vouches for."""
         if self.signed:
             return self.customer is not None and self.customer.id == customer.id
         if self.customer is not None and self.customer.id != customer.id:
-            self.facts, self.about = [], ""
+            self.facts = []
         self.customer = customer
         return True
 
     def sign_in(self, customer: Customer) -> None:
         """Take up a customer for whom the embedding site vouches."""
         if self.customer is not None and self.customer.id != customer.id:
-            self.facts, self.about = [], ""
+            self.facts = []
         self.customer, self.signed = customer, True
 
 

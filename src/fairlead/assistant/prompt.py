@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from fairlead.assistant.knowledge import Passage
 from fairlead.engines.extractive.text import split_sentences
 
@@ -85,6 +87,18 @@ def with_facts(history: list[dict[str, Any]], facts: Sequence[dict[str, Any]]) -
     if not facts or len(history) < 3 or history[-2]["role"] != "assistant" or history[-3]["role"] != "user":
         return history
     return [*history[:-2], *facts, *history[-2:]]
+
+
+def said_before(facts: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """What tools said in the turn before, as documents for an engine that quotes: "and when does it arrive?"."""
+    documents = []
+    for number, message in enumerate(facts):
+        if message["role"] == "tool":
+            data = msgspec.json.decode(message["content"])
+            summary = data.get("summary") if isinstance(data, dict) else None
+            if isinstance(summary, str) and data.get("found") is not False:
+                documents.append({"id": f"tool:{number}", "title": message["name"], "text": summary})
+    return documents
 
 
 def text_of(message: dict[str, Any]) -> str:
