@@ -214,6 +214,7 @@ class Fairlead:
                 self._spawn(self._start_engine(engine))
         self._spawn(self.tools.ready())
         self._spawn(self.assistant.watch_actions())
+        self._spawn(self.assistant.outcomes.watch())
 
     async def start_variant(self, identifier: str) -> None:
         """Start only what one variant needs, and wait for it. Raises what the engine raises."""

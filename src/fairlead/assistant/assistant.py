@@ -37,8 +37,10 @@ from fairlead.assistant.handoff import Desk, open_question, summarise, wants_to_
 from fairlead.assistant.identity import Session
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
+from fairlead.assistant.outcomes import Outcomes
 from fairlead.assistant.prompt import clean, drop_citations, last_question
 from fairlead.assistant.tools import Tools
+from fairlead.engines.extractive.phrases import MAYBE
 from fairlead.errors import (
     ConversationClosed,
     ConversationUnknown,
@@ -91,6 +93,7 @@ class Assistant(Decisions):
         self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting)
         self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools())
         self.desk = Desk(store, usecase.policy.handoff, self._mask)
+        self.outcomes = Outcomes(store, usecase)
         self._threads = Threads()
 
     @property
@@ -331,7 +334,9 @@ class Assistant(Decisions):
         try:
             async with aclosing(self._adviser.answer(turn)) as parts:
                 async for part in parts:
-                    if isinstance(part, Outcome) and part.act == "answer" and part.sources:
+                    if not isinstance(part, Outcome) or part.act != "answer" or not part.sources:
+                        continue
+                    if not part.text.startswith(MAYBE):  # what the assistant doubts is no advice to a colleague
                         found["text"] = drop_citations(part.text)
                         found["sources"] = [msgspec.to_builtins(source) for source in part.sources]
         except ServiceError as error:

@@ -26,6 +26,7 @@ COMMANDS = {
     "chat": "talk",
     "keys": "keys",
     "knowledge": "knowledge",
+    "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",
     "doctor": "doctor",
