@@ -54,7 +54,8 @@ _BARE_ID = re.compile(
     r"|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
 )
 _SIZE = re.compile(
-    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|\bin (?:an? )?(\d{1,2}(?:[.,]5)?)(?![\w.,:/-]"
+    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|\b(?:in|i take|i wear"
+    r"|i'?m) (?:an? )?(\d{1,2}(?:[.,]5)?)(?![\w.,:/-]"
     r"|\s?(?:days?|weeks?"
     r"|months?|hours?|minutes?|years?|%|€|£|euros?|parts?|january|february|march|april|may|june|july|august|september"
     r"|october|november|december)\b)|(?<![\w'])(XXS|XS|S|M|L|XL|XXL|XXXL|\dXL)(?![\w'])"
@@ -84,7 +85,8 @@ _REASON = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _STATE = re.compile(
-    r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the)(?: \w+){1,3}?)(?:'s|'re| is| are"
+    r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the|this|that)(?: \w+){1,3}?)(?:'s|'re"
+    r"| is| are"
     r"| was| were| came| arrived)"
     r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+)?)(?=\s*[.,;!?]|$|\s+(?:and|so"
     r"|please|can)\b)",
@@ -336,7 +338,8 @@ def _place(message: str) -> str | None:
 _AFTER_NOUN = frozenset(
     words_of(
         "in on at for with to from that which is are was has and or please because still i you it of not back by size "
-        "available availability left stock sold aside under until when if here anywhere now today as"
+        "available availability left stock sold aside under until when if here there anywhere now today as thanks "
+        "cheers can could would should must"
     )
 )
 _NO_PRODUCT = frozenset(

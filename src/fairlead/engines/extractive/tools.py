@@ -20,6 +20,7 @@ from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
 
 MOST_TOOLS = 128
 CHOOSE_FROM = 0.3
+_SUREST = 0.99  # of a tool chosen anew; only a plan that goes on is surer
 _NUMBER_WORDS = STOP | frozenset(("order", "number", "no", "nr", "id", "ref", "reference", "ticket", "code", "email"))
 
 
@@ -93,17 +94,19 @@ def plan(
         return None
     if sticky and (going := _continued(tools, turns, embedder)):
         return going
-    message = said[-1]
-    if len(said) > 1 and not any(w not in _NUMBER_WORDS for w in words_of(bare_of(message))):
-        message = f"{said[-2]} {message}"  # nothing but a number: it belongs to what was asked before
-    ranked = rank(tools, message, embedder)
+    going_on = len(said) > 1 and not any(w not in _NUMBER_WORDS for w in words_of(bare_of(said[-1])))
+    # Nothing but a number: it belongs to what was asked before.
+    ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], embedder)
     if not ranked or ranked[0][1] < CHOOSE_FROM:
         return None
-    return fill(ranked[0][0], ranked[0][1], said, asked=None)
+    return fill(ranked[0][0], min(ranked[0][1], _SUREST), said, asked=None, together=2 if going_on else 1)
 
 
-def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | None) -> Plan:
-    """Arguments from the customer's messages, the newest first; the first required one that is missing."""
+def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | None, together: int = 1) -> Plan:
+    """Arguments from the customer's messages, the newest first; the first required one that is missing.
+
+    What is loosely told, such as a product or a reason, is looked for in the last ``together`` messages only.
+    """
     arguments: dict[str, Value] = {}
     missing: Parameter | None = None
     for parameter in tool.parameters:
@@ -111,7 +114,7 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
         for back, message in enumerate(reversed(said[-12:])):
             is_answer = back == 0 and asked is not None and asked.name == parameter.name
             if (
-                back
+                back >= together
                 and kind_of(parameter) in ("message", "product", "quantity", "number", "amount", "reason")
                 and asked is None
             ):

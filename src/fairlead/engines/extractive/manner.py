@@ -1,0 +1,155 @@
+"""How a customer's message reads as a request: about the customer's own matter or about a rule, and what is to be done.
+
+Knows no tools. Everything is read off the words of one message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from fairlead.engines.embed.words import fold
+
+_POLICY = re.compile(
+    r"\b(?:how (?:long|much|do i|can i|does|many|soon|fast|often)|what(?:'s| is| are) (?:your|the)|what (?:does"
+    r"|do|would"
+    r"|will) (?!my)|do you (?!have)|is it possible|are (?:returns|you)|which|policy|in general|usually"
+    r"|can i (?:still )?(?:return|cancel|exchange|pay|get|pick|change)|am i allowed|until when|what happens"
+    r"|what if|by when)\b"
+)
+_PERSONAL = re.compile(
+    r"\bmy (?:last |recent |new |latest |current |own |whole )?(?:order|parcel|package|delivery|refund|return"
+    r"|purchase|shipment|stuff|subscription|account|address|money|invoice|booking|appointment|item|ticket|points"
+    r"|details|email|password|basket|repair|bike|bill|voucher|coupon|code|reservation|bag|bags|box)"
+    r"|\b(?:order|parcel|ticket|booking|invoice) (?:number |no |nr |id )?#?\w*\d|\b(?:i|we) (?:ordered|bought"
+    r"|placed)\b|#\d|\bmine\b|\b(?:call|ring|phone|tell|send|give|book|sign|take|put|add) me\b"
+)
+_REQUEST = re.compile(
+    r"^(?:(?:please|pls|hi|hello|hey|ok|so|and|then)[ ,!]+)*(?:cancel|change|update|track|check|find|look|return"
+    r"|refund|exchange|book|reserve|order|send|show|give|get|start|open|create|add|remove|stop|pause|reset|apply"
+    r"|tell me (?:where|the status)|where(?:'s| is| are) my|status|schedule|subscribe|unsubscribe|register|call|ring"
+    r"|phone|sign|take|put|move|shift|redirect|resend|mail|don'?t send|bin|scrap|drop|skip|hold|swap)\b"
+    r"|\b(?:i|we)(?:'d| would)? (?:want|like|need|have|wish|wanna|rather)(?: you)?(?: to)? (?:to )?(?:cancel|change"
+    r"|update|track|check|find|know where|return|send|refund|exchange|book|reserve|start|open|get|make|add|remove"
+    r"|pause|reset|see|subscribe|unsubscribe|be called|call|move|stop)\b"
+    r"|\b(?:can|could|would|will) (?:you|someone|somebody|anyone) (?:please |kindly |just )?(?:cancel|change|update"
+    r"|track|check|find|look|return|refund|exchange|book|reserve|send|show|tell me where|start|open|create|add"
+    r"|remove|stop|reset|see|get|call|ring|phone|give me|move|shift|pause|put|take|mail|redirect|resend|scrap)\b"
+    r"|\bwhere(?:'s| is| are)? my\b|\bwhen (?:will|is|does) my \w+|\bmy (?:order|parcel|package|delivery) (?:is|was"
+    r"|has|did|never|still)\b|\bshould have (?:been here|arrived|come)|(?:\b(?:never|not|havent"
+    r"|didnt)|n't) (?:yet )?(?:received?|got|get|arrived?|come|came)\b|\bnothing (?:has )?(?:came|come|arrived)"
+    r"|\bhas my\b|\bis my (?:order|parcel|package|refund)\b|\bnot (?:arrived|here yet|come)\b|\bhasn'?t (?:arrived"
+    r"|come|shown)|\bplease\b"
+)
+_GENERAL = re.compile(
+    r"^(?:(?:hi|hello|hey|and|but|so|ok|excuse me|please tell me|can you tell me)[ ,!]+)*(?:why|who|do i|will i"
+    r"|would i|am i"
+    r"|should i|must i|does|do you|do your|are you|are your|can i|may i|how (?:do|can|long|much|many|often|soon)"
+    r"|what (?:if|happens|now|can|do|should)|which|when do|by when|until when)\b"
+    r"|\bwhat (?:now|can i do|should i do|happens)\b"
+)
+# Days that no argument can say: a tool that wants a day would be called for another.
+_VAGUE_DAY = re.compile(
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days\b|\bweekends?\b|\bholidays?\b|\bchristmas\b|\beaster\b"
+    r"|\bnew year|\bboxing day\b"
+)
+# What is done with a thing, whatever the thing: a message and a tool that name different deeds do not belong together.
+_ACTIONS: dict[str, re.Pattern[str]] = {
+    name: re.compile(rf"\b(?:{pattern})\b")
+    for name, pattern in {
+        "cancel": (
+            r"mistake|get rid of|don'?t need|cancel\w*|call(?:ed)? off|stop(?:ped)?|void|withdraw\w*|revoke"
+            r"|abort|undo|scrap|bin|"
+            r"don'?t (?:want|need|send)|do not (?:want|need|send)|no longer (?:want|need)|not need|drop"
+        ),
+        "track": (
+            r"left (?:yet|you)|has it left|should have (?:been|come|arrived)|g[eo]t lost|out for delivery"
+            r"|when will (?:it|they)|track\w*|status|where|look ?up|check|find|show\w*|follow|news|arriv\w*"
+            r"|ready|progress|how far|"
+            r"get here|look\w* for|state|waiting|not come|no sign|missing|late|overdue|"
+            r"(?:not|never|n't|havent|hasnt|didnt) (?:yet )?(?:received?|got|come|arrived|here|turned up)|"
+            r"sent yet|been sent|left your|happening|got to|on its way"
+        ),
+        "return": (
+            r"go(?:es|ing)? back|not keeping|return label|taken back|return\w*|send (?:\w+ ){0,2}back"
+            r"|give (?:\w+ ){0,2}back|take (?:\w+ ){0,2}back|"
+            r"bring (?:\w+ ){0,2}back|sent? back"
+        ),
+        "change": (
+            r"chang\w*|updat\w*|mov\w*|redirect\w*|shift\w*|edit|modify|wrong address|new address|"
+            r"another address|different (?:address|date|day)|instead|go to my|"
+            r"to my (?:office|work|neighbour)|resched\w*|postpone"
+        ),
+        "book": (
+            r"drop in|pop in|come (?:in|round)|book(?:ed|s)?|book(?:ed)? (?:me )?in|appointment\w*|reserv\w*"
+            r"|slot|schedul\w*|make an?|come by|"
+            r"bring (?:my|it)|visit|put aside|plan"
+        ),
+        "send": (r"resend|mail\w*|copy|invoice|bill|receipt"),
+        "call": (r"phone call|call\w*|ring\w*|phone\w*|telephone|give me a (?:ring|call)|reach me"),
+        "pay": (r"refund\w*|pay back|pays? money|money back|reimburs\w*|back for"),
+        "join": (
+            r"put me (?:on|down)|your news|news to|hear about|subscribe\w*|sign(?:ed|s)? (?:me )?up|join|add"
+            r"|mailing list|newsletter|register"
+        ),
+        "leave": (
+            r"unsubscribe\w*|opt out|off (?:your|the) (?:mailing list|newsletter|list)|stop sending|"
+            r"takes? \w+ off"
+        ),
+        "pause": (r"paus\w*|on hold|suspend|skip|interrupt"),
+        "report": (r"report\w*|broken|damag\w*|smashed|cracked|faulty"),
+        "stock": (
+            r"still (?:get|have)|have you (?:one|any|got)|stock\w*|availab\w*|inventory|in size|in (?:a"
+            r"|my) size|have (?:the|you got|a)|got (?:the|any)|"
+            r"left"
+        ),
+        "price": (r"charge|rate|what would|price|cost\w*|quote|postage|how much|fee|calculat\w*"),
+        "voucher": (r"voucher\w*|coupon\w*|code\w*|redeem|discount|money off"),
+        "hours": (r"open\w*|clos\w*|hours"),
+    }.items()
+}
+
+
+_OWN = re.compile(r"\b(?:my|mine|our|i've|i'm)\b|\b(?:i|we) (?:ordered|bought|lost|moved)\b")
+_INDEFINITE = re.compile(
+    r"\b(?:something|(?<!received )(?<!got )(?<!ordered )anything|things|an? (?:order|item|return|subscription"
+    r"|booking|voucher|parcel|refund|gift card)"
+    r"|orders|items|returns|subscriptions|bookings|vouchers|parcels|repairs|refunds|usually|normally|generally"
+    r"|always)\b"
+)
+_IF = re.compile(r"\b(?:if|once|after|unless)\b")
+
+
+class Manner(NamedTuple):
+    """What kind of message it is; each sign by itself proves nothing."""
+
+    personal: bool
+    request: bool
+    policy: bool
+    general: bool
+    own: bool
+    indefinite: bool
+    conditional: bool
+    vague_day: bool
+    asks: bool
+
+
+def manner_of(message: str) -> Manner:
+    """The signs of a message as it was typed."""
+    told = fold(message)
+    return Manner(
+        bool(_PERSONAL.search(told)),
+        bool(_REQUEST.search(told)),
+        bool(_POLICY.search(told)),
+        bool(_GENERAL.search(told)),
+        bool(_OWN.search(told)),
+        bool(_INDEFINITE.search(told)),
+        bool(_IF.search(told)),
+        bool(_VAGUE_DAY.search(told)),
+        "?" in message,
+    )
+
+
+def deeds_of(folded: str) -> frozenset[str]:
+    """What a folded text wants done or offers to do: cancel, track, book, ..."""
+    return frozenset(name for name, pattern in _ACTIONS.items() if pattern.search(folded))
