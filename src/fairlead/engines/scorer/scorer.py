@@ -1,0 +1,218 @@
+"""How likely a sentence answers a question: a small cross-encoder of a few layers, numpy alone.
+
+Question and unit are read by the same encoder; then the question's pieces look into the unit and the result becomes one
+number, log-odds. The weights are signed bytes with a scale each row; training is `training/scorer.py`, what it is good
+for and what not is docs/models/scorer.md. Knows no retrieval, no features and no thresholds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.scorer.pieces import buckets_of, match_key, question_pieces, unit_pieces
+from fairlead.errors import WeightsDamaged, WeightsMissing
+
+WEIGHTS = Path(__file__).with_name("weights") / "scorer.npz"
+Floats = npt.NDArray[np.float32]
+LEAST, MOST = -12.0, 12.0
+"""Bounds of a score. A question or a unit without any piece scores LEAST."""
+_CACHED_UNITS = 2048  # about 15 kB each
+_QUESTION, _CONTEXT, _TEXT = 0, 1, 2
+
+
+class Read(NamedTuple):
+    """A text as the encoder has read it: its pieces (n, d), its sense (d,) of length one, what its pieces match by."""
+
+    pieces: Floats
+    sense: Floats
+    keys: tuple[str, ...]
+
+
+class Scorer:
+    """Scores units for a question. Deterministic; the cache of units read before changes no result."""
+
+    def __init__(self, vocabulary: Sequence[str], weights: Mapping[str, Floats]) -> None:
+        """``weights`` by the names that `training/scorer_model.py` gives them, as float32."""
+        self._row = {word: i for i, word in enumerate(vocabulary)}
+        self._w = dict(weights)
+        self._width = int(self._w["words"].shape[1])
+        self._heads = int(self._w["cross.0.attention.slot"].shape[0])
+        self._encoder = _count(self._w, "encoder")
+        self._cross = _count(self._w, "cross")
+        for name in [n for n in self._w if n.endswith(".weight")]:
+            self._w[name] = np.ascontiguousarray(self._w[name].T)
+        for block in range(self._encoder):
+            name = f"encoder.{block}.attention"
+            self._w[f"{name}.qkv"] = np.concatenate([self._w[f"{name}.{p}.weight"] for p in "qkv"], axis=1)
+        self.digest = ""
+        self._read_unit = lru_cache(maxsize=_CACHED_UNITS)(self._read_new_unit)
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> Self:
+        """Read the weights, checked against the SHA-256 of their card. Raises WeightsMissing or WeightsDamaged."""
+        card_path = path.with_suffix(".json")
+        if not path.is_file() or not card_path.is_file():
+            raise WeightsMissing(path=path if card_path.is_file() else card_path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            card: dict[str, Any] = json.loads(card_path.read_bytes())
+            if card.get("sha256") != digest:
+                raise WeightsDamaged(path=path, detail=f"its SHA-256 is {digest}, the card says {card.get('sha256')}")
+            with np.load(path, allow_pickle=False) as arrays:
+                vocabulary = arrays["vocabulary"].tobytes().decode("utf-8").split("\n")
+                scorer = cls(vocabulary, unpacked(arrays))
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise WeightsDamaged(path=path, detail=str(error) or type(error).__name__) from error
+        if len(vocabulary) != len(scorer._w["words"]):
+            raise WeightsDamaged(path=path, detail="its tables do not fit each other")
+        scorer.digest = digest
+        return scorer
+
+    def score(self, question: str, units: Sequence[str]) -> Floats:
+        """Log-odds (units,) that each unit answers the question, LEAST to MOST; the highest says whether any does.
+
+        A unit is a sentence, a list item or a table row, with what it hangs on in front (`pieces.with_context`). The
+        order of the units and what was asked before change nothing.
+        """
+        asked = question_pieces(question)
+        distinct = sorted(set(units))
+        read = {unit: self._read_unit(unit) for unit in distinct}
+        known = [unit for unit in distinct if read[unit].keys]
+        if not asked or not known:
+            return np.full(len(units), LEAST, np.float32)
+        query = self._read(asked, [_QUESTION] * len(asked))
+        found = np.clip(self._compare(query, [read[unit] for unit in known]), LEAST, MOST).tolist()
+        score_of = dict(zip(known, found, strict=True))
+        return np.array([score_of.get(unit, LEAST) for unit in units], np.float32)
+
+    def _read_new_unit(self, unit: str) -> Read:
+        pieces, hung = unit_pieces(unit)
+        return self._read(pieces, [_CONTEXT] * hung + [_TEXT] * (len(pieces) - hung))
+
+    def _read(self, pieces: list[str], kinds: list[int]) -> Read:
+        """A text by itself. Alone, not in a batch, so that its numbers are the same whatever else is scored."""
+        w = self._w
+        if not pieces:
+            return Read(np.zeros((0, self._width), np.float32), np.zeros(self._width, np.float32), ())
+        x = np.stack([self._vector(piece) for piece in pieces]) + w["kind"][kinds] + w["place"][: len(pieces)]
+        for block in range(self._encoder):
+            name = f"encoder.{block}"
+            y = _norm(x, w[f"{name}.norm.gain"]) @ w[f"{name}.attention.qkv"]
+            q, k, v = (self._split(part) for part in np.split(y, 3, axis=-1))
+            odds = _softmax(q @ k.swapaxes(-1, -2) / np.float32((self._width // self._heads) ** 0.5))
+            x = x + _joined(odds @ v) @ w[f"{name}.attention.o.weight"]
+            x = x + self._feed(x, name)
+        x = _norm(x, w["encoded.gain"])
+        weight = 1 / (1 + np.exp(-(x @ w["weigh.weight"] + w["weigh.bias"])))
+        pooled = (x * weight).sum(axis=0) / (weight.sum() + np.float32(1e-3))
+        sense = pooled @ w["sense.weight"]
+        return Read(x, sense / max(float(np.linalg.norm(sense)), 1e-6), tuple(match_key(p) for p in pieces))
+
+    def _compare(self, query: Read, units: list[Read]) -> Floats:
+        """Log-odds (units,), all units at once, padded to the longest."""
+        w = self._w
+        longest = max(len(unit.keys) for unit in units)
+        told = np.zeros((len(units), longest, self._width), np.float32)
+        hidden = np.full((len(units), 1, 1, longest), -1e4, np.float32)
+        equal = np.zeros((len(units), 1, len(query.keys), longest), np.float32)
+        places: dict[str, list[int]] = {}
+        for i, key in enumerate(query.keys):
+            places.setdefault(key, []).append(i)
+        for i, unit in enumerate(units):
+            told[i, : len(unit.keys)] = unit.pieces
+            hidden[i, ..., : len(unit.keys)] = 0
+            for j, key in enumerate(unit.keys):
+                for place in places.get(key, ()):
+                    equal[i, 0, place, j] = 1
+        x = np.repeat(query.pieces[None], len(units), axis=0)
+        scale = np.float32((self._width // self._heads) ** 0.5)
+        for block in range(self._cross):
+            name = f"cross.{block}"
+            part = f"{name}.attention"
+            q = self._split(_norm(x, w[f"{name}.norm.gain"]) @ w[f"{part}.q.weight"])
+            k, v = self._split(told @ w[f"{part}.k.weight"]), self._split(told @ w[f"{part}.v.weight"])
+            logits = q @ k.swapaxes(-1, -2) / scale + w[f"{part}.same"][:, None, None] * equal + hidden
+            odds = _softmax(logits, w[f"{part}.slot"][:, None, None])
+            x = x + _joined(odds @ v) @ w[f"{part}.o.weight"]
+            part = f"{name}.self_attention"
+            y = _norm(x, w[f"{name}.self_norm.gain"])
+            q, k, v = (self._split(y @ w[f"{part}.{p}.weight"]) for p in "qkv")
+            x = x + _joined(_softmax(q @ k.swapaxes(-1, -2) / scale) @ v) @ w[f"{part}.o.weight"]
+            x = x + self._feed(x, name)
+        x = _norm(x, w["crossed.gain"])
+        weight = _softmax((x @ w["pool.weight"] + w["pool.bias"])[..., 0])
+        mean = (x * weight[..., None]).sum(axis=1)
+        both = query.sense * np.stack([unit.sense for unit in units])
+        likeness = both.sum(axis=-1, keepdims=True)
+        most = np.maximum(x.max(axis=1), np.float32(-20))
+        joint = np.concatenate([mean, most, both * np.float32(self._width**0.5), likeness], axis=-1)
+        inner = np.maximum(joint @ w["hidden.weight"] + w["hidden.bias"], 0)
+        found: Floats = (inner @ w["out.weight"] + w["out.bias"])[:, 0] + w["likeness"] * likeness[:, 0]
+        return found
+
+    def _vector(self, piece: str) -> Floats:
+        row = self._row.get(piece)
+        if row is not None:
+            known: Floats = self._w["words"][row]
+            return known
+        mean: Floats = self._w["grams"][list(buckets_of(piece))].mean(axis=0)
+        return mean
+
+    def _feed(self, x: Floats, name: str) -> Floats:
+        w = self._w
+        inner = _norm(x, w[f"{name}.feed_norm.gain"]) @ w[f"{name}.feed.up.weight"] + w[f"{name}.feed.up.bias"]
+        out: Floats = np.maximum(inner, 0) @ w[f"{name}.feed.down.weight"]
+        return out
+
+    def _split(self, x: Floats) -> Floats:
+        return x.reshape(*x.shape[:-1], self._heads, -1).swapaxes(-2, -3)
+
+
+def unpacked(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Floats]:
+    """Stored arrays as float32: those with a scale beside them are signed bytes, a scale each row."""
+    names = [n for n in arrays if n != "vocabulary" and not n.endswith(".scale")]
+    scaled = {n: arrays[f"{n}.scale"].astype(np.float32)[:, None] for n in names if f"{n}.scale" in arrays}
+    return {n: arrays[n].astype(np.float32) * scaled.get(n, np.float32(1)) for n in names}
+
+
+def _count(weights: Mapping[str, Floats], kind: str) -> int:
+    return len({name.split(".")[1] for name in weights if name.startswith(f"{kind}.")})
+
+
+def _norm(x: Floats, gain: Floats) -> Floats:
+    scaled: Floats = x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-6)) * gain
+    return scaled
+
+
+def _softmax(logits: Floats, empty: Floats | None = None) -> Floats:
+    """Shares over the last axis; ``empty`` is the logit of a slot that takes its share and is dropped."""
+    top = logits.max(axis=-1, keepdims=True)
+    if empty is not None:
+        top = np.maximum(top, empty)
+    raised = np.exp(logits - top)
+    total = raised.sum(axis=-1, keepdims=True)
+    if empty is not None:
+        total = total + np.exp(empty - top)
+    shares: Floats = raised / total
+    return shares
+
+
+def _joined(x: Floats) -> Floats:
+    """Heads (..., h, n, d / h) side by side: (..., n, d)."""
+    x = x.swapaxes(-2, -3)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+@cache
+def shared() -> Scorer:
+    """The scorer of this process, loaded once."""
+    return Scorer.load()

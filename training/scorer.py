@@ -1,0 +1,373 @@
+"""Trains the scorer `src/fairlead/engines/scorer/weights/scorer.npz` and measures it.
+
+    FAIRLEAD_DATA=... python -m training.scorer --work DIR            # about an hour on one core; needs torch
+    FAIRLEAD_DATA=... python -m training.scorer --work DIR --without 3 --out /tmp/try   # leaves out every third shop
+
+Three stages. First, word vectors: the teacher's vector of each word alone, its 128 strongest directions, and n-grams
+fitted to them. Second, the encoder learns the teacher's vectors of short texts. Third, the whole learns from questions
+over the units of a shop which unit answers, against the odds that none does (a softmax with an empty option), with a
+little of the teacher's likeness kept; its rate falls and rises again, a round each. Every stage is kept in DIR and
+taken up again where it stopped. Seeds are fixed; another processor may differ in the last digits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fairlead.engines.scorer.pieces import BUCKETS, apart, question_pieces, unit_pieces
+from training import scorer_data as data_of
+from training.embed_data import slip
+from training.scorer_data import Asked, Library
+from training.scorer_eval import Figures, measure, outside
+from training.scorer_export import rater, write
+from training.scorer_model import CONTEXT, QUESTION, TEXT, WIDTH, Batch, Scorer, fit_grams
+from training.scorer_teacher import encoded, encoded_each
+
+Floats = npt.NDArray[np.float32]
+SEED = 20260301
+TEXTS, VOCABULARY, SHOPS = 60_000, 16_000, 200
+DISTIL_STEPS, ROUNDS = 5_000, (1_300, 1_700)
+DISTIL_BATCH, QUESTIONS, CANDIDATES, HARD = 64, 8, 16, 9
+TRAIN_PIECES = 44  # of a unit that are looked at in training; few are longer
+TAKEN_OUT = 0.3  # of the questions whose right units are hidden, so that none answers
+LIKENESS = 0.15  # share of the teacher's likeness in the loss of the third stage
+EACH = 0.5  # share of every unit judged by itself
+SHARES = {"natural": 0.5, "pairs": 0.2, "invented": 0.17, "faq": 0.08, "clapnq": 0.05}
+Text = tuple[list[str], list[int]]
+
+
+def asked_text(text: str) -> Text:
+    """The pieces of a question and their kinds."""
+    pieces = question_pieces(text)
+    return pieces, [QUESTION] * len(pieces)
+
+
+def told_text(unit: str) -> Text:
+    """The pieces of a unit and their kinds."""
+    pieces, hung = unit_pieces(unit)
+    return pieces, [CONTEXT] * hung + [TEXT] * (len(pieces) - hung)
+
+
+def shortened(text: Text) -> Text:
+    """The first TRAIN_PIECES pieces."""
+    return text[0][:TRAIN_PIECES], text[1][:TRAIN_PIECES]
+
+
+def gather(data: Path, left_out: set[str]) -> Library:
+    """Everything there is to learn from, but the natural shops left out."""
+    library = Library([], [])
+    for name, rows, page in data_of.natural_shops("train"):
+        if name not in left_out:
+            library.add(rename(data_of.from_pages(name, rows, page), "natural"))
+    library.add(data_of.from_pairs())
+    library.add(data_of.from_invented(0, SHOPS))
+    library.add(data_of.from_faq(data))
+    library.add(data_of.from_clapnq(data))
+    return library
+
+
+def rename(library: Library, source: str) -> Library:
+    """The same questions under another source."""
+    return Library(library.shelves, [dataclasses.replace(a, source=source) for a in library.asked])
+
+
+# ---------------------------------------------------------------- stages one and two
+def word_vectors(words: Sequence[str], texts: Floats, work: Path) -> tuple[Floats, Floats]:
+    """(start vectors (V, d), basis (384, d)): the directions in which texts differ most."""
+    _, _, directions = np.linalg.svd(texts[:20_000], full_matrices=False)
+    basis = directions[:WIDTH].T.astype(np.float32)
+    alone = encoded(words, work, "words")
+    alone = (alone - alone.mean(axis=0)) @ basis
+    alone /= np.linalg.norm(alone, axis=1, keepdims=True) + 1e-6
+    return (alone * math.sqrt(WIDTH)).astype(np.float32), basis
+
+
+def distil(model: Scorer, texts: list[str], target: Floats, work: Path, steps: int) -> None:
+    """The encoder learns the teacher's vectors (n, d) of texts, and how alike they are to each other."""
+    optimiser, schedule = optimiser_of(model, 2e-3, 5e-4, steps)
+    wanted = torch.tensor(target)
+    rng = random.Random(SEED)
+    pieces = [question_pieces(text) for text in texts]
+    order = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
+    start = resume(model, optimiser, schedule, work / "distil.pt")
+    rng.seed(SEED + start)
+    torch.manual_seed(SEED + start)
+    model.train()
+    model.to_grams, model.word_drop, model.drop = 0.1, 0.05, 0.0
+    mean, began = 0.0, time.time()
+    for step in range(start, steps):
+        at = rng.randrange(len(order) - 4 * DISTIL_BATCH)
+        chosen = rng.sample(order[at : at + 4 * DISTIL_BATCH], DISTIL_BATCH)
+        kind = rng.choice((QUESTION, TEXT))
+        batch = model.batch([(pieces[i], [kind] * len(pieces[i])) for i in chosen], {})
+        _, sense, _ = model.encode(batch)
+        goal = wanted[chosen]
+        loss = 4 * (1 - (sense * goal).sum(-1)).mean()
+        loss = loss + functional.kl_div(
+            (sense @ sense.T / 0.05).fill_diagonal_(-1e4).log_softmax(-1),
+            (goal @ goal.T / 0.05).fill_diagonal_(-1e4).log_softmax(-1),
+            log_target=True,
+            reduction="batchmean",
+        )
+        climb(model, optimiser, schedule, loss)
+        mean += 0.01 * ((1 - (sense * goal).sum(-1).mean()).item() - mean) if step > start else 0.3
+        if step % 250 == 249:
+            print(f"distil {step + 1}: 1 - cosine {mean:.3f}, {time.time() - began:.0f} s", flush=True)
+        if step % 1000 == 999 or step + 1 == steps:
+            keep(model, optimiser, schedule, step + 1, work / "distil.pt")
+
+
+# ---------------------------------------------------------------- stage three
+class Sampler:
+    """Draws questions of one shop, and units to tell apart for each."""
+
+    def __init__(self, library: Library, likeness: dict[str, Floats]) -> None:
+        self._library = library
+        self._vector = likeness
+        self._told = [[shortened(told_text(u)) for u in shelf.units] for shelf in library.shelves]
+        by_shelf: dict[str, dict[int, list[Asked]]] = {}
+        for one in library.asked:
+            by_shelf.setdefault(one.source, {}).setdefault(one.shelf, []).append(one)
+        self._groups = {s: list(groups.values()) for s, groups in by_shelf.items()}
+        self._sources = [s for s in SHARES if s in self._groups]
+
+    def draw(self, rng: random.Random) -> tuple[list[Text], list[Text], list[list[int]], list[Tensor], list[Tensor]]:
+        """(questions, units, units of each question, whether each answers, teacher's likeness of each)."""
+        source = rng.choices(self._sources, [SHARES[s] for s in self._sources])[0]
+        groups = rng.choices(self._groups[source], k=1 if source in ("natural", "invented") else 3)
+        asked = [one for group in groups for one in rng.sample(group, min(len(group), QUESTIONS))]
+        asked = rng.sample(asked, min(len(asked), QUESTIONS))
+        questions: list[Text] = []
+        number: dict[tuple[int, int], int] = {}
+        chosen: list[list[int]] = []
+        golds: list[Tensor] = []
+        likes: list[Tensor] = []
+        for one in asked:
+            units = self._candidates(one, rng)
+            questions.append(asked_text(slip(rng, one.text) if rng.random() < 0.15 else one.text))
+            chosen.append([number.setdefault((one.shelf, i), len(number)) for i in units])
+            golds.append(torch.tensor([float(i in one.right) for i in units]))
+            texts = self._library.shelves[one.shelf].units
+            cosines = np.stack([self._vector[texts[i]] for i in units]) @ self._vector[one.text]
+            likes.append(torch.tensor(cosines))
+        return questions, [self._told[s][i] for s, i in number], chosen, golds, likes
+
+    def _candidates(self, one: Asked, rng: random.Random) -> list[int]:
+        shelf = self._library.shelves[one.shelf]
+        others = [i for i in range(len(shelf.units)) if i not in one.right]
+        vector = self._vector[one.text]
+        hard = sorted(others, key=lambda i: -float(self._vector[shelf.units[i]] @ vector))[: 2 * HARD]
+        chosen = dict.fromkeys(rng.sample(hard, min(len(hard), HARD)))
+        near = [i for i in one.near if i not in one.right and i not in chosen]
+        chosen.update(dict.fromkeys(rng.sample(near, min(len(near), CANDIDATES - len(chosen) - 2))))
+        if one.right and rng.random() >= TAKEN_OUT:
+            chosen.update(dict.fromkeys(rng.sample(one.right, min(len(one.right), 3))))
+        rest = [i for i in others if i not in chosen]
+        chosen.update(dict.fromkeys(rng.sample(rest, max(0, min(len(rest), CANDIDATES - len(chosen))))))
+        return list(chosen) or list(one.right)[:3]
+
+
+def learn(model: Scorer, sampler: Sampler, work: Path, steps: int, name: str) -> None:
+    """Questions and units: which answers, if any. The tables stay: a word never seen here must not fall behind."""
+    model.words.requires_grad_(False)
+    model.grams.requires_grad_(False)
+    optimiser, schedule = optimiser_of(model, 1e-3, 2e-4, steps)
+    start = resume(model, optimiser, schedule, work / f"{name}.pt")
+    rng = random.Random(SEED + start)
+    torch.manual_seed(SEED + start)
+    model.train()
+    model.to_grams, model.word_drop, model.drop = 0.1, 0.08, 0.1
+    mean, began = 2.0, time.time()
+    for step in range(start, steps):
+        loss = loss_of(model, sampler, rng)
+        climb(model, optimiser, schedule, loss)
+        mean += 0.02 * (loss.item() - mean)
+        if step % 50 == 49:
+            print(f"learn {step + 1}: loss {mean:.3f}, {time.time() - began:.0f} s", flush=True)
+        if step % 200 == 199 or step + 1 == steps:
+            keep(model, optimiser, schedule, step + 1, work / f"{name}.pt")
+
+
+def loss_of(model: Scorer, sampler: Sampler, rng: random.Random) -> Tensor:
+    """The loss of one draw: the right unit or none, every unit by itself, the teacher's likeness."""
+    questions, units, chosen, golds, likes = sampler.draw(rng)
+    keys: dict[str, int] = {}
+    asked, told = model.batch(questions, keys), model.batch(units, keys)
+    rows = [i for i, group in enumerate(chosen) for _ in group]
+    columns = [j for group in chosen for j in group]
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = pair_scores(model, asked, told, rows, columns)
+    scores = scores.float()
+    total = torch.zeros(())
+    for found, gold, like in zip(scores.split([len(g) for g in chosen]), golds, likes, strict=True):
+        wanted = torch.cat([gold, (1 - gold.max())[None]])
+        log_odds = torch.cat([found, torch.zeros(1)]).log_softmax(-1)
+        listed = -torch.logsumexp(log_odds.masked_fill(wanted == 0, -1e4), -1)
+        each = functional.binary_cross_entropy_with_logits(found, gold, pos_weight=torch.tensor(3.0), reduction="sum")
+        kept = functional.kl_div(found.log_softmax(-1), (like / 0.07).log_softmax(-1), log_target=True, reduction="sum")
+        total = total + listed + EACH * each / 4 + LIKENESS * kept
+    return total / len(chosen)
+
+
+def pair_scores(model: Scorer, asked: Batch, told: Batch, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """Log-odds of the pairs (question row, unit column)."""
+    q, u = model.encode(asked), model.encode(told)
+    a, b = torch.tensor(rows), torch.tensor(columns)
+    equal = (asked.keys[a][:, :, None] == told.keys[b][:, None, :]) & (asked.keys[a][:, :, None] >= 0)
+    return model.compare(q, u, (a, b), equal.float())
+
+
+# ---------------------------------------------------------------- training in general
+def optimiser_of(
+    model: Scorer, rate: float, table_rate: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """AdamW, the tables slower; a short rise, then a cosine fall."""
+    tables = [p for p in (model.words, model.grams) if p.requires_grad]
+    names = {id(model.words), id(model.grams)}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in names], "lr": rate, "weight_decay": 0.02}]
+    if tables:
+        groups.append({"params": tables, "lr": table_rate, "weight_decay": 0.0})
+    optimiser = torch.optim.AdamW(groups)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda s: min(1.0, (s + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1, s / steps))))
+    )
+    return optimiser, schedule
+
+
+def climb(
+    model: Scorer,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    loss: Tensor,
+) -> None:
+    """One step down the slope."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    schedule.step()
+
+
+def keep(
+    model: Scorer,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    step: int,
+    path: Path,
+) -> None:
+    """Write a state that `resume` takes up; a half-written one never replaces a whole."""
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+    torch.save({**state, "step": step}, path.with_suffix(".part"))
+    path.with_suffix(".part").replace(path)
+
+
+def resume(
+    model: Scorer, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, path: Path
+) -> int:
+    """The step to go on from; 0 without a kept state."""
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    schedule.load_state_dict(state["schedule"])
+    return int(state["step"])
+
+
+# ---------------------------------------------------------------- everything
+def main() -> None:
+    """Prepare, train, measure, write."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
+    parser.add_argument("--work", type=Path, required=True, help="a folder for the teacher's vectors and the states")
+    parser.add_argument("--out", type=Path, default=None, help="where to write; the package's weights without it")
+    parser.add_argument("--without", type=int, default=0, help="leave out every n-th natural shop")
+    parser.add_argument("--name", default="learn", help="of the third stage's state")
+    parser.add_argument("--rounds", type=int, nargs="+", default=ROUNDS, help="steps of each round of stage three")
+    parser.add_argument("--distil-steps", type=int, default=DISTIL_STEPS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    options.work.mkdir(parents=True, exist_ok=True)
+    names = [name for name, _, _ in data_of.natural_shops("train")]
+    left_out = set(names[:: options.without]) if options.without else set()
+    library = gather(options.data, left_out)
+    counts = {s: sum(a.source == s for a in library.asked) for s in SHARES}
+    print(f"questions: {counts}; left out: {sorted(left_out)}", flush=True)
+
+    kept = options.work / "texts.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(data_of.plain_texts(options.data, TEXTS)), encoding="utf-8")
+    texts: list[str] = json.loads(kept.read_text(encoding="utf-8"))
+    vectors = encoded(texts, options.work, "texts")
+    model = start_model(texts, vectors, library, options.work, options.distil_steps)
+    own = list(dict.fromkeys([a.text for a in library.asked] + [u for s in library.shelves for u in s.units]))
+    told = encoded_each([". ".join(part for part in apart(t) if part) for t in own], options.work, "own")
+    likeness = dict(zip(own, told, strict=True))
+    sampler = Sampler(library, likeness)
+    for number, steps in enumerate(options.rounds):
+        learn(model, sampler, options.work, steps, f"{options.name}-{number}")
+
+    model.eval()
+    rate = rater(model)
+    report: dict[str, Figures] = {"answers_shops": Figures(), "left out": Figures(), "calibration": Figures()}
+    for shop in outside():
+        report["answers_shops"].add(measure(rate, shop))
+    for split, label in (("train", "left out"), ("calibration", "calibration")):
+        for name, rows, page in data_of.natural_shops(split):
+            if label == "calibration" or name in left_out:
+                report[label].add(measure(rate, data_of.from_pages(name, rows, page)))
+    for label, figures in report.items():
+        if figures.first:
+            print(f"{label}: {figures.row()}", flush=True)
+    digest = hashlib.sha256("".join(own).encode()).hexdigest()[:16]
+    card = {
+        "name": "fairlead-scorer",
+        "made": datetime.now(UTC).date().isoformat(),
+        "made_by": f"python -m training.scorer --rounds {' '.join(map(str, options.rounds))}",
+        "licence": "Apache-2.0",
+        "seed": SEED,
+        "questions": counts,
+        "questions_digest": digest,
+        "natural_shops": [name for name in names if name not in left_out],
+        "teacher": "all-MiniLM-L6-v2 (Apache-2.0), its vectors only",
+        "data": data_of.LICENCES,
+    }
+    write(model, options.out, card)
+
+
+def start_model(texts: list[str], vectors: Floats, library: Library, work: Path, steps: int) -> Scorer:
+    """A scorer after stages one and two. Its vocabulary is kept with it, so that the third stage may see new shops."""
+    kept = work / "vocabulary.txt"
+    if not kept.is_file():
+        own = [a.text for a in library.asked] + [u for s in library.shelves for u in s.units]
+        kept.write_text("\n".join(data_of.vocabulary(texts, own, VOCABULARY)), encoding="utf-8")
+    words = kept.read_text(encoding="utf-8").split("\n")
+    start, basis = word_vectors(words, vectors, work)
+    begun = (work / "distil.pt").is_file()  # which holds the n-grams too
+    model = Scorer(words, start, np.zeros((BUCKETS, WIDTH), np.float32) if begun else fit_grams(words, start))
+    target = vectors @ basis
+    kept_share = float(np.square(target).sum(-1).mean())
+    print(f"the basis keeps {kept_share:.3f} of the teacher's vectors; {len(words)} words", flush=True)
+    distil(model, texts, target / (np.linalg.norm(target, axis=1, keepdims=True) + 1e-6), work, steps)
+    return model
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""How well units are ordered and unanswerable questions told apart, on hand-written shops a scorer has not seen.
+
+Right first: the first of the retrieved units answers. AUC: the odds that the best unit of a question with an answer
+scores above the best of one without; `natural` takes the questions nobody answers, `taken out` the answerable ones
+without the units that answer. Knows no model: a rater is any function from a question and units to scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.engines.embed.embedder import shared
+from fairlead.engines.scorer.pieces import apart
+from training.scorer_data import Library, from_pages
+
+Floats = npt.NDArray[np.float32]
+Rater = Callable[[str, Sequence[str]], Floats]
+SHOPS = Path(__file__).parent.parent / "benchmarks" / "data" / "answers_shops"
+
+
+@dataclass
+class Figures:
+    """Best scores of the questions of some shops, and whether the first unit was right."""
+
+    first: list[bool] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+    absent: list[float] = field(default_factory=list)
+    taken_out: list[float] = field(default_factory=list)
+
+    def add(self, other: Figures) -> None:
+        """Append another's questions."""
+        self.first += other.first
+        self.answered += other.answered
+        self.absent += other.absent
+        self.taken_out += other.taken_out
+
+    def row(self) -> str:
+        """The figures in one line."""
+        low, high = wilson(sum(self.first), len(self.first))
+        rightly = [score for score, right in zip(self.answered, self.first, strict=True) if right]
+        return (
+            f"right first {np.mean(self.first):.3f} ({low:.2f}-{high:.2f}, n {len(self.first)}), "
+            f"AUC absent {auc(self.answered, self.absent):.3f} (n {len(self.absent)}), "
+            f"taken out {auc(self.answered, self.taken_out):.3f}, "
+            f"of right first: {auc(rightly, self.absent):.3f} / {auc(rightly, self.taken_out):.3f}"
+        )
+
+
+def outside() -> list[Library]:
+    """The four invented shops of the benchmarks, a library each."""
+    shops = json.loads((SHOPS / "questions.json").read_text(encoding="utf-8"))["shops"]
+    return [from_pages(name, rows, SHOPS / f"{name}.md") for name, rows in shops.items()]
+
+
+def measure(rate: Rater, library: Library) -> Figures:
+    """The figures of a rater over one library, units as retrieval hands them over."""
+    figures = Figures()
+    for one in library.asked:
+        units = library.shelves[one.shelf].units
+        near = list(one.near)
+        if not near:
+            continue
+        scores = rate(one.text, [units[i] for i in near])
+        right = np.array([i in one.right for i in near])
+        best = float(scores.max())
+        if not one.right:
+            figures.absent.append(best)
+            continue
+        figures.first.append(bool(right[int(scores.argmax())]))
+        figures.answered.append(best)
+        if not right.all():
+            figures.taken_out.append(float(scores[~right].max()))
+    return figures
+
+
+def auc(good: Sequence[float], bad: Sequence[float]) -> float:
+    """The odds that a good score is above a bad one, ties half."""
+    if not good or not bad:
+        return float("nan")
+    wins = np.subtract.outer(np.array(good), np.array(bad))
+    return float((wins > 0).mean() + (wins == 0).mean() / 2)
+
+
+def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    if not total:
+        return 0.0, 1.0
+    share = hits / total
+    middle = share + z * z / (2 * total)
+    spread = z * float(np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)))
+    return (middle - spread) / (1 + z * z / total), (middle + spread) / (1 + z * z / total)
+
+
+def cosine(question: str, units: Sequence[str]) -> Floats:
+    """The cosine of the shipped embedder, heading and text together: the plainest rater."""
+    embedder = shared()
+    told = embedder.encode([" ".join(apart(unit)) for unit in units])
+    found: Floats = told @ embedder.encode([question])[0]
+    return found
