@@ -28,22 +28,37 @@ Vectors = npt.NDArray[np.float32]
 _CACHED_WORDS = 4096
 
 
+class Rows:
+    """A table (n, d) of signed bytes with a scale a row, kept so in memory: a quarter of its floats."""
+
+    def __init__(self, bytes_: npt.NDArray[np.int8], scale: Vectors) -> None:
+        """Raises ValueError where the two do not fit."""
+        if bytes_.ndim != 2 or scale.shape != bytes_.shape[:1]:
+            raise ValueError(f"a table of shape {bytes_.shape} has scales of shape {scale.shape}")
+        self.bytes_, self.scale, self.width = bytes_, scale, int(bytes_.shape[1])
+
+    def take(self, rows: Sequence[int]) -> Vectors:
+        """Some rows (len(rows), d) as floats."""
+        chosen: Vectors = self.bytes_[rows].astype(np.float32) * self.scale[rows][:, None]
+        return chosen
+
+
 class Embedder:
     """Texts to vectors of ``dimension`` float32, L2-normalised; a text without words gives the zero vector.
 
     Deterministic and free of state that shows: the cache of rare words changes no result.
     """
 
-    def __init__(self, vocabulary: Sequence[str], words: Vectors, weights: Vectors, grams: Vectors) -> None:
-        """``words`` (V, d), ``weights`` (V + 1,) the last for rare words, ``grams`` (BUCKETS, d).
+    def __init__(self, vocabulary: Sequence[str], words: Rows, weights: Vectors, grams: Rows) -> None:
+        """``words`` of V rows, ``weights`` (V + 1,) the last for rare words, ``grams`` of BUCKETS rows.
 
         An entry of the vocabulary is a folded word or two of them with a space between.
         """
-        self.dimension = int(words.shape[1])
+        self.dimension = words.width
         self.digest = ""
         self._row = {word: i for i, word in enumerate(vocabulary)}
-        self._table = words
-        self._weight = weights
+        self._words = words
+        self._share = weights[:-1] * words.scale
         self._weight_of: list[float] = weights.tolist()
         self._grams = grams
         self._rare: dict[str, Vectors] = {}
@@ -63,13 +78,13 @@ class Embedder:
             with np.load(path, allow_pickle=False) as arrays:
                 embedder = cls(
                     arrays["vocabulary"].tobytes().decode("utf-8").split("\n"),
-                    arrays["words"].astype(np.float32) * arrays["word_scale"].astype(np.float32)[:, None],
+                    Rows(arrays["words"], arrays["word_scale"].astype(np.float32)),
                     arrays["weights"].astype(np.float32),
-                    arrays["grams"].astype(np.float32) * arrays["gram_scale"].astype(np.float32)[:, None],
+                    Rows(arrays["grams"], arrays["gram_scale"].astype(np.float32)),
                 )
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise WeightsDamaged(path=path, detail=str(error) or type(error).__name__) from error
-        if len(embedder._weight) != len(embedder._row) + 1 or embedder._grams.shape[0] != BUCKETS:
+        if len(embedder._weight_of) != len(embedder._row) + 1 or len(embedder._grams.scale) != BUCKETS:
             raise WeightsDamaged(path=path, detail="its tables do not fit each other")
         embedder.digest = digest
         return embedder
@@ -86,11 +101,11 @@ class Embedder:
         """The vector (d,) of a folded word, not normalised."""
         row = self._row.get(word)
         if row is not None:
-            known: Vectors = self._table[row]
+            known: Vectors = self._words.take([row])[0]
             return known
         found = self._rare.get(word)
         if found is None:
-            found = self._grams[list(buckets_of(word))].mean(axis=0)
+            found = self._grams.take(list(buckets_of(word))).mean(axis=0)
             if len(self._rare) >= _CACHED_WORDS:
                 self._rare.clear()
             self._rare[word] = found
@@ -115,7 +130,7 @@ class Embedder:
             rare = len(rows) < len(words)
             rows += [row for a, b in itertools.pairwise(words) if (row := self._row.get(f"{a} {b}")) is not None]
             if rows:
-                out[i] = self._weight[rows] @ self._table[rows]
+                out[i] = self._share[rows] @ self._words.bytes_[rows].astype(np.float32)
             if rare:
                 for word in words:
                     if word not in self._row:
