@@ -39,15 +39,15 @@ REPORT = "Tell the customer what the sources say."
 """Instruction of the cascade for the result of a tool."""
 
 MIXTURE: Mapping[str, float] = {
-    "one": 0.10,
-    "few": 0.03,
-    "quote": 0.22,
-    "result": 0.22,
-    "page": 0.15,
-    "tool": 0.16,
-    "talk": 0.06,
-    "question": 0.03,
-    "copy": 0.02,
+    "one": 0.06,
+    "few": 0.01,
+    "quote": 0.27,
+    "result": 0.28,
+    "page": 0.17,
+    "tool": 0.10,
+    "talk": 0.07,
+    "question": 0.02,
+    "copy": 0.01,
     "chat": 0.01,
 }
 """Shares of the kinds of documents, by count. What lacks its texts falls to `one`."""

@@ -39,13 +39,13 @@ SURE = 0.3
 SKILLS: Mapping[tuple[str, bool], str] = {
     ("tool", True): "tool_result",
     ("ask", False): "ask_missing",
-    ("small_talk", False): "small_talk",
 }
 """What the careful model did, and whether it had just received a tool's result, to the name of the skill (those that
 ``training/`` measures). An answer from documents is ``grounded_one`` or ``grounded_few``, by how many it quotes.
 
-Saying "I don't know" and handing over to a person stay fixed sentences, whatever a model holds: there is nothing to
-word better, and an embedded model that held the skill on generated messages (149 of 150) garbled a real complaint.
+Small talk, saying "I don't know" and handing over to a person stay fixed sentences, whatever a model holds: there is
+nothing to word better and nothing to check a wording against, and an embedded model that held handing over on generated
+messages (149 of 150) garbled a real complaint.
 """
 
 
@@ -125,10 +125,11 @@ def skill_of(completion: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 def question_for(skill: str, draft: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The request to the fluent model: what was chosen and the customer's last message, in the shape it was trained on.
 
-    A question for a missing detail and small talk keep the conversation and the tools. None when there is too much.
+    A question for a missing detail keeps the conversation and the tools. None when there is too much, or when the
+    careful model speaks for itself (a doubt, an apology): there the words are the message.
     """
     settings = {"temperature": 0, "logprobs": True}
-    if skill not in ("tool_result", "grounded_one", "grounded_few"):
+    if skill == "ask_missing":
         return {name: value for name, value in body.items() if name != "documents"} | settings
     messages = [message for message in body["messages"] if isinstance(message, dict)]
     asked = next((text_of(m) for m in reversed(messages) if m.get("role") == "user"), "")
@@ -136,7 +137,7 @@ def question_for(skill: str, draft: str, body: Mapping[str, Any]) -> dict[str, A
     if skill == "tool_result":
         last = max((place for place, m in enumerate(messages) if m.get("role") == "user"), default=-1)
         texts = [text_of(m) for m in messages[last + 1 :] if m.get("role") == "tool"]
-    if len(asked) + sum(map(len, texts)) > LONGEST:
+    if len(asked) + sum(map(len, texts)) > LONGEST or (skill != "tool_result" and _SPEAKER.search(draft)):
         return None
     kept = {"model", "max_tokens", "max_completion_tokens", "stop", "user", "stream"}
     return (
@@ -169,6 +170,10 @@ _NAME = re.compile(r"(?<![.!?:;–\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
 _NOT = re.compile(
     r"\b(?:not|no|nor|never|none|nothing|cannot|without|unless|except)\b|n['’]t\b|\bun(?:able|available)\b"
 )
+_SPEAKER = re.compile(r"\b(?:I|I['’]m|I['’]ll|I['’]ve|my|My)\b")
+_ASKING = frozenset(
+    "could can may would you please tell me give your the what which who is are a an of for i have".split()
+)
 _COUNTS = frozenset(
     "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty fifty hundred half quarter dozen "
     "once twice double daily weekly monthly yearly before after day days week weeks month months year years hour hours "
@@ -192,7 +197,10 @@ def keeps(draft: str, text: str, sources: Iterable[str], skill: str) -> bool:
     if grounded(text, [evidence]) or grounded(draft, [text]):
         return False
     if skill == "ask_missing":
-        return "?" in text
+        wanted = frozenset(_WORD.findall(draft.casefold())) - _ASKING
+        return "?" in text and wanted <= frozenset(_WORD.findall(text.casefold()))
+    if skill != "tool_result" and _SPEAKER.search(text):
+        return False
     words, known, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence, draft))
     names = {name.casefold() for name in _NAME.findall(text)}
     needed = {name.casefold() for name in _NAME.findall(draft)}
