@@ -424,6 +424,18 @@ def _missing_argument(
 # --- evaluation ------------------------------------------------------------------------------------------------------
 
 
+def unseen_result_document(rng: random.Random) -> Document:
+    """The result of a kind of tool that training never sees, right after the customer's message and the call."""
+    result = rng.choice(load_wordings("results_held_out")["result"])
+    values: dict[str, str] = {}
+    text = fill(rng, result["json"], values, "wordings")
+    call = Turn("assistant", call_text("look_up", {"question": result["message"]}))
+    reply = Turn("assistant", text, "tool_result", tuple(values.values()), source=text)
+    tool = Tool("look_up", "Look something up", (Argument("question"),))
+    turns = (Turn("user", result["message"]), call, Turn("tool", text), reply)
+    return Document(_instruction(rng, draw_shop(rng, "wordings"), "wordings"), (), (tool,), turns)
+
+
 def draw_cases(skill: str, count: int, split: Split, seed: int, extra: Extra) -> list[tuple[Document, int]]:
     """`count` documents with the place of one assistant turn that shows `skill`."""
     rng = random.Random(f"{skill} {split} {seed}")

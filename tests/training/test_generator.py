@@ -17,6 +17,7 @@ from training.generator import (
     roughen,
     shared_slots,
     tool_document,
+    unseen_result_document,
     wordings_for,
 )
 from training.judging import is_refusal, is_right
@@ -249,3 +250,18 @@ def test_an_answer_from_a_page_stands_in_its_source() -> None:
     assert all(
         any(form in one.unit for form in part.split("|")) for s in shops for one in s.asked for part in one.right
     )
+
+
+def test_unseen_results_are_unseen() -> None:
+    tools = wordings_for("tools", "train")
+    trained = [result["json"] for kind in tools["tool"] for result in kind["results"]]
+    trained += [result["json"] for result in tools["results"]]
+    for result in load_wordings("results_held_out")["result"]:
+        assert result["json"] not in trained
+    rng = random.Random(1)
+    for _ in range(100):
+        document = unseen_result_document(rng)
+        reply = document.turns[3]
+        assert reply.facts
+        assert is_right(reply, " ".join(reply.facts))
+        assert not is_right(reply, "It is on its way.")
