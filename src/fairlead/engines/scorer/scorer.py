@@ -11,7 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 LEAST, MOST = -12.0, 12.0
 """Bounds of a score. A question or a unit without any piece scores LEAST."""
 _CACHED_UNITS = 2048  # about 15 kB each
+_STEP = 16  # lengths of texts are rounded up to a multiple of it
+_HIDDEN = -1e4  # the logit of a place without a piece
 _QUESTION, _CONTEXT, _TEXT = 0, 1, 2
 
 
@@ -46,6 +48,7 @@ class Scorer:
         self._w = dict(weights)
         self._width = int(self._w["words"].shape[1])
         self._heads = int(self._w["cross.0.attention.slot"].shape[0])
+        self._sharp = np.float32((self._width // self._heads) ** -0.5)
         self._encoder = _count(self._w, "encoder")
         self._cross = _count(self._w, "cross")
         for name in [n for n in self._w if n.endswith(".weight")]:
@@ -54,7 +57,7 @@ class Scorer:
             name = f"encoder.{block}.attention"
             self._w[f"{name}.qkv"] = np.concatenate([self._w[f"{name}.{p}.weight"] for p in "qkv"], axis=1)
         self.digest = ""
-        self._read_unit = lru_cache(maxsize=_CACHED_UNITS)(self._read_new_unit)
+        self._cache: dict[str, Read] = {}
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Self:
@@ -85,44 +88,72 @@ class Scorer:
         """
         asked = question_pieces(question)
         distinct = sorted(set(units))
-        read = {unit: self._read_unit(unit) for unit in distinct}
+        read = self._read_units(distinct)
         known = [unit for unit in distinct if read[unit].keys]
         if not asked or not known:
             return np.full(len(units), LEAST, np.float32)
-        query = self._read(asked, [_QUESTION] * len(asked))
+        query = self._read([(asked, [_QUESTION] * len(asked))])[0]
         found = np.clip(self._compare(query, [read[unit] for unit in known]), LEAST, MOST).tolist()
         score_of = dict(zip(known, found, strict=True))
         return np.array([score_of.get(unit, LEAST) for unit in units], np.float32)
 
-    def _read_new_unit(self, unit: str) -> Read:
-        pieces, hung = unit_pieces(unit)
-        return self._read(pieces, [_CONTEXT] * hung + [_TEXT] * (len(pieces) - hung))
+    def _read_units(self, units: list[str]) -> dict[str, Read]:
+        """Every unit as read, from the cache where it was read before."""
+        cached = {unit: found for unit in units if (found := self._cache.get(unit)) is not None}
+        steps: dict[int, list[tuple[str, list[str], list[int]]]] = {}
+        for unit in units:
+            if unit not in cached:
+                pieces, hung = unit_pieces(unit)
+                kinds = [_CONTEXT] * hung + [_TEXT] * (len(pieces) - hung)
+                steps.setdefault(-(-len(pieces) // _STEP), []).append((unit, pieces, kinds))
+        for group in steps.values():
+            read = self._read([(pieces, kinds) for _, pieces, kinds in group])
+            cached.update((unit, found) for (unit, _, _), found in zip(group, read, strict=True))
+        if len(self._cache) > _CACHED_UNITS:
+            self._cache.clear()
+        self._cache.update(cached)
+        return cached
 
-    def _read(self, pieces: list[str], kinds: list[int]) -> Read:
-        """A text by itself. Alone, not in a batch, so that its numbers are the same whatever else is scored."""
+    def _read(self, texts: list[tuple[list[str], list[int]]]) -> list[Read]:
+        """Texts of (pieces, kinds), all within one step of length, padded to its end.
+
+        Every product has the same shape whatever else is read, so that a text's numbers do not depend on the others.
+        """
         w = self._w
-        if not pieces:
-            return Read(np.zeros((0, self._width), np.float32), np.zeros(self._width, np.float32), ())
-        x = np.stack([self._vector(piece) for piece in pieces]) + w["kind"][kinds] + w["place"][: len(pieces)]
+        longest = max(len(pieces) for pieces, _ in texts)
+        if not longest:
+            return [Read(np.zeros((0, self._width), np.float32), np.zeros(self._width, np.float32), ())] * len(texts)
+        width = -(-longest // _STEP) * _STEP
+        x = np.zeros((len(texts), width, self._width), np.float32)
+        hidden = np.full((len(texts), 1, 1, width), _HIDDEN, np.float32)
+        for i, (pieces, kinds) in enumerate(texts):
+            n = len(pieces)
+            x[i, :n] = self._vectors(pieces) + w["kind"][kinds] + w["place"][:n]
+            hidden[i, ..., :n] = 0
         for block in range(self._encoder):
             name = f"encoder.{block}"
             y = _norm(x, w[f"{name}.norm.gain"]) @ w[f"{name}.attention.qkv"]
-            q, k, v = (self._split(part) for part in np.split(y, 3, axis=-1))
-            odds = _softmax(q @ k.swapaxes(-1, -2) / np.float32((self._width // self._heads) ** 0.5))
-            x = x + _joined(odds @ v) @ w[f"{name}.attention.o.weight"]
-            x = x + self._feed(x, name)
+            q, k, v = y.reshape(len(texts), width, 3, self._heads, -1).transpose(2, 0, 3, 1, 4)
+            odds = _softmax(q @ k.swapaxes(-1, -2) * self._sharp + hidden)
+            x += _joined(odds @ v) @ w[f"{name}.attention.o.weight"]
+            x += self._feed(x, name)
         x = _norm(x, w["encoded.gain"])
         weight = 1 / (1 + np.exp(-(x @ w["weigh.weight"] + w["weigh.bias"])))
-        pooled = (x * weight).sum(axis=0) / (weight.sum() + np.float32(1e-3))
-        sense = pooled @ w["sense.weight"]
-        return Read(x, sense / max(float(np.linalg.norm(sense)), 1e-6), tuple(match_key(p) for p in pieces))
+        weight *= (hidden == 0)[:, 0, 0, :, None]
+        pooled = (x * weight).sum(axis=1) / (weight.sum(axis=1) + np.float32(1e-3))
+        sense = (pooled[:, None, :] @ w["sense.weight"])[:, 0]
+        sense /= np.maximum(np.sqrt(np.einsum("ij,ij->i", sense, sense))[:, None], np.float32(1e-6))
+        return [
+            Read(x[i, : len(pieces)].copy(), sense[i], tuple(map(match_key, pieces)))
+            for i, (pieces, _) in enumerate(texts)
+        ]
 
     def _compare(self, query: Read, units: list[Read]) -> Floats:
         """Log-odds (units,), all units at once, padded to the longest."""
         w = self._w
         longest = max(len(unit.keys) for unit in units)
         told = np.zeros((len(units), longest, self._width), np.float32)
-        hidden = np.full((len(units), 1, 1, longest), -1e4, np.float32)
+        hidden = np.full((len(units), 1, 1, longest), _HIDDEN, np.float32)
         equal = np.zeros((len(units), 1, len(query.keys), longest), np.float32)
         places: dict[str, list[int]] = {}
         for i, key in enumerate(query.keys):
@@ -134,19 +165,18 @@ class Scorer:
                 for place in places.get(key, ()):
                     equal[i, 0, place, j] = 1
         x = np.repeat(query.pieces[None], len(units), axis=0)
-        scale = np.float32((self._width // self._heads) ** 0.5)
         for block in range(self._cross):
             name = f"cross.{block}"
             part = f"{name}.attention"
             q = self._split(_norm(x, w[f"{name}.norm.gain"]) @ w[f"{part}.q.weight"])
             k, v = self._split(told @ w[f"{part}.k.weight"]), self._split(told @ w[f"{part}.v.weight"])
-            logits = q @ k.swapaxes(-1, -2) / scale + w[f"{part}.same"][:, None, None] * equal + hidden
+            logits = q @ k.swapaxes(-1, -2) * self._sharp + w[f"{part}.same"][:, None, None] * equal + hidden
             odds = _softmax(logits, w[f"{part}.slot"][:, None, None])
             x = x + _joined(odds @ v) @ w[f"{part}.o.weight"]
             part = f"{name}.self_attention"
             y = _norm(x, w[f"{name}.self_norm.gain"])
             q, k, v = (self._split(y @ w[f"{part}.{p}.weight"]) for p in "qkv")
-            x = x + _joined(_softmax(q @ k.swapaxes(-1, -2) / scale) @ v) @ w[f"{part}.o.weight"]
+            x = x + _joined(_softmax(q @ k.swapaxes(-1, -2) * self._sharp) @ v) @ w[f"{part}.o.weight"]
             x = x + self._feed(x, name)
         x = _norm(x, w["crossed.gain"])
         weight = _softmax((x @ w["pool.weight"] + w["pool.bias"])[..., 0])
@@ -159,18 +189,19 @@ class Scorer:
         found: Floats = (inner @ w["out.weight"] + w["out.bias"])[:, 0] + w["likeness"] * likeness[:, 0]
         return found
 
-    def _vector(self, piece: str) -> Floats:
-        row = self._row.get(piece)
-        if row is not None:
-            known: Floats = self._w["words"][row]
-            return known
-        mean: Floats = self._w["grams"][list(buckets_of(piece))].mean(axis=0)
-        return mean
+    def _vectors(self, pieces: list[str]) -> Floats:
+        """(n, d): the row of each piece, or the mean of its n-grams."""
+        rows = [self._row.get(piece, -1) for piece in pieces]
+        found: Floats = self._w["words"][rows]
+        for i, row in enumerate(rows):
+            if row < 0:
+                found[i] = self._w["grams"][list(buckets_of(pieces[i]))].mean(axis=0)
+        return found
 
     def _feed(self, x: Floats, name: str) -> Floats:
         w = self._w
         inner = _norm(x, w[f"{name}.feed_norm.gain"]) @ w[f"{name}.feed.up.weight"] + w[f"{name}.feed.up.bias"]
-        out: Floats = np.maximum(inner, 0) @ w[f"{name}.feed.down.weight"]
+        out: Floats = np.maximum(inner, 0, out=inner) @ w[f"{name}.feed.down.weight"]
         return out
 
     def _split(self, x: Floats) -> Floats:
@@ -189,7 +220,8 @@ def _count(weights: Mapping[str, Floats], kind: str) -> int:
 
 
 def _norm(x: Floats, gain: Floats) -> Floats:
-    scaled: Floats = x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(1e-6)) * gain
+    squares = np.einsum("...i,...i->...", x, x)[..., None]
+    scaled: Floats = x * (gain / np.sqrt(squares / np.float32(x.shape[-1]) + np.float32(1e-6)))
     return scaled
 
 
@@ -198,12 +230,13 @@ def _softmax(logits: Floats, empty: Floats | None = None) -> Floats:
     top = logits.max(axis=-1, keepdims=True)
     if empty is not None:
         top = np.maximum(top, empty)
-    raised = np.exp(logits - top)
+    raised: Floats = logits - top
+    np.exp(raised, out=raised)
     total = raised.sum(axis=-1, keepdims=True)
     if empty is not None:
-        total = total + np.exp(empty - top)
-    shares: Floats = raised / total
-    return shares
+        total += np.exp(empty - top)
+    raised /= total
+    return raised
 
 
 def _joined(x: Floats) -> Floats:
