@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from fairlead.assistant.tools import LOOKUP_FAILED, MAX_ROWS, WORKERS, Tools
+from fairlead.assistant.tools import AT_ONCE, LOOKUP_FAILED, MAX_ROWS, Tools
 from fairlead.errors import ToolsInvalid
 
 GOOD = '''
 from typing import Annotated, Literal
-import time
+import os, time
 from pydantic import Field
+from fairlead.tools import reads
 
 def _private() -> int:
     """Not a tool."""
     return 1
 
+@reads
 def add(a: int, b: Annotated[int, Field(ge=0, description="second")] = 2, mode: Literal["x", "y"] = "x") -> dict:
     """Add two numbers.
 
@@ -30,21 +32,45 @@ def add(a: int, b: Annotated[int, Field(ge=0, description="second")] = 2, mode: 
     """
     return {"sum": a + b, "mode": mode}
 
+@reads
 def fail(how: str = "error") -> dict:
     """Always fails."""
     raise {"error": RuntimeError, "exit": SystemExit, "stop": StopIteration, "key": KeyError}[how]("secret detail")
 
+@reads
 def slow() -> dict:
     """Takes too long."""
     time.sleep(0.5)
     return {}
 
+@reads
 def odd(kind: str) -> object:
     """Returns odd things."""
     return {"text": "hello", "list": [1, 2], "object": object(), "big": {"x": "y" * 20_000},
             "card": {"card": {"title": "T", "rows": [["a", 1], ["only one"], "nonsense"] + [["n", 2]] * 100}},
             "missing": {"found": False, "summary": "Nothing."}}[kind]
+
+@reads
+def die() -> dict:
+    """Ends its process."""
+    os._exit(7)
+
+@reads
+def flood() -> str:
+    """Returns ten megabytes."""
+    return "x" * 10_000_000
+
+@reads
+def chatty() -> dict:
+    """Prints."""
+    print('{"jsonrpc": "2.0", "id": 1, "result": {}}')
+    return {"fine": True}
+
+def change() -> dict:
+    """Nobody says that it only reads."""
+    return {}
 '''
+READS = "from fairlead.tools import reads\n"
 
 
 def tools(tmp_path: Path, text: str = GOOD, *, timeout_s: float = 5.0) -> Tools:
@@ -57,7 +83,7 @@ def tools(tmp_path: Path, text: str = GOOD, *, timeout_s: float = 5.0) -> Tools:
 
 def test_signature_and_docstring_become_the_schema(tmp_path: Path) -> None:
     loaded = tools(tmp_path)
-    assert loaded.names() == ["add", "fail", "slow", "odd"]
+    assert loaded.names() == ["add", "fail", "slow", "odd", "die", "flood", "chatty", "change"]
     assert loaded.schemas[0] == {
         "type": "function",
         "function": {
@@ -116,7 +142,28 @@ async def test_a_failing_tool_says_nothing_of_its_inside(tmp_path: Path) -> None
 
 async def test_a_slow_tool_is_given_up(tmp_path: Path) -> None:
     result = await tools(tmp_path, timeout_s=0.02).call("slow", "{}")
-    assert result.data == {"error": "The look-up took too long."}
+    assert result.data == {"error": "That took too long."}
+    assert result.state == "unknown"
+
+
+async def test_a_tool_that_dies_or_floods_costs_only_its_call(tmp_path: Path) -> None:
+    loaded = tools(tmp_path)
+    for name in ("die", "flood", "die"):
+        result = await loaded.call(name, "{}")
+        assert (result.data, result.state) == ({"error": LOOKUP_FAILED}, "unknown")
+        for _ in range(40):  # a process that dies again and again is started with a growing pause
+            result = await loaded.call("add", '{"a": 1}')
+            if result.ok:
+                break
+            await asyncio.sleep(0.05)
+        assert result.data["sum"] == 3
+    assert (await loaded.call("chatty", "{}")).data == {"fine": True}
+    await loaded.aclose()
+
+
+async def test_what_nobody_calls_reading_is_not_run_by_a_call(tmp_path: Path) -> None:
+    result = await tools(tmp_path).call("change", "{}")
+    assert "customer's yes" in result.data["error"]
 
 
 async def test_what_a_tool_returns_becomes_bounded_data(tmp_path: Path) -> None:
@@ -126,7 +173,7 @@ async def test_what_a_tool_returns_becomes_bounded_data(tmp_path: Path) -> None:
     }
     assert results["text"].data == {"result": "hello"}
     assert results["list"].data == {"result": [1, 2]}
-    assert results["object"].data == {"error": LOOKUP_FAILED, "detail": "it returned what is not JSON data"}
+    assert (results["object"].data, results["object"].state) == ({"error": LOOKUP_FAILED}, "unknown")
     assert results["big"].data == {"error": LOOKUP_FAILED, "detail": "it returned more than 16000 bytes"}
     card = results["card"].card
     assert card is not None
@@ -169,29 +216,29 @@ def test_only_listed_functions_of_the_file_itself_are_tools(tmp_path: Path) -> N
     assert tools(tmp_path, text).names() == ["f"]
 
 
-async def test_tools_run_apart_from_the_event_loop(tmp_path: Path) -> None:
-    loaded = tools(
-        tmp_path, "import threading\ndef where() -> str:\n    'Doc.'\n    return threading.current_thread().name\n"
-    )
-    result = await loaded.call("where", "{}")
-    assert result.data["result"].startswith("tool")
-    assert result.data["result"] != threading.current_thread().name
+async def test_tools_run_in_a_process_of_their_own(tmp_path: Path) -> None:
+    loaded = tools(tmp_path, f"{READS}import os\n@reads\ndef where() -> int:\n    'Doc.'\n    return os.getpid()\n")
+    first, second = [(await loaded.call("where", "{}")).data["result"] for _ in range(2)]
+    assert first == second != os.getpid()
+    await loaded.aclose()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
 
 
-async def test_tools_that_hang_fill_their_places_and_no_more(tmp_path: Path) -> None:
-    text = "import time\ndef nap() -> str:\n    'Doc.'\n    time.sleep(0.4)\n    return 'awake'\n"
-    loaded = tools(tmp_path, text, timeout_s=0.1)
-    before = threading.active_count()
-    first = await asyncio.gather(*(loaded.call("nap", "{}") for _ in range(WORKERS + 4)))
-    assert {result.data["error"] for result in first} == {"The look-up took too long."}
-    assert threading.active_count() - before <= WORKERS
+async def test_tools_that_hang_do_not_keep_others_from_their_turn(tmp_path: Path) -> None:
+    text = f"{READS}import time\n@reads\ndef nap(s: float) -> str:\n    'Doc.'\n    time.sleep(s)\n    return 'awake'\n"
+    loaded = tools(tmp_path, text, timeout_s=0.3)
+    assert (await loaded.call("nap", {"s": 0})).ok
+    first = await asyncio.gather(*(loaded.call("nap", {"s": 60}) for _ in range(AT_ONCE)))
+    assert {result.data["error"] for result in first} == {"That took too long."}
     loaded._timeout_s = 5.0
-    assert (await loaded.call("nap", "{}")).data == {"result": "awake"}
+    assert (await loaded.call("nap", {"s": 0})).data == {"result": "awake"}
+    await loaded.aclose()
 
 
 def test_a_tool_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text(
-        "import time\ndef nap() -> str:\n    'Doc.'\n    time.sleep(60)\n    return ''\n"
+        f"{READS}import time\n@reads\ndef nap() -> str:\n    'Doc.'\n    time.sleep(60)\n    return ''\n"
     )
     code = (
         "import asyncio, pathlib; from fairlead.assistant.tools import Tools;"

@@ -4,6 +4,7 @@ from fairlead.assistant.assistant import Assistant
 from fairlead.assistant.events import (
     Act,
     Answer,
+    Confirm,
     Delta,
     Done,
     Event,
@@ -22,6 +23,7 @@ __all__ = [
     "Answer",
     "Assistant",
     "AssistantUpstream",
+    "Confirm",
     "Delta",
     "Done",
     "Event",

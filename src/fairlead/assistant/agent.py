@@ -157,6 +157,7 @@ class Agent:
     async def answer(self, turn: Turn) -> AsyncGenerator[Delta | Facts | Confirm | Outcome, None]:
         """Deltas and cards as they come, and the Outcome at the end. Raises ServiceError when no model can answer."""
         work = _Work(turn)
+        turn.session.hear(text_of(message) for message in turn.messages if message.get("role") == "user")
         async for settled in self._settle(work):
             yield settled
         if not work.settled:
@@ -353,12 +354,13 @@ class Agent:
         for number, call in enumerate(calls):
             result = await self._run_tool(work, call.name, call.arguments, number)
             data = result.text()
-            work.exchange.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": defuse(data)})
+            name = call.message()["function"]["name"]
+            work.exchange.append({"role": "tool", "tool_call_id": call.id, "name": name, "content": defuse(data)})
             work.evidence.append(data)
             if result.card is not None:
                 cards.append(result.card)
                 work.outcome.facts.append(result.card)
-        names = ",".join(call.name[:64] for call in calls)
+        names = ",".join(call.message()["function"]["name"] for call in calls)
         work.outcome.tags["tools"] = f"{work.outcome.tags['tools']},{names}" if "tools" in work.outcome.tags else names
         work.spend("tools", began)
         return cards

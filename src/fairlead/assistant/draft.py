@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 MAX_TEXT: Final = 20_000
 """Characters of one answer; a model that writes more is cut off."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ToolCall(msgspec.Struct, kw_only=True):
@@ -18,8 +20,14 @@ class ToolCall(msgspec.Struct, kw_only=True):
     arguments: str = ""
 
     def message(self) -> dict[str, Any]:
-        """The form it has in an assistant message."""
-        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+        """The form it has in an assistant message that goes back to a model: a name and arguments every model takes."""
+        name = self.name if _NAME.fullmatch(self.name) else "unknown"
+        try:
+            arguments = self.arguments if len(self.arguments) <= MAX_TEXT else ""
+            msgspec.json.decode(arguments, type=dict[str, Any])
+        except msgspec.DecodeError:
+            arguments = "{}"
+        return {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 class Draft:

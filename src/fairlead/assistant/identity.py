@@ -9,7 +9,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -25,11 +27,15 @@ FACTS_KEPT: Final = 4
 """Turns without a tool after which results of the last one are forgotten."""
 
 
+_DIGITS = re.compile(r"\d+")
+
+
 class Session:
     """What a conversation has established, kept in memory by code and shown to no model.
 
     ``misses``: lookups that found nothing; ``customer``: who is being helped, None while unknown; ``signed``: whether
-    the embedding site vouches for it, which nothing said in the conversation can change; ``facts``: the calls and
+    the embedding site vouches for it, which nothing said in the conversation can change; ``said``: the customer's own
+    words; ``facts``: the calls and
     results of the last turn that had any, for the turns after it.
     """
 
@@ -37,6 +43,7 @@ class Session:
         self.misses = 0
         self.customer: Customer | None = None
         self.signed = False
+        self.said = ""
         self.facts: list[dict[str, Any]] = []
         self._age = 0
 
@@ -45,6 +52,24 @@ class Session:
         self._age = 0 if exchange else self._age + 1
         if exchange or self._age >= FACTS_KEPT:
             self.facts = exchange
+
+    def hear(self, texts: Iterable[str]) -> None:
+        """Take up what the customer has written, all of it so far."""
+        self.said = "\n".join(texts)
+
+    def has_said(self, fact: object) -> bool:
+        """Whether a fact stands in the customer's own words: only then is knowing it a proof.
+
+        A number may be written with other letters around it ("482913" for "TT-482913"), but it must be the whole
+        number; an address must be the whole address.
+        """
+        text = str(fact).strip()
+        numbers = [run for run in _DIGITS.findall(text) if len(run) >= 4]
+        if numbers and "@" not in text:
+            said = set(_DIGITS.findall(self.said))
+            return all(run in said for run in numbers)
+        pattern = rf"(?<![\w.+@-]){re.escape(text)}(?![\w@-]|\.\w)"
+        return bool(text) and re.search(pattern, self.said, re.IGNORECASE) is not None
 
     def identify(self, customer: Customer) -> bool:
         """Take up a customer whom a tool has recognised; False for another one than the site vouches for."""

@@ -271,13 +271,19 @@ class Tools:
     # --- calling them -----------------------------------------------------------------------------------------------
 
     async def call(self, name: str, arguments: str | dict[str, Any], session: Session | None = None) -> ToolResult:
-        """Check and run a tool that only reads. A failure is data too."""
-        prepared = await self.prepare(name, arguments, session or Session())
+        """Check and run a tool that only reads. A failure is data too.
+
+        Without a session the caller vouches for the arguments, as a customer does who has written them.
+        """
+        if session is None:
+            session = Session()
+            session.hear([arguments if isinstance(arguments, str) else "\n".join(map(str, arguments.values()))])
+        prepared = await self.prepare(name, arguments, session)
         if isinstance(prepared, ToolResult):
             return prepared
         if prepared.tool.rule.effect != "reads":
             return _failed(name, "This changes something and is not done without the customer's yes.")
-        return await self.look_up(prepared, session or Session())
+        return await self.look_up(prepared, session)
 
     async def prepare(self, name: str, arguments: str | dict[str, Any], session: Session) -> Prepared | ToolResult:
         """Check a model's call and establish whose matter it is; a ToolResult says why it cannot be made."""
@@ -306,6 +312,10 @@ class Tools:
         claimed = {name: value for name, value in proof.items() if name not in own}
         if session.customer is not None and (not claimed or _agrees(claimed, session.customer)):
             return None
+        unsaid = [name for name, value in proof.items() if not session.has_said(value)]
+        if unsaid:  # a model may know, or guess, what only the customer can prove
+            names = "; ".join(str(_properties(identifier)[name].get("description") or name)[:120] for name in unsaid)
+            return _failed(tool.name, f"Please tell me this yourself: {names}.")
         result = await self.look_up(
             Prepared(tool=identifier, arguments=identifier.read(proof), customer=None), session
         )  # fmt: skip
