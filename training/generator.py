@@ -98,6 +98,7 @@ def wordings_for(name: str, split: Split) -> dict[str, Any]:
             "given": given,
             "results": more["result"],
             "messages": more["ask_call"],
+            "fields": more["fields"],
         }
     instructions = Wide(split_wordings(base["instructions"])[0] + more["talk"]["instructions"])
     fillers = base["fillers"] + more["talk"]["fillers"]

@@ -38,6 +38,7 @@ ANSWER = "Answer from the sources only."
 REPORT = "Tell the customer what the sources say."
 """Instruction of the cascade for the result of a tool."""
 
+_FIELDS = 0.45  # how often a result is made of fields drawn apart
 MIXTURE: Mapping[str, float] = {
     "one": 0.06,
     "few": 0.01,
@@ -103,6 +104,32 @@ def result_document(rng: random.Random) -> Document:
     return Document(REPORT, (text,), (), (Turn("user", message), reply))
 
 
+def fields_document(rng: random.Random) -> Document:
+    """The same with a result of fields that are drawn apart: what is learnt is to say any field."""
+    fields = wordings_for("tools", "train")["fields"]
+    values: dict[str, str] = {}
+    found: dict[str, str] = {}
+    clauses: list[str] = []
+    facts: list[str] = []
+    for line in rng.sample(fields["lines"], rng.choice((2, 2, 3, 3, 4))):
+        keys, slot, says = line.split(": ", 2)
+        if slot in values:
+            continue
+        values[slot] = fill(rng, slot, {}, "train")
+        name = slot.strip("{}")
+        found[rng.choice(keys.split("|"))] = values[slot]
+        clauses.append(fill(rng, rng.choice(says.split("; ")), {name: values[slot]}, "train"))
+        facts.append(values[slot])
+    text = json.dumps(found, ensure_ascii=False)
+    said = f"{', '.join(clauses[:-1])} and {clauses[-1]}" if len(clauses) > 1 else clauses[0]
+    if rng.random() < 0.4:
+        said = ". ".join(clause[0].upper() + clause[1:] for clause in clauses)
+    said = f"{said[0].upper()}{said[1:]}."
+    question = roughen(rng, rng.choice(fields["messages"]))
+    reply = Turn("assistant", said, "tool_result", tuple(facts), source=text)
+    return Document(REPORT, (text,), (), (Turn("user", question), reply))
+
+
 def page_document(rng: random.Random, shops: Sequence[Shop]) -> Document:
     """A question to a hand-written shop: its answer quoted from a section or from the line alone, or "I don't know"."""
     shop = rng.choice(shops)
@@ -145,7 +172,7 @@ def draw_document(rng: random.Random, split: Split, extra: Extra, mixture: Mappi
     if kind == "tool" or (kind == "result" and split != "train"):
         return tool_document(rng, split, extra)
     if kind == "result":
-        return result_document(rng)
+        return fields_document(rng) if rng.random() < _FIELDS else result_document(rng)
     if kind == "page" and extra.shops and split == "train":
         return page_document(rng, extra.shops)
     if kind == "talk":

@@ -31,7 +31,7 @@ from training.lexicon import (
     pick_wording,
     split_wordings,
 )
-from training.mixture import MIXTURE, draw_document, page_document, quote_document, result_document
+from training.mixture import MIXTURE, draw_document, fields_document, page_document, quote_document, result_document
 from training.natural_shops import read_shops
 from training.prompt import parse_call, render
 
@@ -220,7 +220,7 @@ def test_added_topics_and_results_have_their_facts() -> None:
         assert facts, topic["name"]
         assert all(facts <= shared_slots([passage]) for passage in topic["passages"]), topic["name"]
     for _ in range(400):
-        for document in (quote_document(rng, "train"), result_document(rng)):
+        for document in (quote_document(rng, "train"), result_document(rng), fields_document(rng)):
             (reply,) = (turn for turn in document.turns if turn.role == "assistant")
             assert all(fact in document.passages[0] for fact in reply.facts)
             assert is_right(reply, reply.text), reply
