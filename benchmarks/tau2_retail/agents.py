@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 from aiohttp import web
@@ -38,6 +38,14 @@ SUMS: Final[dict[str, tuple[str, ...]]] = {
 """Sums a task wants to hear that stand in no result and in no action of its own, by the task's id."""
 
 Steps = Callable[[Task, Database, random.Random], list[Action]]
+
+
+class Model(Protocol):
+    """Something that answers requests."""
+
+    def answer(self, call: Call) -> Script:
+        """Text or tool calls for what has been said so far."""
+        ...
 
 
 class Right:
@@ -101,17 +109,19 @@ def right(task: Task, shop: Database, _: random.Random) -> list[Action]:
 
 
 def missing(task: Task, shop: Database, chance: random.Random) -> list[Action]:
-    """As ``right``, without the last change."""
+    """As ``right``, without the last change if there is one."""
     steps = right(task, shop, chance)
-    last = max(place for place, step in enumerate(steps) if step.writes)
+    last = max((place for place, step in enumerate(steps) if step.writes), default=len(steps))
     return steps[:last] + steps[last + 1 :]
 
 
 def wrong(task: Task, shop: Database, chance: random.Random) -> list[Action]:
-    """As ``right``, with one argument of one change replaced by another one that can be."""
+    """As ``right``, with one argument of one change, if there is one, replaced by another that can be."""
     steps = right(task, shop, chance)
-    place = chance.choice([place for place, step in enumerate(steps) if step.writes])
-    steps[place] = Action(steps[place].name, _changed(steps[place], shop, chance))
+    changes = [place for place, step in enumerate(steps) if step.writes]
+    if changes:
+        place = chance.choice(changes)
+        steps[place] = Action(steps[place].name, _changed(steps[place], shop, chance))
     return steps
 
 
@@ -127,15 +137,23 @@ def other(task: Task, shop: Database, chance: random.Random) -> list[Action]:
     return [_by_email(chance.choice(others)), *(step for step in task.actions if step.writes)]
 
 
+def turncoat(task: Task, shop: Database, chance: random.Random) -> list[Action]:
+    """As ``right``, and then for somebody else whose e-mail address it has come to know."""
+    first, *_ = other(task, shop, chance)
+    user = next(each for each in shop.all("users") if each["email"] == first.arguments["email"])
+    moved = {"user_id": user["user_id"], **user["address"], "address1": "1 Nowhere Lane"}
+    return [*right(task, shop, chance), first, Action("modify_user_address", moved)]
+
+
 AGENTS: Final[dict[str, Steps]] = {
-    "right": right, "missing": missing, "wrong": wrong, "unknown": unknown, "other": other,
+    "right": right, "missing": missing, "wrong": wrong, "unknown": unknown, "other": other, "turncoat": turncoat,
 }  # fmt: skip
 
 
 def script(kind: str, task: Task, shop: Database, seed: int) -> Right:
     """The scripted model ``kind`` for one task."""
     steps = AGENTS[kind](task, shop, random.Random(f"{seed} {task.id}"))
-    return Right(task, steps, list(_later(task, shop)) if kind == "right" else [])
+    return Right(task, steps, list(_later(task, shop)) if kind in {"right", "turncoat"} else [])
 
 
 def _introduction(task: Task, shop: Database) -> list[Action]:
@@ -196,7 +214,7 @@ class Address:
     """``http://127.0.0.1:PORT/v1``, where the model of the moment answers."""
 
     def __init__(self) -> None:
-        self.model: Right | None = None
+        self.model: Model | None = None
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -216,12 +234,15 @@ class Address:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = msgspec.json.decode(await request.read(), type=dict[str, Any])
-        call = Call(operation="chat", body=body, stream=True, deadline=0.0, context=CallContext())
+        call = Call(
+            operation="chat", body=body, stream=bool(body.get("stream")), deadline=0.0, context=CallContext()
+        )  # fmt: skip
         assert self.model is not None
         reply = await Scripted("scripted", self.model.answer).open(call)
+        if reply.chunks is None:
+            return web.Response(status=reply.status, body=reply.body, content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        assert reply.chunks is not None
         async for chunk in reply.chunks:
             await response.write(chunk)
         await response.write_eof()

@@ -21,6 +21,7 @@ KINDS: Final = ("orders", "users", "products")
 _TABLES: Final = """
 CREATE TABLE documents (kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 CREATE TABLE done (key TEXT PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE helped (conversation TEXT PRIMARY KEY, customer TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE calls (
     number INTEGER PRIMARY KEY, key TEXT, customer TEXT, tool TEXT NOT NULL, arguments TEXT NOT NULL, refused TEXT
 );
@@ -80,9 +81,21 @@ class Database:
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
-    def change(self, key: str, plan: Callable[[Database], Change]) -> str:
-        """Make the change that ``plan`` gives, once for each key; returns the sentence after it. Raises Refused."""
+    def change(
+        self, key: str, plan: Callable[[Database], Change], *, conversation: str = "", customer: str = ""
+    ) -> str:
+        """Make the change that ``plan`` gives, once for each key; returns the sentence after it. Raises Refused.
+
+        In one conversation only one customer is helped: the first for whom something is changed.
+        """
         with self._transaction():
+            if conversation:
+                query = (
+                    "INSERT INTO helped VALUES (?, ?) ON CONFLICT DO UPDATE SET customer = customer RETURNING customer"
+                )
+                (first,) = self._connection.execute(query, (conversation, customer)).fetchone()
+                if first != customer:
+                    raise Refused("I can only help one customer in a conversation.")
             row = self._connection.execute("SELECT said FROM done WHERE key = ?", (key,)).fetchone() if key else None
             if row:
                 return str(row[0])

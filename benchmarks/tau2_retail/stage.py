@@ -22,6 +22,7 @@ from benchmarks.tau2_retail.tasks import PLANS, Data, Task, owner, replay
 from benchmarks.tau2_retail.users import Heard, User
 from fairlead.app import Fairlead, build
 from fairlead.assistant.events import Confirm, Delta, Done, Event, Failed, HandedOff
+from fairlead.errors import ServiceError
 from fairlead.settings import Settings
 
 MAX_TURNS: Final = 40
@@ -36,8 +37,8 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a task.
 
     ``passed``: the shop is as it should be, everything was said that had to be, and nothing broke. ``differs`` says
-    where the shop is not, ``unsaid`` what was not said. ``unconfirmed`` counts changes made without a yes to exactly
-    them, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's.
+    where the shop is not, ``unsaid`` what was not said. ``unconfirmed`` counts changes made without a yes to their
+    question, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's.
     """
 
     task: str
@@ -90,8 +91,13 @@ class Stage:
         agreed: set[str] = set()
         broken, transferred = "", False
         asked: Confirm | None = None
-        said: str | None = await user.open()
+        heard: Heard | None = None
         for _ in range(MAX_TURNS):
+            try:
+                said = await user.open() if heard is None else await user.reply(heard)
+            except ServiceError as error:
+                broken = f"customer: {error.code}"
+                break
             if said is None:
                 break
             talk.append(("customer", said))
@@ -105,7 +111,6 @@ class Stage:
             transferred = any(isinstance(event, HandedOff) for event in events)
             if broken or transferred:
                 break
-            said = await user.reply(heard)
         return self._judge(task, talk, agreed, broken=broken, transferred=transferred)
 
     def _count(self) -> int:

@@ -374,7 +374,7 @@ def _do(
 ) -> dict[str, Any]:
     with _open() as database:
         try:
-            said = database.change(context.key, plan)
+            said = database.change(context.key, plan, conversation=context.conversation, customer=customer.id)
         except Refused as refusal:
             database.note(name, given, key=context.key, customer=customer.id, refused=str(refusal))
             return {"ok": False, "error": str(refusal)}
