@@ -53,9 +53,11 @@ class Talk:
         self.status = "200 OK"
         self.step = 0
         """Bytes of a stream sent at once; 0 for all."""
+        self.writers: list[asyncio.StreamWriter] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -92,4 +94,7 @@ async def messages_server() -> AsyncIterator[tuple[str, Talk]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", talk
     finally:
         server.close()
-        await asyncio.sleep(0)
+        for writer in talk.writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()

@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import orjson
-from yarl import URL
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.deadline import Until
-from fairlead.providers.http import Chunks, HttpClient, read
+from fairlead.providers.http import Chunks, HttpClient
 from fairlead.providers.messages_dialect import Stream, StreamFailed, Untranslatable, answer_body, request_body
 from fairlead.providers.openai_compatible import error_body
 
@@ -32,7 +31,6 @@ class Anthropic:
         self.name = name
         self.model = model
         self._secret = api_key
-        self._url = URL(base_url.rstrip("/") + "/messages")
         headers = {
             "content-type": "application/json",
             "accept-encoding": "identity",
@@ -41,7 +39,7 @@ class Anthropic:
         }
         if api_key:
             headers["x-api-key"] = api_key
-        self._http = HttpClient(name, headers=headers, connect_timeout_s=connect_timeout_s)
+        self._http = HttpClient(name, base_url, headers=headers, connect_timeout_s=connect_timeout_s)
 
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open. What cannot be translated is a Reply with status 400."""
@@ -59,16 +57,16 @@ class Anthropic:
             raise UpstreamTimeout(name=self.name, seconds=max(0.0, round(seconds, 3))) from error
 
     async def _open(self, call: Call, data: bytes, seconds: float) -> Reply:
-        response = await self._http.post(self._url, data)
+        response = await self._http.post("/messages", data)
         if response.status != 200:
             retry = response.headers.get("retry-after")
-            body = error_body(await read(self.name, response), self._secret)
+            body = error_body(await response.read(), self._secret)
             return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
         if not call.stream:
-            return Reply(200, body=self._whole(await read(self.name, response)))
+            return Reply(200, body=self._whole(await response.read()))
         kind = response.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
-            await read(self.name, response)
+            await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         wants_usage = bool((call.body.get("stream_options") or {}).get("include_usage"))
         chunks = Chunks(self.name, response, call.deadline, round(seconds, 3))

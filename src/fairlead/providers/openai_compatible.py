@@ -9,13 +9,12 @@ import asyncio
 from typing import Any
 
 import orjson
-from yarl import URL
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.deadline import Until
 from fairlead.providers.dialect import OPENAI, PATHS, Dialect, translate
-from fairlead.providers.http import Chunks, HttpClient, read
+from fairlead.providers.http import Chunks, HttpClient
 
 _LONGEST_MESSAGE = 2000
 
@@ -40,11 +39,10 @@ class OpenAICompatible:
         self.model = model
         self.dialect = dialect
         self._secret = api_key
-        self._urls = {operation: URL(base_url.rstrip("/") + path) for operation, path in PATHS.items()}
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fairlead"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
-        self._http = HttpClient(name, headers=headers, connect_timeout_s=connect_timeout_s)
+        self._http = HttpClient(name, base_url, headers=headers, connect_timeout_s=connect_timeout_s)
 
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open."""
@@ -57,17 +55,17 @@ class OpenAICompatible:
 
     async def _open(self, call: Call, seconds: float) -> Reply:
         data = translate(self.dialect, self.model, call)
-        response = await self._http.post(self._urls[call.operation], data)
+        response = await self._http.post(PATHS[call.operation], data)
         kind = response.headers.get("content-type", "")
         if response.status == 200:
             if not call.stream:
-                return Reply(200, body=await read(self.name, response))
+                return Reply(200, body=await response.read())
             if kind.startswith("text/event-stream"):
                 return Reply(200, chunks=Chunks(self.name, response, call.deadline, round(seconds, 3)))
-            await read(self.name, response)
+            await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         retry = response.headers.get("retry-after")
-        body = error_body(await read(self.name, response), self._secret)
+        body = error_body(await response.read(), self._secret)
         return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
 
     async def aclose(self) -> None:

@@ -1,0 +1,354 @@
+"""The HTTP client against hostile and broken servers, over real sockets: an answer or an error, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gzip
+import ipaddress
+import random
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from fairlead.providers import wire
+from fairlead.providers.deadline import Until
+from fairlead.providers.http import Chunks, HttpClient, Response
+from fairlead.providers.wire import HIGH, MAX_HEAD_BYTES, Connection
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+Answer = bytes | Sequence[bytes]
+
+
+@contextlib.asynccontextmanager
+async def speaking(
+    answer: Callable[[int], Answer], *, close: bool = False, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that writes ``answer(number of the request)``, each part by itself."""
+    requests: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+                requests.append(head + await reader.readexactly(length))
+                parts = answer(len(requests))
+                for part in [parts] if isinstance(parts, bytes) else parts:
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                if close:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    scheme = "https" if context is not None else "http"
+    try:
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def client(url: str, **headers: str) -> AsyncIterator[HttpClient]:
+    made = HttpClient("server", url, headers=headers, connect_timeout_s=5)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def ask(http: HttpClient, timeout_s: float = 3.0) -> tuple[int, bytes]:
+    with Until(asyncio.get_running_loop().time() + timeout_s):
+        response = await http.post("/chat", b"{}")
+        return response.status, await response.read()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (OK, b"hello"),
+        (CHUNKED + b"3\r\nhel\r\n2;ext=1\r\nlo\r\n0\r\n\r\n", b"hello"),
+        (CHUNKED + b"5\r\nhello\r\n0\r\ncontent-type: z\r\nx-trailer: y\r\n\r\n", b"hello"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK, b"hello"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b""),
+    ],
+)
+async def test_whole_answers_cut_anywhere_keep_the_connection(answer: bytes, body: bytes, step: int) -> None:
+    parts = [answer[place : place + step] for place in range(0, len(answer), step)]
+    async with speaking(lambda _: parts) as (url, requests), client(url) as http:
+        for _ in range(3):
+            assert (await ask(http))[1] == body
+        assert len(requests) == 3
+        assert len(http._open) == 1
+
+
+async def test_a_body_until_the_end_of_the_connection() -> None:
+    async with speaking(lambda _: b"HTTP/1.0 200 OK\r\n\r\nhello", close=True) as (url, _), client(url) as http:
+        assert await ask(http) == (200, b"hello")
+        assert await ask(http) == (200, b"hello")
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+async def test_packed_bodies_are_unpacked(packing: str) -> None:
+    body = gzip.compress(b"hello") if packing == "gzip" else zlib.compress(b"hello")
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n" % (packing.encode(), len(body))
+    async with speaking(lambda _: [head, body[:4], body[4:]]) as (url, _), client(url) as http:
+        assert await ask(http) == (200, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello", "within the answer"),
+        (CHUNKED + b"5\r\nhello\r\n", "within the answer"),
+        (CHUNKED + b"5\r\nhel", "within the answer"),
+        (CHUNKED + b"zz\r\nhello\r\n0\r\n\r\n", "no valid HTTP"),
+        (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", "no valid HTTP"),
+        (CHUNKED + b"fffffffffffffffff\r\nhello", "no valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello", "cannot be unpacked"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 20\r\n\r\n"
+            + gzip.compress(b"hello" * 9)[:20],
+            "cut short",
+        ),
+        (b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 1\r\n\r\nx", "not asked for"),
+    ],
+)
+async def test_a_body_that_goes_wrong_is_never_a_whole_one(answer: bytes, said: str) -> None:
+    async with speaking(lambda _: answer, close=True) as (url, _), client(url) as http:
+        with pytest.raises((UpstreamBroken, UpstreamUnreachable), match=said):
+            await ask(http)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 9\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ncontent-type: a\r\ncontent-type: b\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\nbroken\n\nhello",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * (MAX_HEAD_BYTES + 10_000),
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"h%d: v\r\n" % number for number in range(20_000)),
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"",
+    ],
+)
+async def test_a_head_that_is_none_is_refused(answer: bytes) -> None:
+    async with speaking(lambda _: answer, close=True) as (url, _), client(url) as http:
+        with pytest.raises((UpstreamUnreachable, UpstreamBroken)):
+            await ask(http)
+
+
+async def test_a_second_answer_nobody_asked_for_closes_the_connection() -> None:
+    forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+    async with speaking(lambda number: OK + forged if number == 1 else OK) as (url, requests), client(url) as http:
+        for _ in range(4):
+            assert await ask(http) == (200, b"hello"), "the forged answer was taken for the next one"
+        assert len(requests) == 4
+
+
+async def test_an_answer_that_comes_while_the_connection_rests_is_not_taken_for_the_next() -> None:
+    async with speaking(lambda number: [OK, b"", b"", OK] if number == 1 else OK) as (url, _), client(url) as http:
+        assert await ask(http) == (200, b"hello")
+        await asyncio.sleep(0.05)
+        assert await ask(http) == (200, b"hello")
+        assert http._open
+
+
+async def test_a_packed_bomb_does_not_unpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1_000_000)
+    bomb = gzip.compress(bytes(300_000_000 // 10))
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(bomb)
+    async with speaking(lambda _: [head, bomb]) as (url, _), client(url) as http:
+        with pytest.raises(UpstreamBroken, match="more than"):
+            await ask(http)
+
+
+async def test_a_body_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_BODY_BYTES", 1_000_000)
+    parts = [CHUNKED, *([b"10000\r\n" + bytes(0x10000) + b"\r\n"] * 40)]
+    async with speaking(lambda _: parts) as (url, _), client(url) as http:
+        with pytest.raises(UpstreamBroken, match="more than"):
+            await ask(http)
+
+
+async def test_who_reads_slowly_slows_the_server_down() -> None:
+    sent = 0
+
+    def parts() -> Sequence[bytes]:
+        class Counting(list[bytes]):
+            def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
+                nonlocal sent
+                yield CHUNKED
+                for _ in range(400):
+                    sent += 0x10000
+                    yield b"10000\r\n" + bytes(0x10000) + b"\r\n"
+                yield b"0\r\n\r\n"
+
+        return Counting()
+
+    async with speaking(lambda _: parts()) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}")
+        await asyncio.sleep(0.5)
+        assert sent < 16_000_000, "the server was read from although nobody reads"
+        (connection,) = http._open
+        assert connection.unread <= HIGH + 512 * 1024
+        assert len(await response.read()) == 400 * 0x10000
+
+
+async def test_a_slow_trickle_ends_at_the_deadline() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            for byte in b"HTTP/1.1 200 OK\r\n" * 100:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as http:
+        with pytest.raises(TimeoutError):
+            await ask(http, timeout_s=0.3)
+        assert not http._open, "the server goes on working for nobody"
+    server.close()
+
+
+async def test_a_stream_out_of_time_says_so_and_closes() -> None:
+    async with speaking(lambda _: [CHUNKED, b"2\r\nhi\r\n"]) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}")
+        chunks = Chunks("server", response, asyncio.get_running_loop().time() + 0.2, 0.2)
+        assert await anext(chunks) == b"hi"
+        with pytest.raises(UpstreamTimeout):
+            await anext(chunks)
+        await chunks.aclose()
+
+
+async def test_a_late_close_of_an_old_answer_leaves_the_next_one_alone() -> None:
+    async with speaking(lambda _: OK) as (url, _), client(url) as http:
+        old: Response = await http.post("/chat", b"{}")
+        assert await old.read() == b"hello"
+        new = await http.post("/chat", b"{}")
+        old.close()
+        assert await old.chunk() == b""
+        assert await new.read() == b"hello"
+
+
+async def test_hundreds_of_answers_damaged_at_random_never_hang_and_never_poison_the_next() -> None:
+    rng = random.Random(11)
+    whole = [OK, CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", b"HTTP/1.1 404 No\r\ncontent-length: 2\r\n\r\nno"]
+
+    def damaged(number: int) -> Answer:
+        if number % 2 == 0:
+            return OK
+        data = bytearray(rng.choice(whole))
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(data))
+            action = rng.random()
+            if action < 0.4:
+                data[place] = rng.randrange(256)
+            elif action < 0.7:
+                del data[place : place + rng.randint(1, 6)]
+            else:
+                data[place:place] = rng.choice([b"\r\n", b"\0", b": ", b"0\r\n\r\n", rng.randbytes(5)])
+            if not data:
+                break
+        return bytes(data)
+
+    outcomes = {"answered": 0, "refused": 0, "late": 0}
+    async with speaking(damaged) as (url, requests), client(url) as http:
+        while len(requests) < 600:
+            odd = len(requests) % 2 == 0
+            try:
+                answer = await ask(http, timeout_s=0.3 if odd else 10.0)
+            except (UpstreamBroken, UpstreamUnreachable):
+                assert odd
+                outcomes["refused"] += 1
+            except TimeoutError:  # an answer that announces more than it sends is waited for
+                assert odd
+                outcomes["late"] += 1
+            else:
+                outcomes["answered"] += 1
+                assert odd or answer == (200, b"hello")
+    assert min(outcomes.values()) > 0, outcomes
+
+
+def test_a_header_cannot_carry_a_second_one() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        HttpClient("server", "http://127.0.0.1:1/v1", headers={"a": "b\r\nc: d"}, connect_timeout_s=1)
+
+
+async def test_connections_that_rested_too_long_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.providers.http.IDLE_S", 0.0)
+    async with speaking(lambda _: OK) as (url, _), client(url) as http:
+        seen: set[Connection] = set()
+        for _ in range(3):
+            await ask(http)
+            seen |= http._open
+            await asyncio.sleep(0.01)
+        assert len(seen) == 3
+        assert len(http._open) == 1
+
+
+def certificate(folder: Path, *, name: str) -> Path:
+    """A certificate that signs itself, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address(name))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject).issuer_name(subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    path = folder / f"{name}.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+async def test_tls_with_a_known_authority_and_never_with_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, trusted in (("127.0.0.1", True), ("127.0.0.1", False), ("127.0.0.2", True)):
+        path = certificate(tmp_path, name=name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path) if trusted else "/dev/null")
+        async with speaking(lambda _: OK, context=context) as (url, requests), client(url) as http:
+            if trusted and name == "127.0.0.1":
+                assert await ask(http) == (200, b"hello")
+                assert await ask(http) == (200, b"hello")
+                continue
+            with pytest.raises(UpstreamUnreachable, match="certificate"):
+                await ask(http)
+            assert requests == [], "the request went to a server that proved nothing"
