@@ -215,20 +215,26 @@ def test_numbers_have_units_and_unknown_is_said() -> None:
 
 def test_the_headline_says_what_goes_on_and_never_claims_an_unknown_cost() -> None:
     period = ranges.parse({}, NOW)
-    assert (
-        Figures(answers=None, everything=None, dropped=0).headline(period) == "Nothing was asked in the last 24 hours."
-    )
-    answers = {"count": 10, "errors": 1, "p50_first_token_us": 1_000, "p95_first_token_us": 2_000, "without_cost": 10}
+    nothing = Figures(answers=None, everything=None, dropped=0)
+    assert nothing.headline(period) == "Nothing was asked in the last 24 hours"
+    assert nothing.rows() == []
+    answers = {"count": 10, "errors": 1, "without_cost": 10}
+    answers |= {f"{which}_{what}_us": 1_000 for which in ("p50", "p95") for what in ("first_token", "total")}
     everything = {**answers, "count": 25, "cost": None, "without_cost": 25}
-    line = Figures(answers=answers, everything=everything, dropped=3).headline(period)
-    assert "10 answers in the last 24 hours; 1 failed (10\u202f%)" in line
-    assert "cost of 15 model calls unknown" in line
-    assert "3 records dropped" in line
-    line = Figures(answers=answers, everything={**everything, "cost": 5, "without_cost": 12}, dropped=0).headline(
-        period
-    )
-    assert "2 of them of unknown price" in line
-    assert "no records dropped" in line
+    figures = Figures(answers=answers, everything=everything, dropped=3)
+    assert figures.headline(period) == "10 answers in the last 24 hours, 1 failed (10\u202f%)"
+    rows = dict(figures.rows())
+    assert (rows["model calls"], rows["cost"], rows["records dropped"]) == ("15", "unknown", "3")
+    figures = Figures(answers=answers, everything={**everything, "cost": 5, "without_cost": 12}, dropped=0)
+    rows = dict(figures.rows())
+    assert rows["cost"].endswith("USD, 2 calls of unknown price")
+    assert rows["records dropped"] == "none"
+
+
+def test_requests_that_were_refused_are_no_model_calls() -> None:
+    answers = {"count": 10, "errors": 0, "without_cost": 10}
+    everything = {"count": 25, "errors": 5, "cost": 0, "without_cost": 15}
+    assert Figures(answers=answers, everything=everything, dropped=0).calls == (10, 0)
 
 
 class Counted:

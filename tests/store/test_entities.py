@@ -150,9 +150,10 @@ def test_people_wait_in_order(store: Store) -> None:
     )
     second = store.handoffs.open(Handoff(id=new_id(), time=now_us() + 1, conversation="c2", **COLUMNS))
     assert store.handoffs.waiting() == [first, second]
-    taken, mine = store.handoffs.take(first.id, operator="Ada", key="k1", lease=1 << 60)
-    assert (mine, taken.state, taken.operator) == (True, "taken", "Ada")
-    assert store.handoffs.take(first.id, operator="Jonas", key="k2", lease=1 << 60) == (taken, False)
+    taken, mine, since_now = store.handoffs.take(first.id, operator="Ada", key="k1", lease=1 << 60)
+    assert (mine, since_now, taken.state, taken.operator) == (True, True, "taken", "Ada")
+    assert store.handoffs.take(first.id, operator="Ada", key="k1", lease=1 << 60) == (taken, True, False)
+    assert store.handoffs.take(first.id, operator="Jonas", key="k2", lease=1 << 60) == (taken, False, False)
     assert store.handoffs.waiting() == [second]
     assert store.handoffs.of("c1") == taken
     assert store.handoffs.of("c3") is None

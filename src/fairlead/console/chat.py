@@ -558,7 +558,7 @@ def handoff_sentence(state: dict[str, Any]) -> str:
         return f"You are talking with {state.get('operator') or 'a person'} of our team, a person."
     if state.get("state") == "open":
         return "You are back with the assistant."
-    parts = [str(state.get("message") or "A colleague from our team will read this conversation.")]
+    parts = [str(state.get("message") or "A colleague from our team will answer here.")]
     if state.get("position"):
         parts.append(f"You are number {state['position']} in line.")
     if state.get("hours"):

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairlead.assistant.handoff import ENDINGS
 from fairlead.console import export, ranges, waterfall
 from fairlead.console.desk import Desk
 from fairlead.console.sessions import Session
@@ -49,7 +50,7 @@ class Conversations:
             "state": state,
             "search": search or None,
         }
-        if query.get("format") in ("csv", "json"):
+        if query.get("format") in ("csv", "json") and session.admin:
             return export.respond(query["format"], "conversations", COLUMNS, self._all(wanted))
         found = self._store.conversations.list(**wanted, limit=PAGE + 1, before=query.get("before") or None)
         shown, more = found[:PAGE], len(found) > PAGE
@@ -105,7 +106,10 @@ class Conversations:
             limit=MOST_TRACES,
             order="asc",
         )
+        if not session.admin:
+            traces = []  # operators see what was said, not how it was made
         roots, children = families(traces)
+        self._desk.fairlead.assistant.outcomes.refresh(budget_s=0.1)
         answers = {message.inference for message in messages if message.inference}
         return self._desk.render(
             request,
@@ -117,6 +121,8 @@ class Conversations:
             messages=messages,
             feedback=feedback,
             handoff=self._store.handoffs.of(identifier),
+            outcome=self._store.outcomes.get(identifier),
+            endings=ENDINGS,
             states=STATES,
             traces={root.id: root for root in roots},
             costs={root.id: waterfall.cost_of(root, children[root.id]) for root in roots},

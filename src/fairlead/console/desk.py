@@ -148,7 +148,7 @@ class Desk:
         """How many customers wait for a person, and actions for a colleague's approval."""
         store = self.fairlead.store
         return len(store.handoffs.waiting(tenant=tenant)) + len(
-            store.actions.list(tenant=tenant, states=("awaiting_approval",))
+            store.actions.list(tenant=tenant, states=("awaiting_approval", "unknown"))
         )
 
     def missing(self, request: Request, session: Session, sentence: str) -> Response:

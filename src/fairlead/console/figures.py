@@ -95,24 +95,39 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     def headline(self, period: ranges.Range) -> str:
         """What is going on, in one sentence."""
         total = self.answers or self.everything
-        if total is None or self.everything is None:
-            return f"Nothing was asked in {period.words}."
-        parts = [
-            f"{count(total['count'])} {self.noun} in {period.words}",
-            f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})",
-        ]
-        if total["p50_first_token_us"] is not None:
-            first = total["p50_first_token_us"], total["p95_first_token_us"]
-            parts.append(f"first token p50 {span(first[0])}, p95 {span(first[1])}")
-        parts += [self._cost(), f"{count(self.dropped) if self.dropped else 'no'} records dropped"]
-        return "; ".join(parts) + "."
+        if total is None:
+            return f"Nothing was asked in {period.words}"
+        failed = f"{count(total['errors'])} failed ({share(total['errors'], total['count'])})"
+        return f"{count(total['count'])} {self.noun} in {period.words}, {failed if total['errors'] else 'none failed'}"
 
-    def _cost(self) -> str:
-        # An answer has no price of its own: what it costs are the calls it made.
+    def rows(self) -> list[tuple[str, str]]:
+        """The range in figures: (what, how much)."""
+        total = self.answers or self.everything
+        if total is None or self.everything is None:
+            return []
+        found = [("whole answer, p50 / p95", f"{span(total['p50_total_us'])} / {span(total['p95_total_us'])}")]
+        if total["p50_first_token_us"] is not None:
+            first = f"{span(total['p50_first_token_us'])} / {span(total['p95_first_token_us'])}"
+            found.insert(0, ("first token, p50 / p95", first))
+        calls, unknown = self.calls
+        known = self.everything["cost"] is not None
+        price = f"{dollars(self.everything['cost'])} USD" if known else "unknown"
+        if known and unknown:
+            price += f", {count(unknown)} calls of unknown price"
+        dropped = count(self.dropped) if self.dropped else "none"
+        return [*found, ("model calls", count(calls)), ("cost", price), ("records dropped", dropped)]
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """(model calls that were answered, those of them whose price is unknown).
+
+        An answer has no price of its own: what it costs are the calls it made. A request that was refused or failed
+        called no model to its end and counts for nothing here.
+        """
         everything, parents = self.everything or {}, [self.answers or {}, self.requests or {}]
-        calls = everything["count"] - sum(part.get("count", 0) for part in parents)
-        unknown = everything["without_cost"] - sum(part.get("without_cost", 0) for part in parents)
-        if everything["cost"] is None:
-            return f"cost of {count(calls)} model calls unknown"
-        words = f"cost {dollars(everything['cost'])} USD for {count(calls)} model calls"
-        return words + (f", {count(unknown)} of them of unknown price" if unknown > 0 else "")
+        rest = {
+            name: everything.get(name, 0) - sum(part.get(name, 0) for part in parents)
+            for name in ("count", "errors", "without_cost")
+        }
+        calls = max(0, rest["count"] - rest["errors"])
+        return calls, min(calls, max(0, rest["without_cost"] - rest["errors"]))

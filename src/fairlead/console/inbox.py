@@ -151,7 +151,7 @@ class Inbox:
         return found
 
     def _approvals(self, session: Session) -> list[Action]:
-        return self._store.actions.list(tenant=session.tenant, states=("awaiting_approval",))
+        return self._store.actions.list(tenant=session.tenant, states=("awaiting_approval", "unknown"))
 
     # --- live -------------------------------------------------------------------------------------------------------
 
@@ -239,9 +239,10 @@ class Inbox:
         try:
             if action is None or action.tenant != session.tenant:
                 raise HandoffGone
-            await self._desk.fairlead.assistant.decide_action(
-                identifier, approve, operator=session.key_name, note=fields.get("note", "")[:MAX_NOTE_CHARS]
-            )
+            assistant = self._desk.fairlead.assistant
+            # One that may or may not have been done is not run again: a person has looked and says which.
+            move = assistant.settle_action if action.state == "unknown" else assistant.decide_action
+            await move(identifier, approve, operator=session.key_name, note=fields.get("note", "")[:MAX_NOTE_CHARS])
         except ServiceError as error:
             notice, status = str(error), error.status
         if request.headers.get("accept") == JSON:

@@ -15,12 +15,14 @@ from fairlead.console.desk import Desk
 from fairlead.console.figures import Figures
 from fairlead.console.sessions import Session
 from fairlead.console.view import STATES, brief, clock, count, share, span
-from fairlead.records import now_us
+from fairlead.records import Feedback, now_us
 
 if TYPE_CHECKING:
     from fairlead.app import Fairlead
 
 LATEST = 8
+REFRESH_S = 0.1
+"""How long a page may look at outcomes that are due; the server does the rest by itself."""
 
 
 class Overview:
@@ -47,6 +49,7 @@ class Overview:
             everything=summaries.total(period, tenant),
             dropped=store.traces.dropped,
         )
+        fairlead.assistant.outcomes.refresh(budget_s=REFRESH_S)
         buckets = summaries.buckets(period, tenant, operation="assistant" if figures.answers else None)
         releases = [
             (release.time, f"{brief(release.id)} {release.variant}")
@@ -62,6 +65,9 @@ class Overview:
             title="Overview",
             span=period,
             headline=figures.headline(period),
+            figures=figures.rows(),
+            outcomes=fairlead.assistant.outcomes.summary(period.since, period.until, tenant=tenant),
+            percent=f"{fairlead.usecase.confidence * 100:g}",
             noun=figures.noun,
             states=STATES,
             bucket_link=bucket_link,
@@ -71,7 +77,7 @@ class Overview:
             conversation_count=store.conversations.count(since=period.since, until=period.until, tenant=tenant),
             handoffs=store.handoffs.waiting(tenant=tenant)[:LATEST],
             feedback=[
-                (entry, conversation_of(self._desk.fairlead, entry.target))
+                (entry, conversation_of(fairlead, entry))
                 for entry in store.feedback.list(period.since, period.until, LATEST, tenant=tenant)
             ],
             problems=unready(fairlead),
@@ -88,10 +94,16 @@ def unready(fairlead: Fairlead) -> dict[str, str]:
     return found
 
 
-def conversation_of(fairlead: Fairlead, target: str) -> str:
-    """The conversation that something said about a message belongs to; empty when it is gone."""
-    message = fairlead.store.conversations.message(target)
-    return message.conversation if message is not None else ""
+def conversation_of(fairlead: Fairlead, said: Feedback) -> str:
+    """The conversation that something said belongs to; empty when it is gone."""
+    store = fairlead.store
+    if said.target_kind == "conversation":
+        return said.target if store.conversations.get(said.target) is not None else ""
+    if said.target_kind == "message":
+        message = store.conversations.message(said.target)
+        return message.conversation if message is not None else ""
+    trace = store.traces.get(said.target)
+    return trace.conversation if trace is not None else ""
 
 
 def requests_chart(

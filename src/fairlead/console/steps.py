@@ -92,7 +92,7 @@ class Steps:
             page="improve",
             title="Improve",
             span=period,
-            entries=[(entry, conversation_of(self._fairlead, entry.target)) for entry in entries],
+            entries=[(entry, conversation_of(self._fairlead, entry)) for entry in entries],
             thumbs_up=sum(entry.kind == "thumb" and entry.value == 1 for entry in entries),
             thumbs_down=sum(entry.kind == "thumb" and entry.value == 0 for entry in entries),
             comments=sum(entry.kind == "comment" for entry in entries),
@@ -114,13 +114,14 @@ class Steps:
     def scale(self, request: Request, session: Session) -> Response:
         """How much there is to serve, and what serves it."""
         period = ranges.parse(request.query_params, now_us())
-        # One answer is up to three records (the request, the answer, the model's call): count one kind of them.
-        operation: Operation = "assistant"
-        total = self._desk.summaries.total(period, session.tenant, operation=operation)
-        if total is None:
-            operation = "chat"
+        # One answer is up to three records (the request, the answer, the model's call): each is counted as what it is.
+        kinds: tuple[tuple[Operation, str], ...] = (("assistant", "answers"), ("chat", "model calls"))
+        loads = []
+        for operation, noun in kinds:
             total = self._desk.summaries.total(period, session.tenant, operation=operation)
-        buckets = self._desk.summaries.buckets(period, session.tenant, operation=operation)
+            if total is not None:
+                buckets = self._desk.summaries.buckets(period, session.tenant, operation=operation)
+                loads.append((noun, total, max(buckets, key=lambda bucket: int(bucket["count"]), default=None)))
         return self._desk.render(
             request,
             session,
@@ -128,10 +129,8 @@ class Steps:
             page="scale",
             title="Scale",
             span=period,
-            total=total,
-            noun="answers" if operation == "assistant" else "model calls",
+            loads=loads,
             bucket_words=bucket_words,
-            busiest=max(buckets, key=lambda bucket: int(bucket["count"]), default=None),
             store_status=self._store.traces.status(),
             settings=self._fairlead.settings,
         )

@@ -158,6 +158,10 @@ ACTS = {
     "complaint": "took a complaint",
     "disclosure": "said that it is an AI",
     "waiting": "said that the team has the message",
+    "confirm": "asked for a yes",
+    "action": "said what came of an action",
+    "joined": "a person came",
+    "left": "a person left",
 }
 """What an answer does, in words."""
 
@@ -167,7 +171,10 @@ def said(feedback: Feedback) -> str:
     if feedback.kind == "thumb":
         return "Helpful" if feedback.value else "Not helpful"
     if feedback.kind == "csat":
-        return f"Satisfaction {feedback.value:g}" if feedback.value is not None else "Satisfaction"
+        rating = f"Satisfaction {feedback.value:g} of 5" if feedback.value is not None else "Satisfaction"
+        return f"{rating}: “{feedback.text}”" if feedback.text else rating
+    if feedback.kind == "solved":
+        return "Solved, says the customer" if feedback.value else "Not solved, says the customer"
     text = feedback.text or "(no text)"
     return f"“{text}”" if feedback.kind == "comment" else f"Better answer: {text}"
 

@@ -242,7 +242,7 @@ class Handoff(Part):
     )
     timezone: str = Field(default="UTC", max_length=64, description="IANA time zone of the hours.")
     message: Annotated[str, Field(max_length=2000)] = Field(
-        default="A person will read this conversation.",
+        default="A person of our team will answer here.",
         description="What the user reads when handed over.",
     )
     sla: QuantityText = Field(

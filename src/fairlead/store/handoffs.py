@@ -82,8 +82,8 @@ class Handoffs:
 
     # --- the operator's side --------------------------------------------------------------------------------------
 
-    def take(self, identifier: str, *, operator: str, key: str, lease: int) -> tuple[Handoff, bool]:
-        """Take it, unless someone else was faster. Returns it as it is now and whether it is ``key``'s.
+    def take(self, identifier: str, *, operator: str, key: str, lease: int) -> tuple[Handoff, bool, bool]:
+        """Take it, unless someone else was faster. Returns it as it is now, whether it is ``key``'s, and since now.
 
         Raises RecordUnknown.
         """
@@ -99,7 +99,7 @@ class Handoffs:
             after = _row(connection, identifier)
             if changed and not mine:
                 _settle(connection, after, "with_person")
-        return after, bool(changed)
+        return after, bool(changed), bool(changed) and not mine
 
     def hold(self, identifier: str, *, key: str, lease: int, draft: str | None = None) -> tuple[Handoff, bool]:
         """Say that its holder is still there, and keep what they typed. Raises RecordUnknown."""

@@ -185,7 +185,7 @@ function handedOff(event) {
   if (event.state === "with_person") { say(""); return; }
   const place = event.position > 0 ? ` You are number ${event.position} in line.` : "";
   const hours = event.hours ? ` Hours: ${event.hours}.` : "";
-  say(event.notice ?? (waits ? `${event.message || "A colleague from our team will read this conversation."}${place}${hours}` : event.message ?? ""));
+  say(event.notice ?? (waits ? `${event.message || "A colleague from our team will answer here."}${place}${hours}` : event.message ?? ""));
 }
 
 function stand(event) {
@@ -289,6 +289,7 @@ document.addEventListener("visibilitychange", () => {
 function rest() {
   clearTimeout(quiet);
   const answered = log.querySelector(".message.user:not(.failed) ~ .message:is(.assistant, .operator)");
+  if (standing === "waiting" || standing === "with_person") rating.hidden = true;
   if (rated || busy || !kept.value || !answered || standing === "waiting" || standing === "with_person") return;
   const after = standing === "closed" ? 1000 : Number(rating.dataset.after) * 1000;
   quiet = setTimeout(askForRating, after);
