@@ -37,7 +37,7 @@ Hits = npt.NDArray[np.bool_]
 
 
 def peer_hits(texts: Sequence[str], labels: Sequence[str], asked: Sequence[str], truth: Sequence[str]) -> Hits:
-    """Which of ``asked`` TF-IDF with logistic regression gets right; the best of six settings tried (no pairs, C 30)."""
+    """Which of ``asked`` TF-IDF with logistic regression gets right; the best of six settings (no pairs, C 30)."""
     vectoriser = TfidfVectorizer(sublinear_tf=True)
     model = LogisticRegression(C=30, max_iter=300).fit(vectoriser.fit_transform(texts), labels)
     return np.asarray(model.predict(vectoriser.transform(asked)) == np.array(truth))

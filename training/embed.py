@@ -52,7 +52,8 @@ TEMPERATURE = 0.05
 RATE, WEIGHT_RATE = 4e-3, 1e-2
 COSINE = 1.0  # share of the plain cosine beside the contrastive loss
 LONGEST = 64
-PAIR_BATCHES = 0.4  # share of the batches that are pairs
+GROUP, SAMPLE = 32, 16384  # texts of a batch that are neighbours; texts they are sought among
+PAIR_BATCHES = 0.1  # share of the batches that are pairs
 
 
 # ---------------------------------------------------------------- vocabulary
@@ -168,16 +169,26 @@ def train(table: Table, lessons: Lessons, steps: int, batch: int) -> None:
 
 
 def teacher_loss(table: Table, rng: random.Random, lessons: Lessons, batch: int) -> Tensor:
-    """InfoNCE between texts and the teacher's vectors, and one minus the cosine."""
-    chosen = rng.sample(range(len(lessons.texts)), min(batch, len(lessons.texts)))
+    """How far the likenesses within the batch are from the teacher's, and one minus the cosine to its vectors."""
+    chosen = neighbours(rng, lessons.targets, batch)
     words = [words_of(slip(rng, lessons.raw[i])) if rng.random() < SLIP else lessons.texts[i] for i in chosen]
     ours = table(words, WORD_DROP)
     theirs = torch.from_numpy(lessons.targets[chosen])
-    scores = ours @ theirs.T
-    truth = torch.arange(len(chosen))
-    contrast = functional.cross_entropy(scores / TEMPERATURE, truth)
-    contrast = contrast + functional.cross_entropy(scores.T / TEMPERATURE, truth)
-    return contrast / 2 + COSINE * (1 - scores.diagonal()).mean()
+    itself = torch.eye(len(chosen), dtype=torch.bool)
+    wanted = (theirs @ theirs.T / TEMPERATURE).masked_fill(itself, -1e4).softmax(dim=1)
+    across = ours @ theirs.T
+    alike = functional.cross_entropy((ours @ ours.T / TEMPERATURE).masked_fill(itself, -1e4), wanted)
+    contrast = functional.cross_entropy(across / TEMPERATURE, (theirs @ theirs.T / TEMPERATURE).softmax(dim=1))
+    return (alike + contrast) / 2 + COSINE * (1 - across.diagonal()).mean()
+
+
+def neighbours(rng: random.Random, vectors: Floats, batch: int) -> list[int]:
+    """Places of texts for a batch: some by chance, each with those nearest to it in a sample of all."""
+    sample = np.array(rng.sample(range(len(vectors)), min(SAMPLE, len(vectors))))
+    anchors = sample[: batch // GROUP]
+    alike = vectors[anchors] @ vectors[sample].T
+    near = np.argpartition(-alike, GROUP, axis=1)[:, :GROUP]
+    return [int(i) for i in np.unique(sample[near])]
 
 
 def pair_loss(
@@ -274,8 +285,8 @@ def main() -> None:
     parser.add_argument("--teacher", default=embed_teacher.PACKAGE, help="the package that holds the teacher")
     parser.add_argument("--cache", type=Path, required=True, help="folder that keeps the teacher's vectors")
     parser.add_argument("--out", type=Path, default=Path("src/fairlead/engines/embed/weights"))
-    parser.add_argument("--texts", type=int, default=0, help="learn from the first so many texts; 0 is all")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--texts", type=int, default=embed_teacher.TEXTS, help="learn from the first so many texts")
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -284,7 +295,7 @@ def main() -> None:
     teacher = Teacher(options.teacher, options.cache, threads=options.threads)
     texts = every_text(options.data)
     vocabulary, counts = choose_vocabulary(texts, teacher_words(teacher))
-    texts = texts[: options.texts or len(texts)]
+    texts = texts[: options.texts]
     vectors = teacher.encode(texts, verbose=True)
     directions = reduce_width(vectors, DIMENSION)
     targets = unit(vectors @ directions)

@@ -27,6 +27,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 NAME, LICENCE, WIDTH = "sentence-transformers/all-MiniLM-L6-v2", "Apache-2.0", 384
 LONGEST = 96  # tokens of a text that are read
 BATCH, SHARD = 64, 4096
+TEXTS = 150_000  # of the texts in the order of `embed_texts.every_text`
 Floats = npt.NDArray[np.float32]
 
 
@@ -137,9 +138,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--teacher", default=PACKAGE)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--texts", type=int, default=TEXTS)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    texts = every_text(options.data)
+    texts = every_text(options.data)[: options.texts]
     print(f"{len(texts):,} texts", file=sys.stderr)
     Teacher(options.teacher, options.cache, threads=options.threads).encode(texts, verbose=True)
 

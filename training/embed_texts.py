@@ -137,9 +137,9 @@ def read_pairs(data: Path) -> list[Pairs]:
     return [
         *shop_pairs([make_shop(i, Split.TRAIN, load_topics()) for i in range(SHOPS)]),
         *natural_pairs(),
-        idea_pairs(IDEAS, 1.0),
-        intent_pairs("clinc", clinc, 1.0),
-        Pairs("dstc9-faq", [q for q, _ in faq], [a for _, a in faq], [], 1.0),
+        idea_pairs(IDEAS, 0.5),
+        intent_pairs("clinc", clinc, 0.5),
+        Pairs("dstc9-faq", [q for q, _ in faq], [a for _, a in faq], [], 0.5),
     ]
 
 
@@ -187,7 +187,7 @@ def _units(question: dict[str, object]) -> list[str]:
 def natural_pairs() -> list[Pairs]:
     """(question, sentence that answers it) of the hand-written shops for training; none where there are no shops."""
     asked = [pair for _, _, pairs in natural_shops() for pair in pairs]
-    return [Pairs("natural", [q for q, _ in asked], [u for _, u in asked], [], 1.0)] if asked else []
+    return [Pairs("natural", [q for q, _ in asked], [u for _, u in asked], [], 1.5)] if asked else []
 
 
 def intent_pairs(name: str, rows: list[tuple[str, str]], share: float) -> Pairs:

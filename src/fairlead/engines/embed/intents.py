@@ -27,8 +27,8 @@ from fairlead.errors import WeightsDamaged
 
 Floats = npt.NDArray[np.float32]
 BUCKETS = 1 << 15
-MEANING, WORDINGS = 4.0, 4.0  # lengths of the two parts of a message's features
-EPOCHS, BATCH, RATE, RIDGE = 15, 64, 0.2, 2e-5
+MEANING, WORDINGS = 6.0, 4.0  # lengths of the two parts of a message's features
+EPOCHS, BATCH, RATE, RIDGE = 10, 64, 0.1, 2e-5
 FOLDS, KEPT = 3, 0.95
 NEIGHBOURS = 3
 NEAR, SURE = 0.6, 0.4  # what the nearest examples and the odds count in the fit

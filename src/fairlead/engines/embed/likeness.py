@@ -36,8 +36,10 @@ NAMES = (
     "opposite",
     "roles exchanged",
     "way exchanged",
+    "word exchanged",
 )
 MOST_WORDS = 60
+MOST_EXCHANGED = 2
 _NEGATIONS = frozenset("not no never none nobody nothing without cannot cant dont doesnt didnt isnt wasnt wont".split())
 _SPELT = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _NUMBERS = {word: number for number, word in enumerate(_SPELT)} | {
@@ -88,6 +90,7 @@ def compare(one: str, other: str, embedder: Embedder) -> npt.NDArray[np.float64]
             float(min(2, _opposed(a, b))),
             float(_roles(a) * _roles(b) < 0),
             float(_ways(a, b)),
+            _exchanged(a, b, embedder),
         ]
     )
 
@@ -102,6 +105,15 @@ def _missing(words: Sequence[str], there: Sequence[str], embedder: Embedder) -> 
     weights = np.array([embedder.weight(w) for w in mine])
     gaps = (1 - near) * weights
     return float(gaps.sum() / weights.sum()), float(gaps.max())
+
+
+def _exchanged(a: Sequence[str], b: Sequence[str], embedder: Embedder) -> float:
+    """How unlike the one or two words are in which alone the texts differ; 0 where they differ otherwise."""
+    left, right = [w for w in a if w not in b], [w for w in b if w not in a]
+    if not (0 < len(left) <= MOST_EXCHANGED and 0 < len(right) <= MOST_EXCHANGED and min(len(a), len(b)) > len(left)):
+        return 0.0
+    one, other = embedder.encode_lists([left, right])
+    return 1 - float(one @ other)
 
 
 def _is_number(word: str) -> bool:
