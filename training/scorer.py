@@ -42,7 +42,7 @@ from training.scorer_teacher import encoded, encoded_each
 Floats = npt.NDArray[np.float32]
 SEED = 20260301
 TEXTS, VOCABULARY, SHOPS = 60_000, 16_000, 200
-DISTIL_STEPS, ROUNDS = 5_000, (1_300, 1_700)
+DISTIL_STEPS, ROUNDS = 5_000, (1_100,)
 DISTIL_BATCH, QUESTIONS, CANDIDATES, HARD = 64, 8, 16, 9
 TRAIN_PIECES = 44  # of a unit that are looked at in training; few are longer
 TAKEN_OUT = 0.3  # of the questions whose right units are hidden, so that none answers
