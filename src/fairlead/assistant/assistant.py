@@ -59,7 +59,7 @@ MAX_MESSAGE_CHARS: Final = 4_000
 MAX_FEEDBACK_CHARS: Final = 2_000
 RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "solved": (0, 1), "csat": (1, 5)}
 
-WAITING: Final = "Your message is with our team; a colleague will read this conversation."
+WAITING: Final = "Your message is with our team; a colleague will answer here."
 RESUMED: Final = "All right, I go on helping you. What would you like to know?"
 APOLOGY: Final = "I am sorry, I cannot answer at the moment. Please try again in a minute, or ask for a person."
 
@@ -165,7 +165,8 @@ class Assistant(Decisions):
             raise ConversationClosed
         handoff = await asyncio.to_thread(self._store.handoffs.of, conversation_id)
         # Another process answered, or a person did: then what is remembered here is not all that was said.
-        version = (conversation.turns, handoff.id if handoff is not None and handoff.taken else "")
+        spoken = f"{handoff.id} {handoff.state}" if handoff is not None and handoff.taken else ""
+        version = (conversation.turns, spoken)
         if thread.version != version:
             thread.load(await asyncio.to_thread(self._store.conversations.messages, conversation_id))
             thread.version = version

@@ -128,13 +128,13 @@ class Desk:
 
     def take(self, identifier: str, operator: Operator, *, hold_s: float = PLAIN_S) -> Handoff:
         """Take over, unless a colleague was faster (HandoffHeld says who)."""
-        before = self._of(identifier, operator)
-        handoff, mine = self._store.handoffs.take(
+        self._of(identifier, operator)
+        handoff, mine, since_now = self._store.handoffs.take(
             identifier, operator=operator.name, key=operator.key, lease=_from_now(hold_s)
         )
         if not mine:
             raise _refusal(handoff)
-        if not (before.state == "taken" and before.operator_key == operator.key):
+        if since_now:
             self._tell(handoff, f"{operator.name}, a person of our team, is here now.", "joined")
             self._audit(operator, handoff, "handoff.take", waited_s=round((handoff.taken - handoff.time) / 1e6))
         return handoff
@@ -312,12 +312,12 @@ def summarise(messages: Iterable[Message]) -> str:
     parts = []
     if asked:
         shown = asked if len(asked) <= 3 else [asked[0], *asked[-2:]]
-        parts.append("Asked: " + " / ".join(" ".join(text.split())[:160] for text in shown) + ".")
+        parts.append("Asked: " + " / ".join(" ".join(text.split())[:160].rstrip(".") for text in shown))
     if cards:
-        parts.append("Looked up: " + "; ".join(dict.fromkeys(str(card.get("title", "")) for card in cards)) + ".")
+        parts.append("Looked up: " + "; ".join(dict.fromkeys(str(card.get("title", "")) for card in cards)))
     if unknown:
-        parts.append(f"The assistant did not know {unknown} answer{'s' if unknown != 1 else ''}.")
-    return " ".join(parts)
+        parts.append(f"The assistant did not know {unknown} answer{'s' if unknown != 1 else ''}")
+    return " · ".join(parts)
 
 
 def _columns(record: Record) -> dict[str, Any]:
