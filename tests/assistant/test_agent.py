@@ -183,7 +183,8 @@ async def test_a_compromised_model_cannot_try_out_orders(make_shop: MakeShop) ->
 
     shop = make_shop(script=script)
     conversation, _ = shop.assistant.open_conversation()
-    events = [event async for event in shop.assistant.reply(conversation.id, "hi", variant="mini")]
+    said = f"I have {' '.join(f'TT-{100000 + n}' for n in range(4))} and TT-482913, mira.holm@example.com"
+    events = [event async for event in shop.assistant.reply(conversation.id, said, variant="mini")]
     results = [m for m in shop.model.calls[-1].body["messages"] if m["role"] == "tool"]
     assert len(results) > MAX_MISSES
     assert all("summary" in json.loads(m["content"]) for m in results)
@@ -205,7 +206,7 @@ async def test_instructions_in_a_page_change_nothing_a_tool_decides(make_shop: M
     answer = await shop.assistant.ask(AUSTRIA, variant="mini")
     assert answer.facts == ()
     result = json.loads(shop.model.calls[1].body["messages"][-1]["content"])
-    assert result["found"] is False
+    assert result["error"].startswith("Please tell me this yourself")
     assert "Holm" not in json.dumps([call.body["messages"] for call in shop.model.calls])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fairlead.assistant import Knowledge, Tools
 from fairlead.spec import load
+from fairlead.tools import Cap
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 PHONES = re.compile(r"\+49 (40 66969|89 99998) \d{3}|\+[\d ]{8,}")
@@ -26,8 +27,18 @@ def test_the_definition_is_valid_and_complete() -> None:
     assert usecase.variant("mini").prompt_text().startswith("You are the AI assistant of Tarn & Tinder")
     assert " AI assistant " in usecase.policy.disclosure.greeting
     assert Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]).passages
-    names = Tools.load([usecase.path(part.path) for part in usecase.tools]).names()
-    assert names == ["find_order", "track_parcel", "opening_hours"]
+    loaded = Tools.of(usecase)
+    changes = ["cancel_order", "change_address", "start_return", "refund"]
+    assert loaded.names() == ["find_order", "track_parcel", "opening_hours", *changes]
+    for name in changes:
+        tool = loaded.get(name)
+        assert tool is not None
+        assert tool.rule.effect == "writes"
+        assert tool.rule.customer
+        assert loaded.get(tool.rule.check) is not None
+    refund = loaded.get("refund")
+    assert refund is not None
+    assert refund.rule.cap == Cap("amount", 50.0, 24.0)
 
 
 def test_the_hours_of_the_definition_are_those_of_the_pages() -> None:

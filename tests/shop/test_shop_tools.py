@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import statistics
 import time
@@ -15,16 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.assistant import Tools
+from fairlead.tools import Context, Customer
 from tests.shop.shop_modules import SHOP, shop_module
 
 ORDER, EMAIL = "TT-482913", "mira.holm@example.com"
 tools: Any = shop_module("tools")
 
 
+def known(order_id: str, email: str) -> Customer:
+    """The customer whom number and address open."""
+    found = tools.recognise(order_id, email)
+    assert found["found"] is True
+    return Customer(**found["customer"])
+
+
 @pytest.mark.parametrize("order_id", ["TT-482913", "tt-482913", "482913", "TT 482913", "tt482913"])
 @pytest.mark.parametrize("email", [EMAIL, "Mira.Holm@Example.COM", f" {EMAIL} "])
 def test_number_and_address_together_open_an_order(order_id: str, email: str) -> None:
-    found = tools.find_order(order_id, email)
+    found = tools.find_order(known(order_id, email), order_id)
     assert found["order_id"] == ORDER
     assert (
         found["summary"] in "Your order TT-482913 is on its way with NordPaket and should arrive by 20 November 2026."
@@ -39,10 +48,22 @@ def test_every_order_opens_with_its_own_address_and_with_no_other() -> None:
         ).fetchall()
     emails = sorted({email for _, email in rows})
     for order_id, email in rows:
-        assert tools.find_order(order_id, email)["found"] is True
-        assert tools.track_parcel(order_id, email)["found"] is True
+        customer = known(order_id, email)
+        assert tools.find_order(customer, order_id)["found"] is True
+        assert tools.track_parcel(customer, order_id)["found"] is True
         other = emails[(emails.index(email) + 1) % len(emails)]
-        assert tools.find_order(order_id, other) == {"found": False, "summary": tools.NOT_FOUND}
+        assert tools.recognise(order_id, other) == {"found": False, "summary": tools.NOT_FOUND}
+
+
+def test_no_customer_reaches_anothers_order_with_any_tool() -> None:
+    theo, call = known("TT-730158", "theo.calloway@example.org"), Context(key="k")
+    not_yours = {"found": False, "summary": tools.NOT_YOURS}
+    for look in (tools.find_order, tools.track_parcel):
+        assert look(theo, ORDER) == not_yours
+    for check in (tools.can_cancel, tools.can_change_address, tools.can_return):
+        assert check(ORDER, theo) == not_yours
+    assert tools.can_refund(ORDER, 1.0, theo) == not_yours
+    assert not tools.WORKING.exists() or tools.cancel_order(ORDER, theo, call)["error"] == tools.NOT_YOURS
 
 
 ATTACKS = [
@@ -67,19 +88,19 @@ ATTACKS = [
 @pytest.mark.parametrize("text", ATTACKS)
 def test_no_text_opens_what_it_should_not(text: str) -> None:
     not_found = {"found": False, "summary": tools.NOT_FOUND}
-    for look in (tools.find_order, tools.track_parcel):
-        assert look(text, text) == not_found
-        assert look(ORDER, "someone@example.org") == not_found
-        if text.strip().lower() != EMAIL:
-            assert look(ORDER, text) == not_found
-        if "482913" not in text:
-            assert look(text, EMAIL) == not_found
+    assert tools.recognise(text, text) == not_found
+    assert tools.recognise(ORDER, "someone@example.org") == not_found
+    if text.strip().lower() != EMAIL:
+        assert tools.recognise(ORDER, text) == not_found
+    if "482913" not in text:
+        assert tools.recognise(text, EMAIL) == not_found
+    assert tools.find_order(Customer(id=text or "x"), ORDER)["found"] is False
 
 
 @settings(max_examples=200, deadline=None)
 @given(order_id=st.text(max_size=40), email=st.text(max_size=60))
 def test_no_guess_opens_anything(order_id: str, email: str) -> None:
-    assert tools.find_order(order_id, email) == {"found": False, "summary": tools.NOT_FOUND}
+    assert tools.recognise(order_id, email) == {"found": False, "summary": tools.NOT_FOUND}
 
 
 async def test_the_model_gets_one_answer_for_unknown_and_not_yours() -> None:
@@ -98,7 +119,7 @@ def test_the_time_an_answer_takes_tells_nothing() -> None:
         times = []
         for _ in range(60):
             began = time.process_time_ns()
-            tools.find_order(order_id, email)
+            tools.recognise(order_id, email)
             times.append(time.process_time_ns() - began)
         return statistics.median(times)
 
@@ -106,15 +127,75 @@ def test_the_time_an_answer_takes_tells_nothing() -> None:
     assert 1 / 3 < unknown / not_yours < 3
 
 
-def test_a_tool_cannot_write() -> None:
-    with closing(tools._open()) as database, pytest.raises(sqlite3.OperationalError, match="readonly"):
+def test_looking_up_cannot_write() -> None:
+    with tools._orders() as database, pytest.raises(sqlite3.OperationalError, match="readonly"):
         database.execute("DELETE FROM orders")
 
 
 def test_a_missing_database_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tools, "DATABASE", tmp_path / "none.sqlite")
     with pytest.raises(FileNotFoundError, match=r"make_orders\.py"):
-        tools.find_order(ORDER, EMAIL)
+        tools.recognise(ORDER, EMAIL)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The tools over a database of their own."""
+    shutil.copyfile(tools.DATABASE, tmp_path / "orders.sqlite")
+    monkeypatch.setattr(tools, "DATABASE", tmp_path / "orders.sqlite")
+    monkeypatch.setattr(tools, "WORKING", tmp_path / "working.sqlite")
+    return tools
+
+
+THEO = Customer(id="2", email="theo.calloway@example.org")
+SELMA = Customer(id="3", email="selma.rahimi@example.com")
+
+
+def test_a_change_is_done_once_for_its_key(shop: Any) -> None:
+    first = shop.cancel_order("TT-730158", THEO, Context(key="one"))
+    assert "is cancelled" in first["summary"]
+    assert shop.find_order(THEO, "TT-730158")["status"] == "cancelled"
+    assert shop.cancel_order("TT-730158", THEO, Context(key="one")) == first
+    assert "cancelled already" in shop.cancel_order("TT-730158", THEO, Context(key="two"))["error"]
+    with pytest.raises(ValueError, match="key"):
+        shop.cancel_order("TT-730158", THEO, Context())
+
+
+def test_refunds_add_up_to_no_more_than_was_paid(shop: Any) -> None:
+    paid = next(value for label, value in shop.find_order(SELMA, "TT-215604")["card"]["rows"] if label == "Total")
+    total = float(paid.split(",")[0].lstrip("€"))
+    assert "go back to" in shop.refund("TT-215604", total - 1, SELMA, Context(key="a"))["summary"]
+    assert shop.refund("TT-215604", total - 1, SELMA, Context(key="a"))["summary"]
+    assert "At most €1.00" in shop.refund("TT-215604", 1.01, SELMA, Context(key="b"))["error"]
+    assert "€1.00" in shop.refund("TT-215604", 1.0, SELMA, Context(key="c"))["summary"]
+    assert "once an order is delivered" in shop.refund("TT-730158", 1.0, THEO, Context(key="d"))["error"]
+
+
+def test_an_address_changes_until_the_order_is_packed(shop: Any) -> None:
+    changed = shop.change_address("TT-730158", "Hafenkai 7, 28195 Bremen", THEO, Context(key="a"))
+    assert "Hafenkai 7" in changed["summary"]
+    mira = Customer(id="1")
+    assert "until the order is packed" in shop.change_address(ORDER, "Hafenkai 7", mira, Context(key="b"))["error"]
+
+
+def test_a_return_gets_one_label_within_its_time(shop: Any) -> None:
+    assert "31 January 2027" in shop.can_return("TT-215604", SELMA)["until"]
+    assert "RL-" in shop.start_return("TT-215604", SELMA, Context(key="a"))["summary"]
+    assert "already" in shop.start_return("TT-215604", SELMA, Context(key="b"))["error"]
+
+
+def test_several_orders_become_a_question() -> None:
+    with closing(sqlite3.connect(SHOP / "data" / "orders.sqlite")) as database:
+        several = database.execute(
+            "SELECT customer FROM orders GROUP BY customer HAVING count(*) > 2 AND sum(status IN ('received', "
+            "'packed', 'shipped', 'out for delivery')) != 1"
+        ).fetchone()[0]
+        alone = database.execute("SELECT customer FROM orders GROUP BY customer HAVING count(*) = 1").fetchone()[0]
+    asked = tools.find_order(Customer(id=str(several)))["summary"]
+    assert asked.endswith("Which one do you mean?")
+    assert asked.count("TT-") > 2
+    assert tools.find_order(Customer(id=str(alone)))["order_id"]
+    assert tools.find_order(Customer(id="nobody"))["found"] is False
 
 
 @pytest.mark.parametrize(
