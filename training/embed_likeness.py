@@ -2,8 +2,8 @@
 
     python -m training.embed_likeness            # seconds; needs no torch. Run it again after new embedder weights
 
-Learns from the training wordings of the invented shops' questions (`embed_topics.txt`): two wordings of one question
-say the same; a question with another number, place or thing, with the opposite word, or with a "not" does not, and
+Learns from the training wordings of the invented shops' questions and facts (`embed_topics.txt`): two wordings of one
+say the same; a wording with another number, place or thing, with the opposite word, or with a "not" does not, and
 neither does a question on another topic of the same group. A logistic model on the numbers of `likeness.compare`,
 fitted by Newton's method; no number may count towards "the same", since each tells a difference. The threshold is where
 most more of the same than of the others pass. Knows nothing of the benchmark's near misses.
@@ -35,7 +35,16 @@ _SWAPS = [
     ("me", "you"), ("my", "your"), ("do you", "do i"), ("long", "short"), ("in", "out of"), ("online", "in store"),
     ("over", "under"), ("more", "less"), ("cheap", "expensive"), ("activate", "deactivate"), ("buy", "sell"),
 ]  # fmt: skip
-_FRAMES = ["{}", "{}", "{} before {n} days", "{} within {n} days", "{} for {n} euros", "{} for {n} people", "{} in {c}"]
+_FRAMES = [
+    "{}",
+    "{}",
+    "{} before {n} days",
+    "{} within {n} days",
+    "{} for {n} euros",
+    "{} for {n} people",
+    "{} in {c}",
+    "{} from {c} to {d}",
+]
 _STATEMENTS = [("i want", "i don't want"), ("i need", "i don't need"), ("is broken", "is not broken")]
 _STATEMENTS += [
     ("i have", "i have not"),
@@ -45,6 +54,13 @@ _STATEMENTS += [
 ]
 
 _STATEMENTS += [("does not", "does"), ("doesn't", "does"), ("can't", "can"), ("cannot", "can"), ("don't", "do")]
+_STATEMENTS += [
+    ("are", "are not"),
+    ("will", "will not"),
+    ("we", "we never"),
+    ("is", "is not"),
+    ("you can", "you cannot"),
+]
 _STATEMENTS += [("hasn't", "has"), ("didn't", "did"), ("not", "really"), ("i am", "i am not"), ("never", "always")]
 _EXCHANGE = {"i": "you", "my": "your", "me": "you", "you": "i", "your": "my"}
 
@@ -53,27 +69,30 @@ def examples(topics: list[Topic], rng: random.Random) -> list[tuple[str, str, bo
     """(one text, another, whether they say the same, weight), about as much weight on either side."""
     found: list[tuple[str, str, bool, float]] = []
     for topic in topics:
-        wordings = topic.questions_of(Split.TRAIN)
         others = [t for t in topics if t.group == topic.group and t.name != topic.name]
-        for question in wordings:
-            for again in rng.sample(wordings, min(3, len(wordings))):
-                if again == question:
-                    continue
-                frame, values = rng.choice(_FRAMES), _values(rng)
-                one, two = (frame.replace("{}", text.rstrip("?. ")) for text in (question, again))
-                found.append((_fill(one, values), _fill(two, values), True, 1.0))
-                edited = _edits(rng, one, values)
-                found += [(_fill(one, values), text, False, EDITED / len(edited)) for text in edited]
-            if others:
-                foreign = rng.choice(rng.choice(others).questions_of(Split.TRAIN))
-                found.append((_fill(question, values := _values(rng)), _fill(foreign, values), False, FOREIGN))
+        for asked in (True, False):
+            wordings = topic.questions_of(Split.TRAIN) if asked else topic.facts_of(Split.TRAIN)
+            foreign = [w for t in others for w in (t.questions_of(Split.TRAIN) if asked else t.facts_of(Split.TRAIN))]
+            for wording in wordings:
+                for again in rng.sample(wordings, min(3, len(wordings))):
+                    if again != wording:
+                        frame, values = rng.choice(_FRAMES) if asked else "{}", _values(rng)
+                        one, two = (frame.replace("{}", text.rstrip("?. ")) for text in (wording, again))
+                        found.append((_fill(one, values), _fill(two, values), True, 1.0))
+                        edited = _edits(rng, one, values)
+                        found += [(_fill(one, values), text, False, EDITED / len(edited)) for text in edited]
+                if foreign:
+                    values = _values(rng)
+                    found.append((_fill(wording, values), _fill(rng.choice(foreign), values), False, FOREIGN))
     return found
 
 
 def _values(rng: random.Random) -> dict[str, str]:
+    here, there = rng.sample(_PLACES, 2)
     return {
         "n": str(rng.choice([2, 3, 5, 7, 10, 14, 20, 30, 45, 60])),
-        "c": rng.choice(_PLACES),
+        "c": here,
+        "d": there,
         "prod": rng.choice(PRODUCTS),
     }
 
@@ -94,6 +113,8 @@ def _edits(rng: random.Random, text: str, values: dict[str, str]) -> list[str]:
     exchanged = " ".join(_EXCHANGE.get(word, word) for word in filled.lower().split())
     if {"i", "my", "me"} & set(lower.split()) and {"you", "your"} & set(lower.split()):
         made.append(exchanged)
+    if "{d}" in text:
+        made.append(_fill(text, values | {"c": values["d"], "d": values["c"]}))
     return [m for m in made if m != filled]
 
 

@@ -1,11 +1,10 @@
 """Whether two messages say the same, beyond sharing a subject: what a sum of word vectors cannot see.
 
 "Refund within 30 days" and "refund after 30 days" lie side by side for any embedder. Here a pair of texts becomes a
-handful of named numbers (how near, how well the words of each are found in the other, another number, a "not" on one
-side, the opposite word, the roles of "I" and "you" exchanged), and a small logistic model, fitted by
-`training/embed_likeness.py`, says how likely the two mean the same. The opposites stand in `opposites.txt`. Knows no
-use case; a cache that answers from memory, or anything else that acts upon likeness, should ask here and not trust a
-cosine.
+handful of named numbers (how near, another number, a "not" on one side, the roles of "I" and "you" or the ends of
+"from" and "to" exchanged, one or two words alone exchanged for unlike ones), and a small logistic model, fitted by
+`training/embed_likeness.py`, says how likely the two mean the same. Knows no use case; a cache that answers from
+memory, or anything else that acts upon likeness, should ask here and not trust a cosine.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +22,17 @@ from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
 
 FITTED = Path(__file__).with_name("weights") / "likeness.json"
-_OPPOSITES = Path(__file__).with_name("opposites.txt")
 NAMES = (
     "distance",
-    "uncovered",
-    "worst word",
-    "worst words together",
     "another number",
-    "number on one side",
     "not on one side",
-    "opposite",
     "roles exchanged",
     "way exchanged",
     "word exchanged",
 )
 MOST_WORDS = 60
 MOST_EXCHANGED = 2
+_MEASURES = frozenset(("day", "days", "week", "weeks"))
 _NEGATIONS = frozenset("not no never none nobody nothing without cannot cant dont doesnt didnt isnt wasnt wont".split())
 _SPELT = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
 _NUMBERS = {word: number for number, word in enumerate(_SPELT)} | {
@@ -49,7 +42,6 @@ _NUMBERS = {word: number for number, word in enumerate(_SPELT)} | {
 }  # fmt: skip
 _ME = frozenset(("i", "me", "my", "mine", "we", "us", "our", "i'm", "i've", "im"))
 _YOU = frozenset(("you", "your", "yours", "you're", "you've"))
-_FUNCTION = 0.25  # words that count less than this carry no matter of their own
 
 
 class Likeness:
@@ -76,18 +68,12 @@ def compare(one: str, other: str, embedder: Embedder) -> npt.NDArray[np.float64]
     """The numbers (len(NAMES),) of a pair of texts, all 0 for two equal texts."""
     a, b = words_of(one)[:MOST_WORDS], words_of(other)[:MOST_WORDS]
     vectors = embedder.encode_lists([a, b])
-    missing_a, missing_b = _missing(a, b, embedder), _missing(b, a, embedder)
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     return np.array(
         [
             1 - float(vectors[0] @ vectors[1]),
-            (missing_a[0] + missing_b[0]) / 2,
-            max(missing_a[1], missing_b[1]),
-            min(missing_a[1], missing_b[1]),
             float(bool(numbers_a - numbers_b) and bool(numbers_b - numbers_a)),
-            float(bool(numbers_a) != bool(numbers_b)),
             float(_negations(a) % 2 != _negations(b) % 2),
-            float(min(2, _opposed(a, b))),
             float(_roles(a) * _roles(b) < 0),
             float(_ways(a, b)),
             _exchanged(a, b, embedder),
@@ -95,21 +81,11 @@ def compare(one: str, other: str, embedder: Embedder) -> npt.NDArray[np.float64]
     )
 
 
-def _missing(words: Sequence[str], there: Sequence[str], embedder: Embedder) -> tuple[float, float]:
-    """(share of the matter of ``words`` not found ``there``, the same of its worst word), each from 0 to about 1."""
-    mine = [w for w in dict.fromkeys(words) if embedder.weight(w) >= _FUNCTION and not _is_number(w)]
-    theirs = [w for w in dict.fromkeys(there) if not _is_number(w)]
-    if not mine or not theirs:
-        return float(bool(mine)), float(bool(mine))
-    near = (embedder.encode_words(mine) @ embedder.encode_words(theirs).T).max(axis=1)
-    weights = np.array([embedder.weight(w) for w in mine])
-    gaps = (1 - near) * weights
-    return float(gaps.sum() / weights.sum()), float(gaps.max())
-
-
 def _exchanged(a: Sequence[str], b: Sequence[str], embedder: Embedder) -> float:
     """How unlike the one or two words are in which alone the texts differ; 0 where they differ otherwise."""
-    left, right = [w for w in a if w not in b], [w for w in b if w not in a]
+    same = _MEASURES if _numbers(a) == _numbers(b) else frozenset[str]()
+    left = [w for w in a if w not in b and not (same and (w in same or _is_number(w)))]
+    right = [w for w in b if w not in a and not (same and (w in same or _is_number(w)))]
     if not (0 < len(left) <= MOST_EXCHANGED and 0 < len(right) <= MOST_EXCHANGED and min(len(a), len(b)) > len(left)):
         return 0.0
     one, other = embedder.encode_lists([left, right])
@@ -137,35 +113,6 @@ def _numbers(words: Sequence[str]) -> set[str]:
 
 def _negations(words: Sequence[str]) -> int:
     return sum(word in _NEGATIONS or word.endswith("n't") for word in words)
-
-
-def _opposed(a: Sequence[str], b: Sequence[str]) -> int:
-    """On how many axes one text stands at one end only and the other at the other end only."""
-    ends_a, ends_b = _ends(a), _ends(b)
-    return sum(
-        {end for axis_, end in ends_a if axis_ == axis} == {1 - end for axis_, end in ends_b if axis_ == axis}
-        and len({end for axis_, end in ends_a if axis_ == axis}) == 1
-        for axis in {axis for axis, _ in ends_a} & {axis for axis, _ in ends_b}
-    )
-
-
-def _ends(words: Sequence[str]) -> set[tuple[int, int]]:
-    """(axis, end) of every wording of `opposites.txt` in a text."""
-    table = _axes()
-    pairs = [f"{a} {b}" for a, b in itertools.pairwise(words)]
-    return {place for part in (*words, *pairs) for place in table.get(part, ())}
-
-
-@cache
-def _axes() -> dict[str, tuple[tuple[int, int], ...]]:
-    """Wording to its places (axis, end)."""
-    table: dict[str, list[tuple[int, int]]] = {}
-    lines = [line for line in _OPPOSITES.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    for axis, line in enumerate(lines):
-        for end, wordings in enumerate(line.split("|")):
-            for wording in wordings.split(","):
-                table.setdefault(wording.strip(), []).append((axis, end))
-    return {wording: tuple(places) for wording, places in table.items()}
 
 
 def _roles(words: Sequence[str]) -> int:
