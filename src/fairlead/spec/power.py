@@ -25,8 +25,11 @@ def z_power() -> float:
     return NormalDist().inv_cdf(POWER)
 
 
-def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
-    """The score interval of an observed share. Source: E. B. Wilson, JASA 22 (1927), 209-212."""
+def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
+    """The score interval of an observed share; ``n`` may be an effective number of samples.
+
+    Source: E. B. Wilson, JASA 22 (1927), 209-212.
+    """
     z = z_two_sided(confidence)
     scale = 1 + z * z / n
     middle = (share + z * z / (2 * n)) / scale

@@ -1,0 +1,160 @@
+"""Whether the statistics keep their promise: coverage, width, and false alarms when one looks forty times.
+
+    make bench NAME=statistics          # about three minutes of CPU, no data needed
+
+Every figure is a simulation with a fixed seed: ``n`` data sets are drawn from a known truth and the interval is asked
+whether it holds it. Nominal is 95 %. A simulated coverage is itself uncertain, so each has its Wilson interval. Targets
+of exact methods are exact; those of approximate ones say how far off they may be.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.report import Report
+from fairlead.evaluate import bootstrap, intervals, sequences
+from fairlead.evaluate.intervals import Interval
+from fairlead.evaluate.numbers import Codes, Numbers
+from fairlead.spec.power import wilson
+
+LEVEL = 0.95
+LOOKS = range(50, 2_001, 50)
+SETS = 1_000
+Draw = Callable[[np.random.Generator, int], Numbers]
+
+
+def _mostly_right(chance: np.random.Generator, n: int) -> Numbers:
+    """Groundedness as it looks: 94 of 100 answers are wholly supported, the others anything."""
+    return np.where(chance.random(n) < 0.06, chance.choice([0.0, 0.5, 2 / 3, 0.8], n), 1.0)
+
+
+MOSTLY_RIGHT = 0.94 + 0.06 * float(np.mean([0, 0.5, 2 / 3, 0.8]))
+
+
+def _share(chance: np.random.Generator, n: int) -> Numbers:
+    return (chance.random(n) < 0.9).astype(np.float64)
+
+
+def _cost(chance: np.random.Generator, n: int) -> Numbers:
+    return chance.lognormal(0, 1, n)
+
+
+def add_coverage(report: Report, name: str, found: list[Interval], truth: float, target: str = "") -> None:
+    """The share of intervals that hold the truth, in percent, and their mean width."""
+    held = sum(each.low <= truth <= each.high for each in found)
+    low, high = (100 * bound for bound in wilson(held / len(found), len(found), LEVEL))
+    report.add(f"coverage, {name}", 100 * held / len(found), "%", n=len(found), low=low, high=high, target=target)
+    report.add(f"width, {name}", float(np.mean([each.high - each.low for each in found])), "", n=len(found))
+
+
+def fixed_sizes(report: Report, chance: np.random.Generator) -> None:
+    """One look at 200 values."""
+    data = [_share(chance, 200) for _ in range(SETS)]
+    add_coverage(
+        report, "share .9, n=200, wilson", [intervals.share(int(v.sum()), 200, LEVEL) for v in data], 0.9, ">= 94"
+    )
+    scores = [_mostly_right(chance, 200) for _ in range(SETS)]
+    for name, look, target in (
+        ("betting, one look", lambda v: sequences.betting(v, LEVEL, fixed=True), ">= 95"),
+        ("BCa", lambda v: bootstrap.bootstrap_ratio(v, None, LEVEL, draws=1_000, kind="bca"), ""),
+        ("t", lambda v: intervals.mean(v, LEVEL), ""),
+    ):
+        add_coverage(report, f"mostly right, n=200, {name}", [look(v) for v in scores], MOSTLY_RIGHT, target)
+    costs = [_cost(chance, 200) for _ in range(SETS)]
+    for name, look, target in (
+        ("studentized", lambda v: bootstrap.bootstrap_ratio(v, None, LEVEL, draws=1_000), ">= 92"),
+        ("BCa", lambda v: bootstrap.bootstrap_ratio(v, None, LEVEL, draws=1_000, kind="bca"), ""),
+        ("t", lambda v: intervals.mean(v, LEVEL), ""),
+    ):
+        add_coverage(report, f"log-normal cost, n=200, {name}", [look(v) for v in costs], math.exp(0.5), target)
+    waits = [chance.lognormal(0, 1, 400) for _ in range(SETS)]
+    add_coverage(
+        report,
+        "p95 of a wait, n=400, order statistics",
+        [intervals.percentile(v, 0.95, LEVEL) for v in waits],
+        math.exp(1.6448536),
+        ">= 94",
+    )
+
+
+def clusters(report: Report, chance: np.random.Generator) -> None:
+    """40 conversations of 12 answers, correlation 1/11 within."""
+    data: list[tuple[Numbers, Codes]] = []
+    for _ in range(SETS):
+        shares = np.repeat(chance.beta(7, 3, 40), 12)
+        data.append(((chance.random(480) < shares).astype(np.float64), np.repeat(np.arange(40), 12)))
+    for name, found, target in (
+        ("ignored", [intervals.share(int(v.sum()), 480, LEVEL) for v, _ in data], ""),
+        ("wilson", [intervals.clustered_share(v, c, LEVEL) for v, c in data], ">= 93"),
+        ("bootstrap", [bootstrap.bootstrap_ratio(v, None, LEVEL, clusters=c, draws=1_000) for v, c in data], ">= 93"),
+    ):
+        add_coverage(report, f"share .7, 40 clusters of 12, {name}", found, 0.7, target)
+
+
+def ever_wrong(draw: Draw, truth: float, look: Callable[[Numbers], Interval], chance: np.random.Generator) -> bool:
+    """Whether any of forty looks at one stream excludes the truth."""
+    values = draw(chance, max(LOOKS))
+    return any(not (found := look(values[:n])).low <= truth <= found.high for n in LOOKS)
+
+
+def looks(report: Report, chance: np.random.Generator) -> None:
+    """False alarms under forty looks, at 50, 100, ... 2,000 values."""
+    plain: Callable[[Numbers], Interval] = lambda v: intervals.mean(v, LEVEL)  # noqa: E731
+    bet: Callable[[Numbers], Interval] = lambda v: sequences.betting(v, LEVEL)  # noqa: E731
+    grown: Callable[[Numbers], Interval] = lambda v: sequences.asymptotic(v, LEVEL)  # noqa: E731
+    cases: list[tuple[str, Draw, float, Callable[[Numbers], Interval], int, str]] = [
+        ("share .9, t interval", _share, 0.9, plain, SETS, ""),
+        ("share .9, betting", _share, 0.9, bet, 200, "<= 5"),
+        ("mostly right, betting", _mostly_right, MOSTLY_RIGHT, bet, 200, "<= 5"),
+        ("share .9, asymptotic", _share, 0.9, grown, SETS, "<= 5"),
+        ("log-normal cost, asymptotic", _cost, math.exp(0.5), grown, SETS, "<= 5"),
+    ]
+    for name, draw, truth, look, sets, target in cases:
+        wrong = sum(ever_wrong(draw, truth, look, chance) for _ in range(sets))
+        low, high = (100 * bound for bound in wilson(wrong / sets, sets, LEVEL))
+        report.add(
+            f"false alarms in 40 looks, {name}", 100 * wrong / sets, "%", n=sets, low=low, high=high, target=target
+        )
+
+
+def widths(report: Report, chance: np.random.Generator) -> None:
+    """What being allowed to look again costs, as width relative to the interval for one look."""
+    for n in (200, 1_000, 5_000):
+        values = _share(chance, n)
+        one = intervals.share(int(values.sum()), n, LEVEL)
+        for name, found in (
+            ("betting", sequences.betting(values, LEVEL)),
+            ("asymptotic", sequences.asymptotic(values, LEVEL)),
+        ):
+            report.add(f"width of {name} by Wilson's, n={n}", (found.high - found.low) / (one.high - one.low), "", n=n)
+
+
+def speed(report: Report, chance: np.random.Generator) -> None:
+    """CPU of the interval of 10,000 values."""
+    values = _share(chance, 10_000)
+    for name, look in (
+        ("betting", lambda: sequences.betting(values, LEVEL)),
+        ("asymptotic", lambda: sequences.asymptotic(values, LEVEL)),
+        ("studentized bootstrap of 1,000 of them", lambda: bootstrap.bootstrap_ratio(values[:1_000], None, LEVEL)),
+    ):
+        begin = time.process_time()
+        for _ in range(5):
+            look()
+        report.add(f"CPU, {name}", (time.process_time() - begin) / 5 * 1_000, "ms", n=5)
+
+
+def main() -> int:
+    """Run every simulation."""
+    report = Report("statistics", note="simulations with a fixed seed; no data of anyone is used")
+    chance = np.random.default_rng(20261123)
+    for part in (fixed_sizes, clusters, looks, widths, speed):
+        part(report, chance)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

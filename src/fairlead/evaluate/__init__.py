@@ -1,0 +1,6 @@
+"""The ruler: what was measured, how sure that is, and what follows for an objective.
+
+Statistics (``intervals``, ``bootstrap``, ``sequences``, ``significance``, ``planning``) know numbers only; ``verdict``
+knows objectives; ``samples``, ``reading``, ``likeness``, ``splits``, ``production`` and ``datasets`` are the data;
+``scorers`` turn an answer into a value. Nothing here calls a model.
+"""
