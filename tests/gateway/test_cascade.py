@@ -108,6 +108,8 @@ async def test_a_tool_result_said_wrongly_stays_as_it_was(text: str) -> None:
         ("Sale goods cannot be returned.", "Sale goods can be returned.", False),
         ("Ask for Petra at the desk.", "Please ask for Anna at the desk.", False),
         ("Allow 3 working days.", "Allow 3 days.", False),
+        ("Care for the sofa: machine wash at 40 degrees.", "Colours of the sofa: machine wash at 40 degrees.", False),
+        ("Delivery within 3 days.", "It is delivered within 3 days.", True),
         ("Returns take 3 days.", "I don't know, it may be 3 days.", False),
     ],
 )

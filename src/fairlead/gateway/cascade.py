@@ -97,7 +97,8 @@ class Cascade:
         if not text or choice["message"].get("tool_calls") or choice.get("finish_reason") != "stop":
             return None
         sources = [document["text"] for document in asked.get("documents", ())]
-        if not sure(choice) or not keeps(chosen, text, sources, skill):
+        question = text_of(asked["messages"][-1])
+        if not sure(choice) or not keeps(chosen, text, sources, skill, question):
             return None
         message = {**draft["choices"][0]["message"], "content": text}
         usage = {
@@ -180,6 +181,19 @@ _COUNTS = frozenset(
     "minute minutes working business calendar weekday weekend monday tuesday wednesday thursday friday saturday sunday "
     "free".split()
 )
+_START = 5  # letters that two forms of a word share
+_NEUTRAL = frozenset(
+    "a about above again all allow also amount an and any are arrive arrives as ask at available back be been begin "
+    "begins being belongs but by call can charge charged charges come comes contact cost costs could course date day "
+    "did do does each expect expected fee find for from gave get gets give given gives go goes going good got had has "
+    "have held here hold holds hours i i'm if in is it it's item items its keep keeps kept know last lasts least less "
+    "let long look looks made make makes may me more most my need needs number of off on one ones open or order "
+    "ordered ordering orders our over paid pay pays place please possible price reach ready right ring save saves say "
+    "says see send sending sends sent set sets should so some sorry start starts sure take takes tell than thank "
+    "thanks that the their them then there these they this time to total until up upwards us use used value wait "
+    "waiting waits was way we welcome were what when where which who will with within worth would write yes you your "
+    "you've no not cannot isn't don't doesn't can't".split()
+)
 _STATES = tuple(
     frozenset(group.split())
     for group in (
@@ -189,9 +203,10 @@ _STATES = tuple(
 )  # fmt: skip
 
 
-def keeps(draft: str, text: str, sources: Iterable[str], skill: str) -> bool:
+def keeps(draft: str, text: str, sources: Iterable[str], skill: str, asked: str = "") -> bool:
     """Whether ``text`` says what ``draft`` says: neither figures, names nor number words lost or added, no other
-    negation, and no state of an order that the sources do not name. Knows nothing of the meaning of other words.
+    negation, no state of an order that the sources do not name, and no word with a meaning of its own that stands
+    neither there nor in what the customer asked. Knows nothing of how the words are put together.
     """
     evidence = " ".join([draft, *sources])
     if grounded(text, [evidence]) or grounded(draft, [text]):
@@ -202,6 +217,8 @@ def keeps(draft: str, text: str, sources: Iterable[str], skill: str) -> bool:
     if skill != "tool_result" and _SPEAKER.search(text):
         return False
     words, known, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence, draft))
+    if not _understood(words, known | frozenset(_WORD.findall(asked.casefold()))):
+        return False
     names = {name.casefold() for name in _NAME.findall(text)}
     needed = {name.casefold() for name in _NAME.findall(draft)}
     if not names <= known or not needed <= words:
@@ -214,6 +231,12 @@ def keeps(draft: str, text: str, sources: Iterable[str], skill: str) -> bool:
     if bool(_NOT.search(text.casefold())) != bool(_NOT.search(draft.casefold())):
         return False
     return words & _COUNTS == drafted & _COUNTS
+
+
+def _understood(words: Iterable[str], known: frozenset[str]) -> bool:
+    """Whether each word is neutral or known, in another form perhaps (`delivered`, `delivery`)."""
+    starts = {word[:_START] for word in known}
+    return all(word in _NEUTRAL or word in known or (len(word) > _START and word[:_START] in starts) for word in words)
 
 
 async def _events(completion: dict[str, Any], *, usage: bool) -> AsyncIterator[bytes]:
