@@ -70,6 +70,9 @@ async def test_the_model_is_given_prompt_sources_history_and_tools(make_shop: Ma
         ("or" * 60, "babble"),
         ("delivery " * 300, "babble"),
         ("Delivery costs \ufffd", "babble"),
+        ("I have cancelled your order for you.", "claims_action"),
+        ("Your refund has already been issued to you.", "claims_action"),
+        ("Done! Everything is refunded.", "claims_action"),
     ],
 )
 async def test_what_stands_nowhere_is_quoted_instead(make_shop: MakeShop, text: str, reason: str) -> None:

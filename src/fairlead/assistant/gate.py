@@ -23,12 +23,39 @@ FEW_WORDS: Final = 3
 """A sentence with fewer words of its own ("You're welcome!") states nothing about the shop."""
 SUPPORT: Final = 0.4
 """Share of a sentence's own words that must occur in the evidence, in the question or in the instruction."""
+SAME_SUBJECT: Final = 0.6
+"""Share of their words that two sentences have in common when they are about the same."""
 LONGEST_SENTENCE: Final = 1_200
 SUSPICIOUS: Final = 200
 """Characters without an end of a sentence after which each further piece is looked at at once."""
 LONGEST_WORD: Final = 80
 MOST_REPEATS: Final = 5
 """How often a sentence may say the same two words one after the other."""
+
+_CHANGED = (
+    r"(?:cancell?ed|refunded|changed|updated|booked|issued|processed|arranged|initiated|started|registered|redirected"
+    r"|deleted|placed|created|credited|reversed|approved|sent|submitted)"
+)
+_SOFTENER = r"(?:now |just |also |already |successfully |gladly )*"
+_I_DID = re.compile(rf"\b(?:i|i've|i have) {_SOFTENER}{_CHANGED}\b|^done\b", re.IGNORECASE)
+_WAS_DONE = re.compile(
+    rf"\b(?:we|we've|we have) {_SOFTENER}(?P<we>{_CHANGED})\b"
+    rf"|\byour (?:[\w-]+ ){{1,4}}?(?:has|have|is|was|were) {_SOFTENER}(?:been )?{_SOFTENER}(?P<it>{_CHANGED})\b",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|none|without|neither|nor|cannot|can't|don't|doesn't|isn't|aren't|won't|didn't|excluded|except)\b",
+    re.IGNORECASE,
+)
+_POLICY = re.compile(
+    r"\b(?:free|refundable|returnable|possible|allowed|included|available|accepted|required|guaranteed|exchangeable"
+    r"|cancell?able|waterproof|eligible|covered|charged?|refunded|returned|cancelled|exchanged|resealed|shipped)\b",
+    re.IGNORECASE,
+)
+
+_CONDITION = re.compile(
+    r"\b(?:if|unless|except|only|until|from (?=[€$£\d])|below|under|above|over|before|after)\b", re.IGNORECASE
+)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>")
@@ -40,7 +67,8 @@ class Gate:
     ``evidence`` are passages and tool results, ``said`` the customer's messages, ``instruction`` the system prompt. Of
     what the customer wrote only codes, addresses and phone numbers count as known: "45 days, right?" is no evidence for
     45 days. The first sentence that does not stand closes the gate, and ``rejected`` says why: ``ungrounded`` (a figure
-    that stands nowhere), ``unsupported`` (words that stand nowhere), ``claims_human``, ``markers`` or ``babble``.
+    that stands nowhere), ``unsupported`` (words that stand nowhere), ``contradicts`` (the sources say the opposite),
+    ``claims_action`` (something is said to be done that no tool has done), ``claims_human``, ``markers`` or ``babble``.
     """
 
     def __init__(self, evidence: Sequence[str], said: Sequence[str] = (), instruction: str = "") -> None:
@@ -82,14 +110,60 @@ class Gate:
             return "babble"
         if self._invents(shown):
             return "ungrounded"
+        if self._claims_action(shown):
+            return "claims_action"
+        if contradicts(shown, self._evidence):
+            return "contradicts"
         own = set(content(words))
         if len(own) >= FEW_WORDS and len(own & self._known) < SUPPORT * len(own):
             return "unsupported"
         return ""
 
+    def _claims_action(self, sentence: str) -> bool:
+        """Whether it says that something was changed, which no evidence says. A model itself changes nothing."""
+        text = sentence.replace("’", "'").strip()
+        if _I_DID.search(text):
+            return True
+        found = _WAS_DONE.search(text)
+        if found is None:
+            return False
+        done = (found["we"] or found["it"]).casefold()
+        return not any(done in source.casefold() for source in self._evidence)
+
     def _invents(self, sentence: str) -> bool:
         claims = grounded(sentence, self._evidence)
         return any(claim.kind not in REPEATABLE or grounded(claim.text, self._said) for claim in claims)
+
+
+def contradicts(sentence: str, evidence: Sequence[str]) -> bool:
+    """Whether a sentence affirms what the nearest sentence of the sources denies, or denies what that affirms.
+
+    Looks at words of policy only ("free", "refundable", "possible"), and only where a sentence of the sources is about
+    the same: it shares the word and most of the others. Two sentences that say both make it no contradiction.
+    """
+    terms = {each.casefold() for each in _POLICY.findall(sentence)}
+    if not terms:
+        return False
+    conditional = bool(_CONDITION.search(sentence))
+    own = set(content(words_of(sentence)))
+    denied: dict[str, set[bool]] = {}
+    for source in evidence:
+        for said in _SENTENCE_END.split(source):
+            if conditional and _CONDITION.search(said):
+                continue  # "not unless faulty" and "if faulty" say the same
+            shared = terms & {each.casefold() for each in _POLICY.findall(said)}
+            there = set(content(words_of(said))) if shared else set()
+            if there and len(own & there) >= SAME_SUBJECT * min(len(own), len(there)) and len(own & there) > 1:
+                for term in shared:
+                    denied.setdefault(term, set()).add(_denies(said, term))
+    return any(_denies(sentence, term) not in found for term, found in denied.items() if found)
+
+
+def _denies(sentence: str, term: str) -> bool:
+    """Whether a word of policy is denied: an odd number of negations stands before it in its clause."""
+    before = re.split(rf"\b{re.escape(term)}\b", sentence, maxsplit=1, flags=re.IGNORECASE)[0]
+    clause = re.split(r"[,;:]|\bbut\b|\bunless\b|\bif\b", before)[-1]
+    return len(_NEGATION.findall(clause.replace("’", "'"))) % 2 == 1
 
 
 def _babbles(text: str, words: Sequence[str]) -> bool:
