@@ -54,7 +54,7 @@ _POLICY = re.compile(
 )
 
 _CONDITION = re.compile(
-    r"\b(?:if|unless|except|only|until|from (?=[€$£\d])|below|under|above|over|before|after)\b", re.IGNORECASE
+    r"\b(?:if|unless|except|only|until|below|under|above|over|before|after)\b|\bfrom (?=[€$£\d])", re.IGNORECASE
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")

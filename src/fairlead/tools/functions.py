@@ -51,7 +51,7 @@ class FunctionTool:
         self.parameters: dict[str, Any] = schema
 
     def read(self, arguments: str | dict[str, Any]) -> dict[str, Any]:
-        """Checked arguments, as JSON data. Raises ArgumentsWrong."""
+        """The arguments that are given, checked, as JSON data. Raises ArgumentsWrong."""
         try:
             checked = self._arguments.model_validate(decode(arguments))
         except pydantic.ValidationError as error:
@@ -60,7 +60,7 @@ class FunctionTool:
             names = dict.fromkeys(known.get(name) or name for name, _ in found)
             detail = "; ".join(f"{name}: {message}" for name, message in found)
             raise ArgumentsWrong(f"Please check this: {'; '.join(names)}.", detail) from error
-        return checked.model_dump(mode="json")
+        return checked.model_dump(mode="json", exclude_unset=True)
 
     def run(self, arguments: dict[str, Any], context: Context) -> Any:
         """Call the function with checked arguments. Raises MissingCustomer without the customer it needs."""
