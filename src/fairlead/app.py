@@ -95,6 +95,8 @@ class Fairlead:
                 operations=operations_of(variant),
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+                retries=settings.retries if variant.target.remote else 0,
+                fallback=variant.fallback,
             )
             for variant in variants
         }

@@ -103,6 +103,12 @@ class UpstreamBroken(ServiceError):
     status, code, kind = 502, "upstream_broken", "server_error"
 
 
+class ModelResting(ServiceError):
+    """The model {name} has failed several times in a row and is left alone for {retry_after} s."""
+
+    status, code, kind = 503, "model_resting", "server_error"
+
+
 class EngineFailed(MachineError):
     """The engine {name} cannot run: {detail}. What it wrote is in {log}; `fairlead doctor` checks the rest."""
 
@@ -377,3 +383,7 @@ class ContactInvalid(ServiceError):
     """That is no e-mail address. Expected one like name@example.com."""
 
     status, code, kind = 400, "contact_invalid", "invalid_request_error"
+
+
+class EvidenceInvalid(UsageError):
+    """The evidence cannot be judged: {detail}."""

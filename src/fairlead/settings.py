@@ -43,6 +43,7 @@ class Settings:
     max_depth: int = _setting(64, "Deepest nesting of a JSON request body.", low=8, high=512)
     request_timeout_s: float = _setting(120.0, "Deadline of one request, in seconds.", low=0.1)
     connect_timeout_s: float = _setting(5.0, "Deadline for reaching an upstream, in seconds.", low=0.1)
+    retries: int = _setting(2, "How often a model over HTTP is asked again before it begins to answer.", low=0, high=10)
     shutdown_grace_s: float = _setting(10.0, "How long open requests may finish at shutdown, in seconds.", low=0)
     record_queue: int = _setting(
         10_000, "Records waiting to be written; beyond it they are counted and dropped.", low=1

@@ -111,6 +111,12 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         (", licence: Apache-2.0", "", "datasets[0].licence", "nothing", "`licence`", ""),
         ("licence: Apache-2.0}]", "licence: X}, {id: q, path: data/questions.jsonl, purpose: train, licence: X}]",
          "datasets[1].path", "a second time", "a file of its own", ""),
+        ("mini, model: mini", "mini, model: mini, fallback: [minni]", "variants[1].fallback[0]", "unknown variant",
+         "another variant: one of extractive or hosted", ""),
+        ("mini, model: mini", "mini, model: mini, fallback: [mini]", "variants[1].fallback[0]", "'mini'",
+         "another variant", ""),
+        ("mini, model: mini", "mini, model: mini, fallback: [extractive, extractive]", "variants[1].fallback[1]",
+         "twice", "once", ""),
         ("live: extractive", "live: extractiv", "live", "unknown variant", "extractive, mini or hosted", "extractive"),
         ("live: extractive", "live: hosted", "live", "outside your network", "external_models", ""),
         ("{id: mini, model: mini", "{id: extractive, model: mini", "variants[1].id", "a second time", "of its own", ""),
@@ -263,7 +269,7 @@ class TestFiles:
             ("prompts/system.md", "../outside.md", "../outside.md", "below the folder", ""),
             ("prompts/system.md", "prompts\\system.md", "prompts", "a path with /", "prompts/system.md"),
             ("data/questions.jsonl", "data/question.jsonl", "no file", ".jsonl", "data/questions.jsonl"),
-            ("path: knowledge}", "path: data}", "without a Markdown page", "Markdown", ""),
+            ("path: knowledge}", "path: blank}", "without a page", "Markdown", ""),
             ("path: knowledge}", "path: knowlege}", "no file", "Markdown", "knowledge"),
             ("path: tools.py", "path: tool.py", "no file", "Python", "tools.py"),
             ("model: mini", "model: ./mini.gguf", "no file './mini.gguf'", "GGUF", ""),
@@ -273,6 +279,7 @@ class TestFiles:
         self, project: Path, old: str, new: str, found: str, expected: str, near: str
     ) -> None:
         text = (project / "fairlead.yaml").read_text()
+        (project / "blank").mkdir()
         assert old in text
         problem = only_problem(text.replace(old, new), project)
         assert found in problem.found

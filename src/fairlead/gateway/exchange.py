@@ -24,6 +24,7 @@ clock = time.perf_counter_ns
 class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
+    ``tags`` go into the record.
     ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
     the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """
@@ -50,6 +51,7 @@ class Exchange:
         "steps",
         "stream",
         "subject",
+        "tags",
         "time",
         "timeout_s",
         "total_us",
@@ -86,6 +88,7 @@ class Exchange:
         self.error: ServiceError | None = None
         self.hung_up = True
         self.steps: dict[str, int] = {}
+        self.tags: dict[str, str] = {}
         self.total_us = 0
         self.time = now_us()
         self.started = self._mark = clock()

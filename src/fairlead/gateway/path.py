@@ -19,6 +19,7 @@ from fairlead.errors import (
     BodyLate,
     CallerGone,
     InternalFault,
+    ModelResting,
     ScopeMissing,
     ServiceError,
     ShuttingDown,
@@ -31,6 +32,7 @@ from fairlead.gateway.encoding import fit_encoding
 from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
 from fairlead.gateway.relay import Relay
+from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick
 from fairlead.gateway.route import Route, find_route
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.deadline import Until
@@ -38,6 +40,8 @@ from fairlead.providers.deadline import Until
 Slot = Literal["admit", "mask", "screen", "recall", "restore", "check"]
 SLOTS: tuple[Slot, ...] = ("admit", "mask", "screen", "recall", "restore", "check")
 
+LONGEST_WAIT_S = 1.0
+"""Pause before another try from which a model that stands in is asked instead."""
 _SECRET = re.compile(r"\b(?:sk|fl|key|Bearer)[-_ ][A-Za-z0-9_\-.]{8,}")
 _UPSTREAM_STATUS = {400: 400, 409: 409, 413: 413, 415: 400, 422: 400, 408: 504, 429: 429, 503: 503, 504: 504, 529: 503}
 """What the client sees of an upstream's status. Others are 502: a refused key or a missing model upstream is not the
@@ -67,6 +71,7 @@ class Path:
         self.secret = secret
         self.closing = False
         self.in_flight = 0
+        self.lines: dict[str, Line] = {}
 
     @asynccontextmanager
     async def travel(self, x: Exchange) -> AsyncIterator[Exchange]:
@@ -101,6 +106,8 @@ class Path:
             raise
         finally:
             self.in_flight -= 1
+            if x.reply is not None and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
+                self.lines[x.route.name].failed()  # it began and broke off
             await x.close()
             x.total_us = x.elapsed_us()
             self.record(x)
@@ -133,20 +140,62 @@ class Path:
     def choose(self, x: Exchange) -> None:
         """Who answers."""
         x.route = find_route(self.routes, x.body["model"], x.operation)
-        for name, value in x.route.defaults.items():
-            if x.sent.get(name) is None:
-                x.sent[name] = value
         x.mark("choose")
 
     async def call(self, x: Exchange) -> None:
-        """Ask the model; returns when its status is known."""
-        route = x.route
-        if route is None:
-            raise InternalFault(request=x.context.request)
-        principal = x.principal or Principal()
-        x.sent["model"] = route.model
+        """Ask the model, again or another one while nothing has begun; returns when its status is known."""
+        asked = dict(x.sent)
         if x.stream:
-            x.sent["stream_options"] = {**(x.sent.get("stream_options") or {}), "include_usage": True}
+            asked["stream_options"] = {**(asked.get("stream_options") or {}), "include_usage": True}
+        routes = self._candidates(x)
+        for place, route in enumerate(routes):
+            x.route = route
+            x.sent = {**asked, "model": route.model}
+            for name, value in route.defaults.items():
+                if x.sent.get(name) is None:
+                    x.sent[name] = value
+            try:
+                x.reply = await self._ask(x, route, last=place + 1 == len(routes))
+                break
+            except ServiceError as error:
+                if place + 1 == len(routes) or not _passes_on(error):
+                    raise
+                x.tags["fallback"] = ",".join(filter(None, (x.tags.get("fallback"), f"{route.name}:{error.code}")))
+        x.mark("call")
+
+    def _candidates(self, x: Exchange) -> list[Route]:
+        """The chosen route and those that stand in for it, as far as they can do what is asked."""
+        if x.route is None:
+            raise InternalFault(request=x.context.request)
+        others = [self.routes[name] for name in x.route.fallback if name in self.routes]
+        return [x.route, *(route for route in others if x.operation in route.operations)]
+
+    async def _ask(self, x: Exchange, route: Route, *, last: bool) -> Reply:
+        """One model's answer, at its first try or a later one. Raises ServiceError."""
+        line = self.lines.setdefault(route.name, Line())
+        resting = line.resting_s() if route.recorded_as is None else 0.0
+        if resting:
+            raise ModelResting(name=route.name, retry_after=max(1, round(resting)))
+        line.began()
+        attempt = 1
+        while True:
+            reply, error = await self._try(x, route, line)
+            if error is None:
+                return reply
+            wait = line.pause_s(attempt, reply.headers.get("retry-after", ""))
+            await reply.aclose()
+            in_time = asyncio.get_running_loop().time() + wait < x.deadline
+            patient = last or wait < LONGEST_WAIT_S  # a model that stands in is better than a long wait
+            able = reply.status in AGAIN and attempt <= route.retries
+            if not (able and in_time and patient and line.may_retry()):
+                raise error
+            attempt += 1
+            x.tags["attempts"] = str(attempt)
+            await asyncio.sleep(wait)
+
+    async def _try(self, x: Exchange, route: Route, line: Line) -> tuple[Reply, ServiceError | None]:
+        """One try: the reply and, unless it is an answer, its error. Who cannot be reached replies 502 or 504."""
+        principal = x.principal or Principal()
         context = CallContext(
             request=x.context.request,
             tenant=principal.tenant,
@@ -155,12 +204,19 @@ class Path:
             parent=x.id,
             channel=x.context.channel,
         )
-        x.reply = await route.upstream.open(
-            Call(operation=x.operation, body=x.sent, stream=x.stream, deadline=x.deadline, context=context)
-        )
-        if x.reply.status != 200:
-            raise refusal(route.upstream.name, x.reply)
-        x.mark("call")
+        call = Call(operation=x.operation, body=x.sent, stream=x.stream, deadline=x.deadline, context=context)
+        try:
+            reply = await route.upstream.open(call)
+        except BaseException as error:
+            line.failed() if is_sick(error) else line.left()
+            if isinstance(error, ServiceError):
+                return Reply(error.status if is_sick(error) else 400), error
+            raise
+        if reply.status == 200:
+            line.succeeded()
+            return reply, None
+        line.failed() if reply.status in SICK else line.succeeded()
+        return reply, refusal(route.upstream.name, reply)
 
     async def check(self, x: Exchange) -> None:
         """Whether the answer is one."""
@@ -195,6 +251,13 @@ class Path:
                 x.subject = x.subject or x.sent[field]
         if not x.subject and x.principal:
             x.subject = x.principal.subject
+
+
+def _passes_on(error: ServiceError) -> bool:
+    """Whether another model may be asked: not when the request itself is at fault, or nobody waits any more."""
+    if isinstance(error, UpstreamRefused):
+        return error.details.get("upstream_status") not in (400, 409, 413, 415, 422)
+    return is_sick(error) or isinstance(error, ModelResting)
 
 
 def timed_out(x: Exchange) -> ServiceError:

@@ -92,7 +92,7 @@ class Recorder:
     def _build(self, x: Exchange) -> Inference:
         folded = self._fold(x.relay) if x.relay is not None else None
         first_us = _first_token_us(x, folded) if folded else None
-        tags: dict[str, str] = {}
+        tags = x.tags
         tokens = self._count_tokens(x, folded, tags)
         route = x.route
         cost = None if route is not None else 0  # refused before any model was called

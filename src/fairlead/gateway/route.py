@@ -36,6 +36,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str = "fairlead"
     defaults: Mapping[str, Any] = MappingProxyType({})
     recorded_as: RecordedOperation | None = None
+    retries: int = 0
+    fallback: tuple[str, ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -45,6 +45,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_unique(source, "datasets", "path"),
         *_own_metrics(source),
         *_live(source, variants),
+        *_fallbacks(source, variants),
         *_handoff(source),
     ]
     for location, objective in _parts(data, "objectives", Objective):
@@ -278,6 +279,24 @@ def _live(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
             yield source.problem(("live",), f"{live!r}, a model outside your network", expected)
 
 
+def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """What stands in must exist, be another one, answer the same sort of request, and itself lean on none of these."""
+    known = {variant.id: variant for _, variant in variants}
+    for location, variant in variants:
+        for number, name in enumerate(variant.fallback):
+            place = (*location, "fallback", number)
+            others = [each for each in known if each != variant.id and known[each].target.answers]
+            if name not in known:
+                found = f"the unknown variant {name!r}"
+                yield source.problem(
+                    place, found, f"the id of another variant: {listed(others)}", nearest(name, others)
+                )
+            elif name == variant.id or not known[name].target.answers:
+                yield source.problem(place, repr(name), f"the id of another variant that answers: {listed(others)}")
+            elif name in variant.fallback[:number]:
+                yield source.problem(place, f"{name!r} twice", "each variant once")
+
+
 def _handoff(source: Source) -> Iterator[Problem]:
     policy = source.data.get("policy")
     handoff = _valid(Handoff, policy.get("handoff")) if isinstance(policy, dict) else None
@@ -345,7 +364,7 @@ def _file(
         yield source.problem(location, f"no file {text!r} in {base}", expected, ", ".join(near))
     elif not fits:
         yield source.problem(location, f"{text!r}, which is not a file", expected)
-    elif path.is_dir() and not any(child.suffix in endings for child in path.rglob("*")):
-        yield source.problem(location, f"the folder {text!r} without a Markdown page", expected)
-    elif path.is_file() and path.suffix not in endings:
+    elif path.is_dir() and not any(child.suffix.lower() in endings for child in path.rglob("*")):
+        yield source.problem(location, f"the folder {text!r} without a page", expected)
+    elif path.is_file() and path.suffix.lower() not in endings:
         yield source.problem(location, f"the file {text!r}", f"{expected} ({' or '.join(endings)})")

@@ -154,6 +154,9 @@ class Variant(Part):
         default=None, description="Where the provider's key is: env:NAME or file:PATH, never the key itself."
     )
     price: Price | None = Field(default=None, description="What the model's tokens cost.")
+    fallback: tuple[Name, ...] = Field(
+        default=(), max_length=5, description="Variants asked in its place, in this order, while it cannot answer."
+    )
 
     _base: Path | None = PrivateAttr(default=None)
 

@@ -1,0 +1,239 @@
+"""Asking again, asking another model, leaving one alone: only before an answer begins, and never without measure."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fairlead.errors import ModelResting, ServiceError, UpstreamBroken, UpstreamRefused, UpstreamUnreachable
+from fairlead.gateway import Principal
+from fairlead.gateway.reliable import (
+    FAILURES,
+    LONGEST_PAUSE_S,
+    LONGEST_REST_S,
+    REST_S,
+    SAVED,
+    Line,
+    seconds_of,
+)
+from fairlead.providers.base import Call
+from fairlead.providers.scripted import Script, Scripted
+from tests.gateway.gateway_harness import CHAT, House, build, route
+
+CALLER = Principal(tenant="acme", subject="s", key_id="k", scopes=frozenset({"inference"}))
+FINE = Script(text="It is on its way.")
+DOWN = Script(status=503, message="overloaded")
+
+
+def in_turn(*scripts: Script) -> Callable[[Call], Script]:
+    left = list(scripts)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+def house(primary: Scripted, *others: Scripted, retries: int = 2) -> House:
+    made = build(FINE)
+    names = [f"other{number}" for number, _ in enumerate(others)]
+    routes = {"support": route(primary, retries=retries, fallback=tuple(names))}
+    routes |= {name: route(other, name) for name, other in zip(names, others, strict=True)}
+    made.gateway._path.routes = routes
+    return made
+
+
+async def say(made: House, **body: Any) -> str:
+    answer = await made.gateway.complete({**CHAT, **body}, principal=CALLER)
+    made.gateway.write_records()
+    return str(answer["choices"][0]["message"]["content"])
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.gateway.reliable.FIRST_PAUSE_S", 0.0)
+
+
+async def test_a_moment_of_trouble_is_not_seen() -> None:
+    primary = Scripted(script=in_turn(DOWN, Script(status=429), FINE))
+    made = house(primary)
+    assert await say(made) == "It is on its way."
+    assert len(primary.calls) == 3
+    (record,) = made.records
+    assert (record.status, record.variant, record.tags["attempts"]) == (200, "support", "3")
+
+
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (422, 1), (500, 3), (503, 3), (529, 3)])
+async def test_only_what_may_pass_is_tried_again(status: int, tries: int) -> None:
+    primary = Scripted(script=Script(status=status, message="no"))
+    with pytest.raises(UpstreamRefused):
+        await say(house(primary))
+    assert len(primary.calls) == tries
+
+
+async def test_a_stream_that_has_begun_is_never_asked_again() -> None:
+    primary, other = Scripted(script=Script(text="one two three", break_after=2)), Scripted(script=FINE)
+    made = house(primary, other)
+    said: list[dict[str, Any]] = []
+
+    async def listen() -> None:
+        async for chunk in made.gateway.stream({**CHAT}, principal=CALLER):
+            said.append(chunk)
+
+    with pytest.raises(UpstreamBroken):
+        await listen()
+    assert said
+    assert (len(primary.calls), len(other.calls)) == (1, 0)
+
+
+async def test_another_model_stands_in_and_the_record_says_which_and_why() -> None:
+    primary, first, second = (Scripted(script=script) for script in (DOWN, DOWN, FINE))
+    made = house(primary, first, second)
+    assert await say(made, temperature=0.5) == "It is on its way."
+    (record,) = made.records
+    assert record.variant == "other1"
+    assert record.model == "other1-model"
+    assert record.tags["fallback"] == "support:upstream_refused,other0:upstream_refused"
+    assert second.calls[0].body["model"] == "other1-model"
+    assert second.calls[0].body["temperature"] == 0.5
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_request_at_fault_goes_to_no_other_model(status: int) -> None:
+    primary, other = Scripted(script=Script(status=status, message="bad")), Scripted(script=FINE)
+    with pytest.raises(UpstreamRefused):
+        await say(house(primary, other))
+    assert other.calls == []
+
+
+async def test_a_wrong_key_at_one_provider_lets_another_answer() -> None:
+    primary, other = Scripted(script=Script(status=401, message="bad key")), Scripted(script=FINE)
+    assert await say(house(primary, other)) == "It is on its way."
+
+
+async def test_a_long_retry_after_is_for_the_model_that_stands_in_or_else_for_the_caller() -> None:
+    primary, other = Scripted(script=Script(status=429, retry_after="30")), Scripted(script=FINE)
+    began = time.monotonic()
+    assert await say(house(primary, other)) == "It is on its way."
+    assert time.monotonic() - began < 5
+    alone = Scripted(script=Script(status=429, retry_after="1000"))
+    with pytest.raises(UpstreamRefused) as caught:  # longer than the deadline: told to the caller at once
+        await say(house(alone))
+    assert caught.value.details["retry_after"] == "1000"
+    assert len(alone.calls) == 1
+
+
+async def test_a_short_retry_after_is_waited_for() -> None:
+    primary = Scripted(script=in_turn(Script(status=429, retry_after="0.3"), FINE))
+    began = time.monotonic()
+    assert await say(house(primary)) == "It is on its way."
+    assert time.monotonic() - began >= 0.3
+
+
+async def test_a_model_that_keeps_failing_is_left_alone_and_then_tried_by_one() -> None:
+    primary = Scripted(script=DOWN)
+    made = house(primary, retries=0)
+    for _ in range(FAILURES):
+        with pytest.raises(UpstreamRefused):
+            await say(made)
+    with pytest.raises(ModelResting) as caught:
+        await say(made)
+    assert caught.value.details["retry_after"] >= 1
+    assert len(primary.calls) == FAILURES
+    line = made.gateway._path.lines["support"]
+    line._until = time.monotonic() - 0.001
+    primary.script = Script(text="back", delay_s=0.1)
+    outcomes = await asyncio.gather(*(say(made) for _ in range(5)), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in outcomes) == ["ModelResting"] * 4 + ["str"]
+    assert await say(made) == "back"
+
+
+async def test_while_one_rests_the_other_answers_at_once() -> None:
+    primary, other = Scripted(script=DOWN), Scripted(script=FINE)
+    made = house(primary, other, retries=0)
+    for _ in range(FAILURES + 3):
+        assert await say(made) == "It is on its way."
+    assert len(primary.calls) == FAILURES
+    assert made.records[-1].tags["fallback"] == "support:model_resting"
+
+
+async def test_retries_are_a_share_of_the_traffic() -> None:
+    calls = 300
+    primary = Scripted(script=Script(status=429))  # busy, not sick: the breaker stays out of it
+    made = house(primary)
+    for _ in range(calls):
+        with pytest.raises(UpstreamRefused):
+            await say(made)
+    retries = len(primary.calls) - calls
+    assert retries <= SAVED + 0.1 * calls + 1
+    assert retries >= 0.1 * calls
+
+
+class Unreachable(Scripted):
+    """Nobody listens there."""
+
+    async def open(self, call: Call) -> Any:
+        self.calls.append(call)
+        raise UpstreamUnreachable(name=self.name, detail="refused")
+
+
+async def test_nobody_there_is_tried_again_and_then_stood_in_for() -> None:
+    primary, other = Unreachable(), Scripted(script=FINE)
+    made = house(primary, other)
+    assert await say(made) == "It is on its way."
+    assert len(primary.calls) == 3
+
+
+async def test_the_assistant_is_never_asked_twice() -> None:
+    primary = Scripted(script=DOWN)
+    made = house(primary)
+    made.gateway._path.routes = {"support": route(primary, recorded_as="request")}
+    for _ in range(FAILURES + 2):
+        with pytest.raises(ServiceError):
+            await say(made)
+    assert len(primary.calls) == FAILURES + 2
+
+
+def test_rests_grow_up_to_a_bound_and_end_with_a_success() -> None:
+    now = 0.0
+    line = Line(clock=lambda: now)
+    for _ in range(FAILURES):
+        line.failed()
+    rests = []
+    for _ in range(8):
+        rests.append(line.resting_s())
+        now += rests[-1]
+        assert line.resting_s() == 0.0
+        assert line.resting_s() > 0.0, "two callers may try at once"
+        line.failed()
+    assert rests[:3] == [REST_S, REST_S * 2, REST_S * 4]
+    assert max(rests) == LONGEST_REST_S
+    now += line.resting_s()
+    assert line.resting_s() == 0.0
+    line.left()  # who tried went away: the next one tries
+    assert line.resting_s() == 0.0
+    line.succeeded()
+    assert line.resting_s() == 0.0
+    line.failed()
+    assert line.resting_s() == 0.0
+
+
+def test_pauses_are_drawn_within_growing_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.gateway.reliable.FIRST_PAUSE_S", 0.1)
+    line = Line(draw=lambda _, high: high)
+    assert [line.pause_s(attempt, "") for attempt in (1, 2, 3)] == [0.2, 0.4, 0.8]
+    assert line.pause_s(50, "") == LONGEST_PAUSE_S
+    assert line.pause_s(1, "7") == 7.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 0.0), ("3", 3.0), ("0.5", 0.5), ("-4", 0.0), ("soon", 0.0), ("nan", 0.0)]
+)
+def test_retry_after_in_seconds(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    assert 8 < seconds_of(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert seconds_of("Mon, 23 Nov 2020 10:00:00 GMT") == 0.0
