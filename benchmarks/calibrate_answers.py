@@ -1,13 +1,16 @@
 """Sets the constants of the extractive engine (`calibration.json`) on wordings nothing was trained on.
 
-    FAIRLEAD_DATA=... python -m benchmarks.calibrate_answers [--without SHOP --out FILE]
+    FAIRLEAD_DATA=... python -m benchmarks.calibrate_answers [--each-left-out]
 
-Three sorts of questions: invented shops with the wordings of the split CALIBRATE, the frequently asked questions of
-public venues that the embedder did not see (FAIRLEAD_DATA), and hand-written ones, which count most: four invented
-shops (`benchmarks/data/answers_shops`) and the reference shop (`answers_dev.json` and its `data/questions.jsonl`).
-The units are ordered by a multinomial logistic model, the confidence is a binary one on the first unit. The threshold
-to answer recognises the share RECOGNISED of the hand-written questions that the pages do not answer. The tests of
-`benchmarks/answers.py` use none of these wordings.
+Questions: invented shops with the wordings of the split CALIBRATE, the frequently asked questions of public venues that
+neither embedder nor scorer saw (FAIRLEAD_DATA), and hand-written ones, which count most: six older invented shops, the
+reference shop, and the shops of `training/natural` of the split "calibration". Some are asked once more after another
+question of their shop, so that the engine learns when a message does not lean on the one before.
+
+Four models: a multinomial logistic one that picks the units to read, a second that orders these with what the scorer
+says of them, a binary one for the confidence in the quote, and a binary one for the choice of a tool. The threshold to
+answer is where the shares of right answers and of recognised unanswerable questions add up to most. The tests of
+`benchmarks/shop.py` use none of these wordings.
 """
 
 from __future__ import annotations
@@ -16,26 +19,37 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tool_requests import from_file, from_generator
+from benchmarks.tool_requests import from_natural as natural_requests
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.retrieve import Index
-from fairlead.engines.embed.embedder import Embedder, shared
-from fairlead.engines.extractive import answer, evidence, question
-from fairlead.engines.extractive.units import cut
+from fairlead.engines.embed.embedder import Embedder
+from fairlead.engines.extractive import answer, evidence, question, toolmatch
+from fairlead.engines.extractive.evidence import FEATURES, READ, SURENESS, Readers, shared
+from fairlead.engines.extractive.features import aspects_of, compare, contradicts
+from fairlead.engines.extractive.question import Query
+from fairlead.engines.extractive.tools import read_tools
+from fairlead.engines.extractive.units import Unit, cut, is_lead
+from fairlead.engines.scorer import LEAST
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
 
-SHOPS = 60
-RECOGNISED = 0.74  # share of the hand-written questions without an answer that the threshold must recognise
+SHOPS, VENUES = 40, 40
+GENERATED = 1.5  # weight of a question of an invented wording
+AFTER_ANOTHER = 0.2  # share of the hand-written questions that are asked once more after another
+CONVERSATIONS = 1_500  # generated ones that the choice of tools is fitted on
+BY_HAND = 8.0  # weight of a hand-written request for a tool, a generated one counting 1
+NO_REQUEST = 0.7  # of a question on the pages with tools on offer that it does not want
 DRAW = 0.002  # how strongly the weights are drawn to PRIOR
-PASSAGES = 8
-NATURAL = 4.0  # weight of a hand-written question, one of an invented wording counting 1
+PASSAGES = 16
+NATURAL = 4.0  # weight of a hand-written question
 UNANSWERABLE = 8.0  # of a hand-written one that the pages do not answer: there are few
 SEED = 7
 # Where the weights are drawn to.
@@ -44,7 +58,11 @@ PRIOR = {
     "ideas": 1.5, "ideas with context": 1.0, "fit": 0.6, "rank": 0.5, "own words": 2.0, "things": 1.5,
     "row meant": 1.0, "row not meant": -1.0,
 }  # fmt: skip
+READ_PRIOR = {"answers": 3.0, "answers below best": 1.0}
 TAKEN_OUT = 1.0
+Matches = list[evidence.Match]
+NATURAL_SHOPS = Path(__file__).parents[1] / "training" / "natural"
+TOOLS_DEV = Path(__file__).parent / "data" / "tools_dev.json"
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
@@ -75,7 +93,7 @@ def from_shops(split: Split, count: int, embedder: Embedder) -> Iterator[Asked]:
         index = Index([(p.title, p.text) for p in shop.passages], embedder)
         for asked in shop.questions:
             documents = [shop.passages[i].document() for i in index.rank(asked.text)[:PASSAGES]]
-            yield Asked("shops", asked.text, (), documents, asked.values)
+            yield Asked("shops", asked.text, (), documents, asked.values, GENERATED)
 
 
 def from_faq(data: Path, embedder: Embedder) -> Iterator[Asked]:
@@ -85,7 +103,7 @@ def from_faq(data: Path, embedder: Embedder) -> Iterator[Asked]:
     for venue, asked, told in read_faq(data):
         if is_held(venue):
             venues.setdefault(venue, []).append((asked, told))
-    for pairs in venues.values():
+    for pairs in list(venues.values())[:VENUES]:
         vectors = embedder.encode([f"{q} {a}" for q, a in pairs])
         alike = vectors @ vectors.T
         for i in rng.sample(range(len(pairs)), min(12, len(pairs))):
@@ -187,24 +205,81 @@ def from_hand() -> Iterator[Asked]:
     yield from from_pages("reference", rows, shop / "knowledge")
 
 
-def fit_order(asked: list[Asked], embedder: Embedder) -> Floats:
-    """Weights (features,) that put a right unit first: softmax over the units of a question."""
-    blocks, golds, weights = [], [], []
+class Seen(NamedTuple):
+    """A question as it is read, its units best first, and which of those the scorer read are right."""
+
+    asked: Asked
+    query: Query
+    matches: Matches
+    right: npt.NDArray[np.bool_]
+
+    @property
+    def read(self) -> Matches:
+        """The units that the scorer read."""
+        return [m for m in self.matches if m.answers > LEAST]
+
+
+def after_another(asked: Sequence[Asked]) -> Iterator[Asked]:
+    """Some questions once more, after another one of their shop that they do not lean on."""
+    rng = random.Random(SEED)
+    by_shop: dict[str, list[Asked]] = {}
+    for one in asked:
+        by_shop.setdefault(one.source, []).append(one)
+    for source, some in by_shop.items():
+        for one in some:
+            other = rng.choice(some)
+            if not one.earlier and other is not one and rng.random() < AFTER_ANOTHER:
+                yield replace(one, source=f"{source}, after another", earlier=(other.text,), weight=one.weight / 2)
+
+
+def reading(one: Asked) -> Query:
+    """A question together with the one before it, if there is one."""
+    return question.joined(one.text, one.earlier) if one.earlier else question.query_of(one.text)
+
+
+def first_rows(asked: Sequence[Asked], readers: Readers) -> Iterator[tuple[Floats, npt.NDArray[np.bool_], float]]:
+    """(features, which units are right, weight) of every answerable question, over all units of its passages."""
     for one in asked:
         if not one.right:
             continue
-        query = question.standalone(one.text, one.earlier)
-        matches = evidence.match(query, cut(one.documents, embedder), embedder)
-        gold = np.array([holds(m.unit.text, one.right) and m.unit.kind != "list" for m in matches], bool)
-        if gold.any() and not gold.all():
-            blocks.append(np.stack([m.features for m in matches]).astype(np.float64))
-            golds.append(gold)
-            weights.append(one.weight)
-    rows, gold, weight = np.concatenate(blocks), np.concatenate(golds), np.array(weights)
-    sizes = [len(block) for block in blocks]
+        query, passages = reading(one), cut(one.documents, readers.embedder)
+        units = [unit for passage in passages for unit in passage.units]
+        if not units or not query.words:
+            continue
+        rows = compare(aspects_of(query, units, readers.embedder), passages)
+        usable = np.array([not contradicts(row) and not is_lead(unit) for row, unit in zip(rows, units, strict=True)])
+        gold = which_right([unit for unit, fine in zip(units, usable, strict=True) if fine], one.right)
+        yield rows[usable], gold, one.weight
+
+
+def which_right(units: Sequence[Unit], right: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Which units hold all that a right answer must hold, or, where none holds all, a part of it."""
+    for wanted in ([right], [(part,) for part in right]):
+        found = [unit.kind != "list" and any(holds(unit.text, some) for some in wanted) for unit in units]
+        if right and any(found):
+            return np.array(found, bool)
+    return np.zeros(len(units), bool)
+
+
+def see(asked: Sequence[Asked], readers: Readers) -> list[Seen]:
+    """Every question with its units as the engine orders them now."""
+    seen = []
+    for one in asked:
+        query = reading(one)
+        matches = evidence.match(query, cut(one.documents, readers.embedder), readers)
+        read = [m.unit for m in matches if m.answers > LEAST]
+        seen.append(Seen(one, query, matches, which_right(read, one.right)))
+    return seen
+
+
+def fit_order(blocks: Iterable[tuple[Floats, npt.NDArray[np.bool_], float]], start: Doubles) -> Doubles:
+    """Weights that put a right unit first, drawn to ``start``: softmax over the units of a question."""
+    kept = [(rows.astype(np.float64), gold, w) for rows, gold, w in blocks if gold.any() and not gold.all()]
+    rows, gold = np.concatenate([b[0] for b in kept]), np.concatenate([b[1] for b in kept])
+    weight = np.array([b[2] for b in kept])
+    sizes = [len(b[0]) for b in kept]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    group = np.repeat(np.arange(len(blocks)), sizes)
-    start = np.array([PRIOR.get(name, 0.0) for name in evidence.FEATURES])
+    group = np.repeat(np.arange(len(kept)), sizes)
 
     def loss(w: Doubles) -> tuple[float, Doubles, Doubles]:
         scores = rows @ w
@@ -217,7 +292,7 @@ def fit_order(asked: list[Asked], embedder: Embedder) -> Floats:
         bend = (rows * (odds * weight[group])[:, None]).T @ rows - (mean * weight[:, None]).T @ mean
         return float(value), slope, bend / weight.sum() + 2 * DRAW * np.eye(len(w))
 
-    return descend(loss, start).astype(np.float32)
+    return descend(loss, start)
 
 
 def descend(loss: Callable[[Doubles], tuple[float, Doubles, Doubles]], start: Doubles) -> Doubles:
@@ -240,20 +315,76 @@ def descend(loss: Callable[[Doubles], tuple[float, Doubles, Doubles]], start: Do
     return weights
 
 
-def observe(asked: list[Asked], embedder: Embedder) -> tuple[Floats, Floats, Floats, list[str]]:
-    """(features, whether the quote is right, weights, source) of every question with any match."""
-    rows, labels, weights, sources = [], [], [], []
-    for one in asked:
-        query = question.standalone(one.text, one.earlier)
-        matches = [
-            m for m in evidence.match(query, cut(one.documents, embedder), embedder) if not answer.is_lead(m.unit)
-        ]
-        if matches:
-            rows.append(evidence.sureness(query, matches, embedder))
-            labels.append(bool(one.right) and holds(answer.compose(query, matches)[0], one.right))
-            weights.append(one.weight)
-            sources.append(one.source + ("" if one.right else " without an answer"))
-    return np.stack(rows), np.array(labels, np.float32), np.array(weights, np.float32), sources
+def read_rows(seen: Seen) -> Floats:
+    """The features of the units read, with what the scorer says of them."""
+    read = seen.read
+    odds = np.array([m.answers for m in read], np.float32)
+    return np.concatenate([np.stack([m.features for m in read]), evidence.read_features(odds)], axis=1)
+
+
+class Observed(NamedTuple):
+    """Of every question with any match: features, whether the quote is right, alone or with the second, weights."""
+
+    rows: Floats
+    alone: Floats
+    either: Floats
+    weights: Floats
+    sources: list[str]
+    answerable: npt.NDArray[np.bool_]
+
+
+def observe(seen: Sequence[Seen], readers: Readers) -> Observed:
+    """What the confidence is fitted on."""
+    rows, alone, either, weights, sources, answerable = [], [], [], [], [], []
+    for one in seen:
+        if not one.matches:
+            continue
+        text = answer.compose(one.query, one.matches)[0]
+        other = answer.another(one.query, one.matches, text)
+        both = f"{text} {answer.told_of(one.query, other)}" if other else text
+        right = one.asked.right
+        rows.append(evidence.sureness(one.query, one.matches, readers.embedder))
+        alone.append(bool(right) and holds(text, right))
+        either.append(bool(right) and holds(both, right))
+        weights.append(one.asked.weight)
+        sources.append(one.asked.source)
+        answerable.append(bool(right))
+    one_by_one, with_second, counts = (np.array(values, np.float32) for values in (alone, either, weights))
+    return Observed(np.stack(rows), one_by_one, with_second, counts, sources, np.array(answerable))
+
+
+def best_threshold(odds: Floats, right: Floats, answerable: npt.NDArray[np.bool_]) -> float:
+    """The confidence from which on right answers and recognised unanswerable questions, as shares, add up to most."""
+    candidates = np.unique(np.round(odds, 3))
+    sums = [
+        right[answerable & (odds >= t)].sum() / answerable.sum() + (odds[~answerable] < t).mean() for t in candidates
+    ]
+    return float(candidates[int(np.argmax(sums))])
+
+
+def fit_tools(embedder: Embedder) -> tuple[Floats, float]:
+    """Weights (TOOL_FEATURES,) and bias of the odds that a message asks for a tool."""
+    rng = random.Random(SEED)
+    by_hand = [*from_file(TOOLS_DEV), *natural_requests()]
+    generated = list(from_generator("train", CONVERSATIONS))
+    rows: list[Floats] = []
+    labels: list[bool] = []
+    weights: list[float] = []
+
+    def add(text: str, tools: tuple[dict[str, Any], ...], wanted: str, weight: float) -> None:
+        offered = read_tools(tools)
+        rows.append(toolmatch.tool_features(offered, text, embedder))
+        labels.extend(tool.name == wanted for tool in offered)
+        weights.extend([weight] * len(offered))
+
+    for one in (*generated, *by_hand):
+        if one.source != "generated" or len(one.turns) == 1:
+            add(one.turns[0], one.tools, one.tool, 1.0 if one.source == "generated" else BY_HAND)
+    sets = [one.tools for one in by_hand] + [one.tools for one in generated[:60]]
+    for asked in from_folder(NATURAL_SHOPS, "train"):
+        if not asked.earlier:
+            add(asked.text, rng.choice(sets), "", NO_REQUEST)
+    return fit_sureness(np.concatenate(rows), np.array(labels, np.float32), np.array(weights, np.float32))
 
 
 def fit_sureness(rows: Floats, labels: Floats, weights: Floats) -> tuple[Floats, float]:
@@ -275,48 +406,79 @@ def fit_sureness(rows: Floats, labels: Floats, weights: Floats) -> tuple[Floats,
     return plain.astype(np.float32), float(found[-1] - plain @ middle)
 
 
+def named(names: Sequence[str], weights: Sequence[float] | Doubles | Floats) -> dict[str, float]:
+    """Weights by name, rounded."""
+    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}
+
+
+def write(constants: dict[str, Any]) -> None:
+    """Store the constants and let the engine use them."""
+    evidence.CALIBRATION.write_text(json.dumps(constants, indent=2) + "\n", encoding="utf-8")
+    evidence.calibration.cache_clear()
+    toolmatch.tool_weights.cache_clear()
+
+
 def main() -> None:
-    """Fit, print, write."""
+    """Fit, write, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
-    parser.add_argument("--out", type=Path, default=evidence.CALIBRATION)
-    parser.add_argument("--without", default="", help="a shop that is only measured, with --out elsewhere")
+    parser.add_argument("--each-left-out", action="store_true", help="also fit the confidence without each shop")
     options = parser.parse_args()
-    embedder = shared()
-    asked = [
-        *from_shops(Split.CALIBRATE, SHOPS, embedder),
-        *from_faq(options.data, embedder),
-        *from_hand(),
-    ]
-    order = fit_order([one for one in asked if not options.without or options.without not in one.source], embedder)
-    constants = {
-        "about": "Written by benchmarks/calibrate_answers.py; do not edit.",
-        "order": {k: round(float(v), 4) for k, v in zip(evidence.FEATURES, order, strict=True)},
-        "sure": dict.fromkeys(evidence.SURENESS, 0.0),
-        "bias": 0.0,
-        "answer_from": 0.5,
-        "sure_from": 0.8,
-    }
-    options.out.write_text(json.dumps(constants, indent=2) + "\n", encoding="utf-8")
-    evidence.CALIBRATION = options.out
-    evidence.calibration.cache_clear()
-    rows, labels, weights, sources = observe(asked, embedder)
-    used = np.array([not options.without or options.without not in s for s in sources])
-    sure, bias = fit_sureness(rows[used], labels[used], weights[used])
-    odds = 1 / (1 + np.exp(-(rows @ sure + bias)))
-    constants["sure"] = {k: round(float(v), 4) for k, v in zip(evidence.SURENESS, sure, strict=True)}
-    constants["bias"] = round(bias, 4)
-    hand = used & np.array([not s.startswith(("shops", "faq")) and "taken out" not in s for s in sources])
-    absent = odds[hand & np.array([s.endswith("without an answer") for s in sources])]
-    constants["answer_from"] = threshold = round(float(np.quantile(absent, RECOGNISED)), 3)
-    constants["sure_from"] = round(sure_threshold(odds[hand], labels[hand]), 3)
-    options.out.write_text(json.dumps(constants, indent=2) + "\n", encoding="utf-8")
-    for source in sorted(set(sources)):
-        mask = np.array([s == source for s in sources])
-        said = odds[mask] >= threshold
-        good, right = (said * labels[mask]).mean(), labels[mask].mean()
-        print(f"{source}: n {mask.sum()}, right first {right:.3f}, answered {said.mean():.3f}, and right {good:.3f}")
-    print({k: constants[k] for k in ("answer_from", "sure_from", "bias")})
+    readers = shared()
+    by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration", take_out=False)]
+    generated = [*from_shops(Split.CALIBRATE, SHOPS, readers.embedder), *from_faq(options.data, readers.embedder)]
+    whole = [one for one in by_hand if "taken out" not in one.source]
+    asked = [*by_hand, *after_another(whole), *generated]
+    constants: dict[str, Any] = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
+    constants["about"] = "Written by benchmarks/calibrate_answers.py; do not edit."
+    prior = np.array([PRIOR.get(name, 0.0) for name in FEATURES])
+    order = fit_order(first_rows(asked, readers), prior)
+    constants["order"] = named(FEATURES, order)
+    start = np.concatenate([order / 2, [READ_PRIOR.get(name, 0.0) for name in READ]])
+    constants["choose"] = named((*FEATURES, *READ), start)
+    write(constants)
+    seen = see(asked, readers)
+    choose = fit_order(((read_rows(one), one.right, one.asked.weight) for one in seen if one.read), start)
+    constants["choose"] = named((*FEATURES, *READ), choose)
+    write(constants)
+    seen = see(asked, readers)
+    told = observe(seen, readers)
+    sure, bias = fit_sureness(told.rows, told.either, told.weights)
+    constants["sure"], constants["bias"] = named(SURENESS, sure), round(bias, 4)
+    odds = 1 / (1 + np.exp(-(told.rows @ sure + bias)))
+    hand = np.array([not s.startswith(("shops", "faq")) and "," not in s for s in told.sources])
+    constants["answer_from"] = round(best_threshold(odds[hand], told.either[hand], told.answerable[hand]), 3)
+    constants["sure_from"] = round(sure_threshold(odds[hand], told.alone[hand]), 3)
+    tool_weights, tool_bias = fit_tools(readers.embedder)
+    constants["tool"], constants["tool_bias"] = named(toolmatch.TOOL_FEATURES, tool_weights), round(tool_bias, 4)
+    write(constants)
+    print({name: constants[name] for name in ("answer_from", "sure_from", "bias")})
+    show("fitted", odds, told, constants["answer_from"])
+    if options.each_left_out:
+        shops = np.array([source.split(",")[0] for source in told.sources])
+        for shop in sorted(set(shops) - {"shops", "faq"}):
+            rest = shops != shop
+            weights, plain = fit_sureness(told.rows[rest], told.either[rest], told.weights[rest])
+            odds[~rest] = 1 / (1 + np.exp(-(told.rows[~rest] @ weights + plain)))
+        show("confidence fitted without the shop", odds, told, constants["answer_from"])
+
+
+def show(title: str, odds: Floats, told: Observed, threshold: float) -> None:
+    """What becomes of the questions of each source."""
+    print(f"{title}: source, n, right first, right with the second, answered rightly, refused, recognised")
+    sources = np.array(told.sources)
+    for source in sorted(set(told.sources)):
+        here = sources == source
+        there, absent = here & told.answerable, here & ~told.answerable
+        said = odds >= threshold
+        figures = [
+            told.alone[there].mean() if there.any() else float("nan"),
+            told.either[there].mean() if there.any() else float("nan"),
+            (told.either * said)[there].mean() if there.any() else float("nan"),
+            1 - said[there].mean() if there.any() else float("nan"),
+            1 - said[absent].mean() if absent.any() else float("nan"),
+        ]
+        print(f"  {source:36s} {here.sum():5d} " + " ".join(f"{figure:6.3f}" for figure in figures))
 
 
 def sure_threshold(odds: Floats, labels: Floats, precision: float = 0.93) -> float:

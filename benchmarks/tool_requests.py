@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.assistant.knowledge import Knowledge
-from fairlead.engines.embed.embedder import shared
 from fairlead.engines.extractive import phrases, protocol
+from fairlead.engines.extractive.evidence import shared
 from fairlead.engines.extractive.reply import Answer, respond
 from fairlead.engines.extractive.tools import noun_of, read_tools
 from training.generator import Extra, tool_document

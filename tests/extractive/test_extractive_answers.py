@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.engines.embed.embedder import shared
 from fairlead.engines.extractive import phrases, protocol
+from fairlead.engines.extractive.evidence import shared
 from fairlead.engines.extractive.reply import Answer, respond
 from fairlead.errors import RequestRefused
 

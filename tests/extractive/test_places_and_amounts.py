@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.engines.embed.embedder import shared
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.amounts import measures_of, spans_of, within
-from fairlead.engines.extractive.evidence import match
+from fairlead.engines.extractive.evidence import match, shared
 from fairlead.engines.extractive.places import Places, agree, places_of
 from fairlead.engines.extractive.question import query_of
 from fairlead.engines.extractive.units import cut
@@ -60,7 +59,7 @@ def test_a_measure_lies_within_a_range_or_not(asked: str, told: str, expected: f
 def test_a_row_of_another_country_is_never_quoted() -> None:
     rows = ("Austria; Return cost: free", "Other countries in the European Union; Return cost: €4.90 deducted")
     documents = [{"id": str(i), "title": "Returns", "text": f"Return from: {row}"} for i, row in enumerate(rows)]
-    passages = cut(documents, shared())
+    passages = cut(documents, shared().embedder)
     found = match(query_of("What does it cost to send something back from France?"), passages, shared())
     assert [m.passage.id for m in found] == ["1"]
     assert [m.passage.id for m in match(query_of("And from Norway?"), passages, shared())] == []

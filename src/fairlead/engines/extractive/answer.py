@@ -9,11 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fairlead.engines.embed.embedder import Embedder
-from fairlead.engines.extractive.evidence import FEATURES, Match, calibration, confidence, match
+from fairlead.engines.extractive.evidence import FEATURES, Match, Readers, calibration, confidence, match
 from fairlead.engines.extractive.features import fit, name_likeness
 from fairlead.engines.extractive.question import Query
-from fairlead.engines.extractive.units import Passage, Unit
+from fairlead.engines.extractive.units import Passage, Unit, is_lead
 from fairlead.engines.extractive.verdict import Verdict, verdict
 
 LONGEST = 600  # characters of a joined quote
@@ -30,19 +29,22 @@ WIDE = 3  # columns beside its label from which on a table row is cut to what wa
 BESIDE = 2.5  # how far below the best sentence others of its section may score to be quoted with it
 BESIDE_LENGTH = 320  # characters up to which they are
 MOST_BESIDE = 3
+NEXT = 5  # units among which a second possibility is looked for
 _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined
 
 
 class Quote(NamedTuple):
     """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1.
 
-    ``verdict`` is Yes or No where arithmetic decides the question by the quoted rule, else empty.
+    ``verdict`` is Yes or No where arithmetic decides the question by the quoted rule, else empty. ``other`` is what
+    else may be meant, of another section, while we are not sure.
     """
 
     text: str
     sources: tuple[str, ...]
     confidence: float
     verdict: Verdict = ""
+    other: str = ""
 
     @property
     def said(self) -> str:
@@ -60,22 +62,26 @@ class Quote(NamedTuple):
         return self.confidence >= calibration().sure_from
 
 
-def find_best(readings: Sequence[Query], passages: Sequence[Passage], embedder: Embedder) -> Quote:
+def find_best(readings: Sequence[Query], passages: Sequence[Passage], readers: Readers) -> Quote:
     """The quote of the reading of a question that we are surest of; the first reading has the lead."""
-    quotes = [find(query, passages, embedder) for query in readings]
+    quotes = [find(query, passages, readers) for query in readings]
     return max(quotes, key=lambda quote: quote.confidence + (READING_LEAD if quote is quotes[0] else 0.0))
 
 
-def find(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Quote:
+def find(query: Query, passages: Sequence[Passage], readers: Readers) -> Quote:
     """The best quote for a question and how sure we are of it."""
-    matches = [m for m in match(query, passages, embedder) if not is_lead(m.unit)]
+    matches = match(query, passages, readers)
     if not matches:
         return Quote("", (), 0.0)
+    sure = confidence(query, matches, readers.embedder)
     text, sources = compose(query, matches)
+    other = another(query, matches, text) if sure < calibration().sure_from else None
     rule = matches[0].unit
     same = query.concepts & (rule.concepts | rule.context_concepts)
     decided = verdict(query.text, rule.text) if same and not rule.label else ""
-    return Quote(text, sources, confidence(query, matches, embedder), decided)
+    if other is None:
+        return Quote(text, sources, sure, decided)
+    return Quote(text, tuple(dict.fromkeys((*sources, other.passage.id))), sure, decided, told_of(query, other))
 
 
 def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:
@@ -94,6 +100,21 @@ def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...
         if not kept or sum(map(len, kept)) + len(text) <= LONGEST:
             kept.append(_closed(text))
     return _glue(kept), tuple(dict.fromkeys(sources[: len(kept)] or sources[:1]))
+
+
+def another(query: Query, matches: Sequence[Match], text: str) -> Match | None:
+    """The best unit of another section or row, unless the quote holds it already."""
+    best = matches[0].unit
+    for found in matches[1:NEXT]:
+        elsewhere = found.unit.context != best.context or bool(found.unit.label)
+        if elsewhere and found.unit.kind != "list" and len(found.unit.text) <= BESIDE_LENGTH:
+            return None if told_of(query, found).rstrip(".") in text else found
+    return None
+
+
+def told_of(query: Query, found: Match) -> str:
+    """A unit as it is quoted by itself."""
+    return _closed(_row(query, found) if found.unit.label else _with_lead(found))
 
 
 def _beside(best: Match, matches: Sequence[Match]) -> list[str]:
@@ -160,11 +181,6 @@ def _row(query: Query, found: Match) -> str:
     if kept and max(named) > min(named):
         kept = [column for column, likeness in zip(kept, named, strict=True) if likeness == max(named)]
     return label + glue + rest.join(f"{name}: {value}" for name, value in kept) if kept else found.unit.text
-
-
-def is_lead(unit: Unit) -> bool:
-    """Whether a unit only announces a list."""
-    return unit.kind == "sentence" and unit.text.endswith(":")
 
 
 def _closed(text: str) -> str:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from fairlead.engines.base import Health
-from fairlead.engines.embed.embedder import WEIGHTS, Embedder, shared
+from fairlead.engines.embed.embedder import WEIGHTS, Embedder
 from fairlead.engines.extractive import protocol
-from fairlead.engines.extractive.evidence import CALIBRATION
+from fairlead.engines.extractive.evidence import CALIBRATION, Readers, shared
 from fairlead.engines.extractive.reply import respond
+from fairlead.engines.scorer import shared as scorer_of_process
 from fairlead.errors import RequestRefused
 from fairlead.providers.base import Call, Reply
 
@@ -24,37 +25,39 @@ class Extractive:
     def __init__(self, name: str = "extractive", *, weights: Path = WEIGHTS) -> None:
         self.name = name
         self._weights = weights
-        self._embedder: Embedder | None = None
+        self._readers: Readers | None = None
 
     async def start(self) -> None:
-        """Load the embedder. Raises WeightsMissing or WeightsDamaged."""
+        """Load the embedder and the scorer. Raises WeightsMissing or WeightsDamaged."""
         self._load()
 
     async def stop(self) -> None:
-        """Forget the embedder. Idempotent."""
-        self._embedder = None
+        """Forget the models. Idempotent."""
+        self._readers = None
 
     def health(self) -> Health:
         """Ready once started; it has no process of its own."""
-        return Health(state="ready" if self._embedder else "stopped", detail="answers in this process")
+        return Health(state="ready" if self._readers else "stopped", detail="answers in this process")
 
     def upstream(self) -> ExtractiveUpstream:
-        """Where to send calls. Loads the embedder if the engine was not started."""
+        """Where to send calls. Loads the models if the engine was not started."""
         return ExtractiveUpstream(self.name, self._load())
 
-    def _load(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = shared() if self._weights == WEIGHTS else Embedder.load(self._weights)
-        return self._embedder
+    def _load(self) -> Readers:
+        if self._readers is None:
+            alone = self._weights == WEIGHTS
+            self._readers = shared() if alone else Readers(Embedder.load(self._weights), scorer_of_process())
+        return self._readers
 
 
 class ExtractiveUpstream:
     """Takes chat calls, gives OpenAI-shaped replies; everything else is refused with a 400."""
 
-    def __init__(self, name: str, embedder: Embedder) -> None:
+    def __init__(self, name: str, readers: Readers) -> None:
         self.name = name
-        self._embedder = embedder
-        self._fingerprint = "fp_" + hashlib.sha256(embedder.digest.encode() + CALIBRATION.read_bytes()).hexdigest()[:10]
+        self._readers = readers
+        digests = f"{readers.embedder.digest}{readers.scorer.digest}".encode()
+        self._fingerprint = "fp_" + hashlib.sha256(digests + CALIBRATION.read_bytes()).hexdigest()[:10]
 
     async def open(self, call: Call) -> Reply:
         """Answer a call; never leaves the process, raises nothing."""
@@ -65,7 +68,7 @@ class ExtractiveUpstream:
                     detail=f"The extractive engine serves chat completions, not {call.operation} requests.",
                 )
             request, options = protocol.read(call.body)
-            shaped = protocol.shape(respond(request, self._embedder), call.body, options, self._fingerprint)
+            shaped = protocol.shape(respond(request, self._readers), call.body, options, self._fingerprint)
         except RequestRefused as error:
             return Reply(error.status, body=protocol.refusal(error), headers=_JSON)
         if call.stream:

@@ -1,7 +1,8 @@
 """Which quotable unit answers a question best, and how sure that makes us.
 
-Two logistic models over the numbers of `features`: one orders the units, one says how likely the first of them answers
-the question at all. Their constants and the thresholds stand in calibration.json, written by
+Three models: a linear one over the numbers of `features` picks the units worth a closer look, a second one orders these
+by the same numbers and by what the learned scorer says of each, and a logistic one says how likely the first of them
+answers the question at all. Their constants and the thresholds stand in calibration.json, written by
 `python -m benchmarks.calibrate_answers` from questions that no reported figure rests on.
 """
 
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairlead.engines.embed.embedder import Embedder, Vectors
+from fairlead.engines.embed.embedder import shared as embedder_of_process
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.features import (
     FEATURES,
@@ -30,17 +32,21 @@ from fairlead.engines.extractive.features import (
 )
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.text import STOP, names_thing, stem
-from fairlead.engines.extractive.units import Passage, Unit
+from fairlead.engines.extractive.units import Passage, Unit, is_lead
+from fairlead.engines.scorer import LEAST, Scorer, with_context
+from fairlead.engines.scorer import shared as scorer_of_process
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 _OF_BEST = (
     "cosine", "cosine with context", "cosine with section", "words with context", "soft words", "rare words",
     "ideas", "ideas with context", "ideas in passage", "section asked", "fit", "loose fit", "rank", "own words",
     "things", "things in text", "row meant", "row not meant", "place agrees", "place differs", "in range",
-    "soft words alone", "other section ideas",
+    "soft words alone", "other section ideas", "counted", "person named", "rate told",
 )  # fmt: skip
+READ = ("answers", "answers below best", "answers likely")
 SURENESS = (
-    "score", "lead", "margin", *_OF_BEST, "has ideas", "strangest word", "strange share", "strangest anywhere",
+    "score", "lead", "margin", "answers", "answers most", "answers lead", "answers margin", "answers likely",
+    "any answers", "first is most", *_OF_BEST, "has ideas", "strangest word", "strange share", "strangest anywhere",
     "strange share anywhere", "unseen word", "unseen share", "unseen word anywhere", "unseen share anywhere",
     "yes or no of the unseen", "has things", "strange name", "asks yes or no", "asks for a value", "asks nothing",
     "few words",
@@ -52,19 +58,37 @@ class Calibration(NamedTuple):
     """The constants: a weight a feature, and the thresholds on the confidence."""
 
     order: Vectors
+    choose: Vectors
     sure: Vectors
     bias: float
     answer_from: float
     sure_from: float
 
 
+MOST_READ = 16  # units of a question that the scorer reads
+
+
+class Readers(NamedTuple):
+    """The two learned models: the embedder for words and texts, the scorer for a question beside a unit."""
+
+    embedder: Embedder
+    scorer: Scorer
+
+
+@cache
+def shared() -> Readers:
+    """The models of this process, loaded once. Raises WeightsMissing or WeightsDamaged."""
+    return Readers(embedder_of_process(), scorer_of_process())
+
+
 class Match(NamedTuple):
-    """A unit with its features, its score among the units, and its passage."""
+    """A unit with its passage, its features, its score among the units, and the scorer's log-odds (LEAST if unread)."""
 
     unit: Unit
     passage: Passage
     features: Vectors
     score: float
+    answers: float
 
 
 @cache
@@ -72,23 +96,44 @@ def calibration() -> Calibration:
     """The constants of calibration.json."""
     constants: dict[str, Any] = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     order = np.array([constants["order"].get(name, 0.0) for name in FEATURES], np.float32)
+    choose = np.array([constants["choose"].get(name, 0.0) for name in (*FEATURES, *READ)], np.float32)
     sure = np.array([constants["sure"].get(name, 0.0) for name in SURENESS], np.float32)
-    return Calibration(order, sure, constants["bias"], constants["answer_from"], constants["sure_from"])
+    return Calibration(order, choose, sure, constants["bias"], constants["answer_from"], constants["sure_from"])
 
 
-def match(query: Query, passages: Sequence[Passage], embedder: Embedder) -> list[Match]:
-    """Every unit that does not contradict the question, with its features and score, best first."""
+def match(query: Query, passages: Sequence[Passage], readers: Readers) -> list[Match]:
+    """Every unit that does not contradict the question nor only announces others, with its features, best first."""
     units = [(passage, unit) for passage in passages for unit in passage.units]
     if not units or not query.words:
         return []
-    rows = compare(aspects_of(query, [unit for _, unit in units], embedder), passages)
+    rows = compare(aspects_of(query, [unit for _, unit in units], readers.embedder), passages)
     scores = rows @ calibration().order
-    order = sorted((i for i in range(len(units)) if not contradicts(rows[i])), key=lambda i: (-scores[i], i))
-    return [Match(units[i][1], units[i][0], rows[i], float(scores[i])) for i in order]
+    usable = [i for i, (_, unit) in enumerate(units) if not contradicts(rows[i]) and not is_lead(unit)]
+    first = sorted(usable, key=lambda i: (-scores[i], i))
+    if not first:
+        return []
+    near, far = first[:MOST_READ], first[MOST_READ:]
+    odds = readers.scorer.score(query.text, [with_context(units[i][1].context, units[i][1].text) for i in near])
+    chosen = np.concatenate([rows[near], read_features(odds)], axis=1) @ calibration().choose
+    found = [
+        Match(units[i][1], units[i][0], rows[i], float(score), float(odd))
+        for i, score, odd in zip(near, chosen, odds, strict=True)
+    ]
+    found.sort(key=lambda m: -m.score)
+    drop = float(chosen.min() - scores[near[-1]])
+    found += [Match(units[i][1], units[i][0], rows[i], float(scores[i]) + drop, LEAST) for i in far]
+    return found
+
+
+def read_features(odds: Vectors) -> Vectors:
+    """What the scorer says of the units read, as features (units, len(READ))."""
+    most = float(odds.max())
+    return np.stack([odds / 4, np.maximum(odds - most, -8) / 4, 1 / (1 + np.exp(-odds))], axis=1).astype(np.float32)
 
 
 def sureness(query: Query, matches: Sequence[Match], embedder: Embedder) -> Vectors:
     """The features (len(SURENESS),) that say whether the first match answers the question at all."""
+    odds = np.array([m.answers for m in matches if m.answers > LEAST] or [LEAST], np.float32)
     best = matches[0]
     named = dict(zip(FEATURES, best.features.tolist(), strict=True))
     other = next((m.score for m in matches if m.passage is not best.passage), best.score - 4)
@@ -107,6 +152,20 @@ def sureness(query: Query, matches: Sequence[Match], embedder: Embedder) -> Vect
             best.score,
             min(4.0, best.score - other),
             min(4.0, best.score - second),
+            best.answers / 4,
+            float(odds.max()) / 4,
+            min(8.0, max(-8.0, best.answers - max((m.answers for m in matches[1:]), default=LEAST))) / 4,
+            min(
+                8.0,
+                max(
+                    -8.0,
+                    best.answers - max((m.answers for m in matches if m.passage is not best.passage), default=LEAST),
+                ),
+            )
+            / 4,
+            1 / (1 + math.exp(-best.answers)),
+            1 - float(np.prod(1 - 1 / (1 + np.exp(-odds)))),
+            float(best.answers >= float(odds.max())),
             *(named[name] for name in _OF_BEST),
             float(bool(query.concepts)),
             *strange,
@@ -149,9 +208,11 @@ __all__ = [
     "SURENESS",
     "Calibration",
     "Match",
+    "Readers",
     "calibration",
     "confidence",
     "fit",
     "match",
+    "shared",
     "sureness",
 ]

@@ -79,7 +79,7 @@ FEATURES = (
     "ideas of section", "section asked", "other ideas", "other section ideas", "fit", "loose fit", "rank", "item",
     "list", "row", "own words", "length", "soft words alone", "things", "things in text", "row meant",
     "row not meant", "row of another", "column meant", "place agrees", "place differs", "in range", "out of range",
-    "first",
+    "first", "counted", "person named", "rate told",
 )  # fmt: skip
 _NUMBERS = ("duration", "money", "time", "number")
 
@@ -233,7 +233,45 @@ def _features(
         max(0.0, span),
         max(0.0, -span),
         float(unit.position == 0),
+        _counted(asked.query, unit),
+        _person(asked.query, unit),
+        _rate(asked.query, unit),
     )  # fmt: skip
+
+
+_HOW_MANY = re.compile(r"\bhow many (?:more |different |of (?:the|your) )?([a-z'-]+)(?: ([a-z'-]+))?")
+_WHO = re.compile(r"\bwho (?!pays|do|can|should|will|could|else|is this|are you|am i)|\bwhose\b|\bsurname\b|\bwho'?s\b")
+_PERSON = re.compile(r"\b[A-Z][a-z'-]+ [A-Z][\w'-]+|\b(?:by|with|ask(?: for)?|and|is|our \w+) [A-Z][a-z'-]{2,}")
+_RATE = re.compile(r"\b(?:interest|percent\w*|per cent|what rate|apr)\b")
+_COUNTS = re.compile(rf"\b(?:{_COUNT}|a dozen|both|several)\b(?:[\s-]+\w+){{0,2}}?[\s-]+$", re.IGNORECASE)
+
+
+def _counted(query: Query, unit: Unit) -> float:
+    """1 when the thing whose number is asked for is told with a number, -1 when it is not, 0 when none is asked for."""
+    found = _HOW_MANY.search(query.text.lower())
+    if not found:
+        return 0.0
+    wanted = {stem(w) for w in found.groups() if w and w not in STOP}
+    if any(wanted & {stem(w) for w in words_of(name)} for name, value in unit.columns if _FITS["number"].search(value)):
+        return 1.0
+    for word in re.finditer(r"[A-Za-z'-]+", unit.text):
+        if stem(word[0].lower()) in wanted and _COUNTS.search(unit.text[: word.start()]):
+            return 1.0
+    return -1.0
+
+
+def _person(query: Query, unit: Unit) -> float:
+    """1 when a person is asked for and one is named, -1 when none is, 0 when none is asked for."""
+    if not _WHO.search(query.text.lower()):
+        return 0.0
+    return 1.0 if _PERSON.search(unit.text) else -1.0
+
+
+def _rate(query: Query, unit: Unit) -> float:
+    """The same for a rate of interest or a percentage."""
+    if not _RATE.search(query.text.lower()):
+        return 0.0
+    return 1.0 if re.search(r"%|per ?cent|APR|interest", unit.text) else -1.0
 
 
 def _section_asked(asked: Aspects, unit: Unit) -> float:

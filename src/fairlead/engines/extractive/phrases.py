@@ -26,6 +26,7 @@ RUDE: Final = "I'm sorry that I have not been of help."
 UNKNOWN: Final = "I'm sorry, I don't know that. " + OFFER
 UNKNOWN_PART: Final = "About your question “{question}”: I don't know, I'm sorry. " + OFFER
 MAYBE: Final = "I'm not certain that this is what you mean: "
+MAYBE_OTHER: Final = "Or this may be it: "
 MAYBE_TAIL: Final = "If it is not, I can pass you to a person."
 HANDOFF: Final = "Of course, I'll pass you to a person."
 NO_TOOL: Final = "I'm sorry, I can't do that myself. " + OFFER

@@ -10,12 +10,12 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import acts, answer, phrases, question, results, tools
 from fairlead.engines.extractive.acts import Act
 from fairlead.engines.extractive.answer import Quote
 from fairlead.engines.extractive.arguments import Value
+from fairlead.engines.extractive.evidence import Readers
 from fairlead.engines.extractive.toolmatch import Tool, rank
 from fairlead.engines.extractive.tools import Plan
 from fairlead.engines.extractive.units import Passage, cut
@@ -56,22 +56,22 @@ class Answer(NamedTuple):
     calls: tuple[ToolUse, ...] = ()
 
 
-def respond(request: Request, embedder: Embedder) -> Answer:
+def respond(request: Request, readers: Readers) -> Answer:
     """The answer to the last message of a conversation."""
     said = [text for role, text in request.turns if role == "user"]
     message = said[-1] if said else ""
-    passages = cut(list(request.documents), embedder)
+    passages = cut(list(request.documents), readers.embedder)
     if request.results:
-        return _after_tools(request, message, said, passages, embedder)
+        return _after_tools(request, message, said, passages, readers)
     if request.forced:
-        return _forced(request, said, embedder)
+        return _forced(request, said, readers)
     last_answer = request.turns[-2][1] if len(request.turns) > 1 and request.turns[-2][0] == "assistant" else ""
-    plan = tools.plan(request.tools, request.turns, embedder)
+    plan = tools.plan(request.tools, request.turns, readers.embedder)
     if plan is None or plan.score < 1.0 or acts.wishes_person(message):
         reaction = acts.react(message, last_answer)
         if reaction:
             return Answer(reaction.text, reaction.act, 1.0)
-    quotes = _quotes(message, said, passages, embedder)
+    quotes = _quotes(message, said, passages, readers)
     best = max((quote.confidence for _, quote in quotes if quote.known), default=0.0)
     if plan and plan.score + (IDENTIFIED_LEAD if tools.identifies(plan.tool, message) else TOOL_LEAD) >= best:
         return _use(plan, request, message)
@@ -79,7 +79,7 @@ def respond(request: Request, embedder: Embedder) -> Answer:
 
 
 def _quotes(
-    message: str, said: Sequence[str], passages: Sequence[Passage], embedder: Embedder
+    message: str, said: Sequence[str], passages: Sequence[Passage], readers: Readers
 ) -> list[tuple[str, Quote]]:
     """A quote for each question of the message; the later ones may lean on the earlier ones."""
     parts = question.split(acts.strip_greeting(message))
@@ -87,7 +87,7 @@ def _quotes(
     quotes = []
     for number, part in enumerate(parts):
         ways = [question.standalone(part, earlier)] if number else question.readings(part, earlier)
-        quotes.append((part, answer.find_best(ways, passages, embedder)))
+        quotes.append((part, answer.find_best(ways, passages, readers)))
         earlier.append(part)
     return quotes
 
@@ -107,10 +107,16 @@ def _say(message: str, quotes: list[tuple[str, Quote]]) -> Answer:
         if not quote.known:
             lines.append(phrases.UNKNOWN_PART.format(question=part.strip()[:200]))
         elif not any(set(words_of(quote.text)) <= set(words_of(line)) for line in lines):
-            lines.append(quote.said if quote.sure else f"{phrases.MAYBE}{quote.text} {phrases.MAYBE_TAIL}")
+            lines.append(quote.said if quote.sure else _doubted(quote))
     sources = tuple(dict.fromkeys(source for quote in known for source in quote.sources))
     surest = min(quote.confidence for quote in known)
     return Answer(opening + "\n\n".join(lines), "complaint" if angry else "answer", surest, sources)
+
+
+def _doubted(quote: Quote) -> str:
+    """A quote that we are not sure of, with what else may be meant, and the offer of a person."""
+    lines = [f"{phrases.MAYBE}{quote.text}", *([f"{phrases.MAYBE_OTHER}{quote.other}"] if quote.other else [])]
+    return "\n\n".join(lines) + f" {phrases.MAYBE_TAIL}"
 
 
 def _use(plan: Plan, request: Request, message: str) -> Answer:
@@ -129,28 +135,28 @@ def _call(plan: Plan, turn: int) -> ToolUse:
     return ToolUse(f"call_{mark:08x}", plan.tool.name, plan.arguments)
 
 
-def _forced(request: Request, said: list[str], embedder: Embedder) -> Answer:
+def _forced(request: Request, said: list[str], readers: Readers) -> Answer:
     """`tool_choice` demands a tool: the best of the allowed ones, or the question for what it lacks."""
     allowed = [tool for tool in request.tools if tool.name in request.forced]
-    going = tools.plan(allowed, request.turns, embedder)
+    going = tools.plan(allowed, request.turns, readers.embedder)
     if going is None:
         message = said[-1] if said else ""
-        ranked = rank(allowed, message, embedder)
+        ranked = rank(allowed, message, readers.embedder)
         tool, score = ranked[0] if ranked else (allowed[0], 0.0)
         going = tools.fill(tool, score, said or [""], asked=None)
     return _use(going, request, said[-1] if said else "")
 
 
 def _after_tools(
-    request: Request, message: str, said: list[str], passages: Sequence[Passage], embedder: Embedder
+    request: Request, message: str, said: list[str], passages: Sequence[Passage], readers: Readers
 ) -> Answer:
     """The tools have spoken: their results in words, then what else the message asked and the documents answer."""
     text, fine = results.word_results(list(request.results), message)
     parts = question.split(acts.strip_greeting(message))
     extra: list[Quote] = []
     if len(parts) > 1:
-        for part, quote in _quotes(message, said, passages, embedder):
-            ranked = rank(request.tools, part, embedder)
+        for part, quote in _quotes(message, said, passages, readers):
+            ranked = rank(request.tools, part, readers.embedder)
             if quote.known and quote.sure and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
                 extra.append(quote)
     lines = [text, *(quote.said for quote in extra)]

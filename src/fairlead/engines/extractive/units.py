@@ -223,3 +223,8 @@ def _rows(lines: list[str], context: str) -> list[tuple[str, Kind, str]]:
 def _plain(text: str) -> str:
     """Markdown and HTML marks dropped, the words kept."""
     return re.sub(r"\s+", " ", _MARKUP.sub("", _LINK.sub(r"\1", text))).strip()
+
+
+def is_lead(unit: Unit) -> bool:
+    """Whether a unit only announces a list."""
+    return unit.kind == "sentence" and unit.text.endswith(":")
