@@ -54,8 +54,8 @@ def clustered_share(hits: Numbers, clusters: Codes, confidence: float) -> Interv
         effective = float(groups)
     else:
         ratio = student_quantile(0.5 + confidence / 2, groups - 1) / power.z_two_sided(confidence)
-        effective = plain / max(_variance(hits, np.ones(n), clusters), plain / n) / ratio**2
-    effective = min(effective, float(n))
+        effect = max(1.0, _variance(hits, np.ones(n), clusters) / plain)
+        effective = n / effect / ratio**2
     low, high = power.wilson(value, effective, confidence)
     return Interval(value=value, low=low, high=high, n=n, method="wilson, clustered")
 
@@ -124,27 +124,13 @@ def percentile(values: Numbers, quantile: float, confidence: float) -> Interval:
     )
 
 
-def difference_of_shares(hits: int, n: int, other_hits: int, other_n: int, confidence: float) -> Interval:
-    """The first share minus the second, each of other cases.
+def difference(one: Interval, other: Interval) -> Interval:
+    """The first value minus the second, of independent cases, from the interval of each at the wanted confidence.
 
-    Source: R. G. Newcombe, Statistics in Medicine 17 (1998), 873-890, method 10 (hybrid of two score intervals).
+    Of two Wilson intervals it is method 10 of R. G. Newcombe, Statistics in Medicine 17 (1998), 873-890; in general
+    G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008), 1693-1702.
     """
-    one, two = share(hits, n, confidence), share(other_hits, other_n, confidence)
-    value = one.value - two.value
-    low = value - math.hypot(one.value - one.low, two.high - two.value)
-    high = value + math.hypot(one.high - one.value, two.value - two.low)
-    return Interval(value=value, low=max(-1.0, low), high=min(1.0, high), n=n + other_n, method="newcombe")
-
-
-def difference_of_means(values: Numbers, others: Numbers, confidence: float) -> Interval:
-    """The first mean minus the second, of independent values. Source: B. L. Welch, Biometrika 34 (1947), 28-35."""
-    n = len(values) + len(others)
-    if min(len(values), len(others)) < 2:
-        return unknown(n, "welch")
-    one, two = values.var(ddof=1) / len(values), others.var(ddof=1) / len(others)
-    value = float(values.mean() - others.mean())
-    if one + two == 0:
-        return Interval(value=value, low=value, high=value, n=n, method="welch")
-    freedom = float((one + two) ** 2 / (one**2 / (len(values) - 1) + two**2 / (len(others) - 1)))
-    half = student_quantile(0.5 + confidence / 2, freedom) * math.sqrt(float(one + two))
-    return Interval(value=value, low=value - half, high=value + half, n=n, method="welch")
+    value = one.value - other.value
+    low = value - math.hypot(one.value - one.low, other.high - other.value)
+    high = value + math.hypot(one.high - one.value, other.value - other.low)
+    return Interval(value=value, low=low, high=high, n=one.n + other.n, method=f"difference, {one.method}")

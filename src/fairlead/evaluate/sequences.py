@@ -1,16 +1,18 @@
 """Intervals that hold at every sample size at once, so that a number may be looked at as often as one likes.
 
-Two kinds. For values between known limits the hedged capital process of betting: exact at every size, no assumption
-but independence (I. Waudby-Smith and A. Ramdas, JRSS B 86 (2024), 1-27). For values without limits, ratios and clusters
-the asymptotic confidence sequence: exact only as the sample grows, so not below ``FEWEST`` values (I. Waudby-Smith,
-D. Arbour, R. Sinha, E. H. Kennedy and A. Ramdas, Annals of Statistics 52 (2024), 2613-2640).
+Two kinds. For values between known limits, what somebody who bets on the mean could have won: exact at every size, no
+assumption but independence, and the same whatever the order of the values (I. Waudby-Smith and A. Ramdas, JRSS B 86
+(2024), 1-27; the mixture over constant bets of their appendix B). For values without limits, ratios and clusters the
+asymptotic confidence sequence: right only as the sample grows, so it says nothing below ``FEWEST`` values
+(I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy and A. Ramdas, Annals of Statistics 52 (2024), 2613-2640).
 
-The order of the values is the order they were seen in, and must not have been chosen by looking at them.
+Which values come next must not have been chosen by looking at them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -21,12 +23,16 @@ from fairlead.evaluate.numbers import Numbers
 Side = Literal["both", "low", "high"]
 """Which bound is wanted: with one, all of the error goes to it, the other is the end of the range."""
 
-FEWEST = 50
-"""Values before an asymptotic sequence says anything."""
+FEWEST = 100
+"""Values before an asymptotic sequence says anything: with 50 it was wrong in 6 %, with 100 in 3 to 4 % of streams."""
 TIGHTEST = 500
 """Sample size at which an asymptotic sequence is narrowest relative to the interval of that size."""
-_CAUTION = 0.75
-_STEPS = 50
+BETS: Numbers = np.geomspace(0.004, 0.95, 16)
+"""Shares of the most one can stake. The small ones pay where the spread is large or the sample is, the large ones where
+nearly all values are at a limit."""
+CAUTION = 0.75
+"""The most that is staked of what one can, where bets are made for one look."""
+_STEPS = 45
 
 
 def betting(
@@ -40,7 +46,8 @@ def betting(
 ) -> Interval:
     """The mean of values in ``low``..``high``, valid at every sample size.
 
-    ``fixed`` gives bets that suit one look at the size known beforehand: narrower, still exact, but for one look.
+    ``fixed`` gives bets that suit one look at a size known beforehand: narrower, still exact, but for that look, and
+    it depends on the order of the values.
     """
     name = "betting, one look" if fixed else "betting"
     n = len(values)
@@ -48,47 +55,65 @@ def betting(
         return Interval(value=math.nan, low=low, high=high, n=0, method=name)
     scaled = (values - low) / (high - low)
     error = (1 - confidence) / (2 if side == "both" else 1)
-    bets = _bets(scaled, error, fixed=fixed)
-    least = 0.0 if side == "high" else _lower(scaled, bets, error)
-    most = 1.0 if side == "low" else 1 - _lower(1 - scaled, bets, error)
+    capital = _staking if fixed else _mixing
+    least = 0.0 if side == "high" else _contradicted(capital(scaled, error), error)
+    most = 1.0 if side == "low" else 1 - _contradicted(capital(1 - scaled, error), error)
     width = high - low
-    return Interval(
-        value=float(values.mean()), low=low + width * least, high=low + width * most, n=n, method=name
-    )  # fmt: skip
+    return Interval(value=float(values.mean()), low=low + width * least, high=low + width * most, n=n, method=name)
 
 
-def evidence_above(values: Numbers, mean: float, error: float, *, fixed: bool = False) -> float:
-    """The largest natural log of the capital of who bets that the mean of values in 0..1 is above ``mean``.
+Capital = Callable[[float], float]
+"""The natural log of what betting that the mean is above a number has made of 1; it falls as the number grows."""
 
-    At least ``log(1 / error)`` contradicts a mean of ``mean`` or less, whenever it is first reached.
+
+def evidence_above(values: Numbers, mean: float) -> float:
+    """Log of the capital of who bets that the mean of values in 0..1 is above ``mean``, at any time.
+
+    At least ``log(1 / error)`` contradicts a mean of ``mean`` or less with this error (J. Ville, 1939).
     """
-    return _capital(values, _bets(values, error, fixed=fixed), mean)
+    return _mixing(values, 0.05)(mean)
 
 
-def _bets(values: Numbers, error: float, *, fixed: bool) -> Numbers:
-    """How much is staked on each value, from those before it: Waudby-Smith and Ramdas, section 4.2 and 4.3."""
-    counts = np.arange(1, len(values) + 1)
+def _mixing(values: Numbers, error: float) -> Capital:
+    """The same bet on every value, with the money spread evenly over ``BETS``; needs no error to tune to."""
+    # A share has two values, however many there are: equal ones are counted together.
+    distinct, counts = np.unique(values, return_counts=True)
+
+    def capital(mean: float) -> float:
+        if mean <= 0:
+            return math.inf if distinct[-1] > 0 else 0.0
+        won = np.log1p(BETS[:, None] * (distinct / mean - 1)) @ counts
+        top = float(won.max())
+        return top + math.log(float(np.exp(won - top).mean()))
+
+    return capital
+
+
+def _staking(values: Numbers, error: float) -> Capital:
+    """Bets that suit one look after all values, each from the values before it (their section 4.3)."""
+    n = len(values)
+    counts = np.arange(1, n + 1)
     means = (0.5 + values.cumsum()) / (counts + 1)
     spread = (0.25 + ((values - means) ** 2).cumsum()) / (counts + 1)
     before = np.concatenate([[0.25], spread[:-1]])
-    horizon = float(len(values)) if fixed else counts * np.log1p(counts)
-    return np.asarray(np.sqrt(2 * math.log(1 / error) / (before * horizon)), np.float64)
+    bets = np.sqrt(2 * math.log(1 / error) / (before * n))
+
+    def capital(mean: float) -> float:
+        stakes = bets if mean <= 0 else np.minimum(bets, CAUTION / mean)
+        return float(np.log1p(stakes * (values - mean)).sum())
+
+    return capital
 
 
-def _capital(values: Numbers, bets: Numbers, mean: float) -> float:
-    stakes = bets if mean <= 0 else np.minimum(bets, _CAUTION / mean)
-    return float(np.log1p(stakes * (values - mean)).cumsum().max())
-
-
-def _lower(values: Numbers, bets: Numbers, error: float) -> float:
-    """The largest mean that is contradicted. The capital falls as the mean in question grows, so bisection finds it."""
+def _contradicted(capital: Capital, error: float) -> float:
+    """The largest mean in 0..1 that is contradicted, by bisection; 0 where none is."""
     enough = math.log(1 / error)
-    low, high = 0.0, 1.0
-    if _capital(values, bets, low) < enough:
+    if capital(0.0) < enough:
         return 0.0
+    low, high = 0.0, 1.0
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _capital(values, bets, middle) >= enough else (low, middle)
+        low, high = (middle, high) if capital(middle) >= enough else (low, middle)
     return low
 
 

@@ -223,7 +223,12 @@ class Release(Record, frozen=True, kw_only=True):
 
 
 class Verdict(Record, frozen=True, kw_only=True):
-    """An objective's outcome, from a confidence bound."""
+    """An objective's outcome, from a confidence bound. ``release`` is empty where no release was judged.
+
+    ``low`` and ``high`` are None where nothing can be said in that direction. ``needed`` is how many samples more would
+    decide it if what was seen holds; None: decided, or no number would. ``excluded`` are samples without a value, such
+    as failed calls. ``step`` says what asked: select, release, canary, monitor, tune.
+    """
 
     objective: str
     step: str
@@ -233,6 +238,14 @@ class Verdict(Record, frozen=True, kw_only=True):
     high: float | None
     n: int
     needed: int | None = None
+    kind: Literal["goal", "guardrail"] = "goal"
+    bound: str = ""
+    confidence: float = 0.95
+    slice: dict[str, str] = {}
+    dataset: str = ""
+    excluded: int = 0
+    method: str = ""
+    note: str = ""
 
 
 class AuditEntry(Record, frozen=True, kw_only=True):
