@@ -29,7 +29,6 @@ from fairlead.tools.arguments import ArgumentsWrong, decode
 from fairlead.tools.client import Server, merge
 from fairlead.tools.faults import NotRun, ToolFault, Unsure
 from fairlead.tools.functions import FunctionTool, load_functions
-from fairlead.tools.http import HttpTransport
 from fairlead.tools.process import ProcessTransport, environment
 
 TIMEOUT_S: Final = 10.0
@@ -171,6 +170,8 @@ class Tools:
             secrets = {name: _secret(value, usecase) for name, value in part.secrets.items()}
             name = f"tools[{number}]"
             if part.url is not None:
+                from fairlead.tools.http import HttpTransport  # aiohttp takes 0.2 s, and few use cases need it
+
                 transport: Any = HttpTransport(name, part.url, secrets)
             else:
                 command = [sys.executable if word == "python" else word for word in part.command[:1]]
