@@ -9,6 +9,7 @@ Knows no use case and no data set.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import zipfile
@@ -28,7 +29,7 @@ from fairlead.errors import WeightsDamaged
 Floats = npt.NDArray[np.float32]
 BUCKETS = 1 << 15
 MEANING, WORDINGS = 6.0, 4.0  # lengths of the two parts of a message's features
-EPOCHS, BATCH, RATE, RIDGE = 10, 64, 0.1, 2e-5
+EPOCHS, BATCH, RATE, RIDGE = 10, 64, 0.05, 2e-5
 FOLDS, KEPT = 3, 0.95
 NEIGHBOURS = 3
 NEAR, SURE = 0.6, 0.4  # what the nearest examples and the odds count in the fit
@@ -131,9 +132,10 @@ class Intents:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote. Raises WeightsDamaged."""
+        """Read what ``save`` wrote. Raises FileNotFoundError or WeightsDamaged."""
+        data = io.BytesIO(path.read_bytes())
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(data, allow_pickle=False) as arrays:
                 return cls(
                     json.loads(arrays["labels"].tobytes()),
                     arrays["weights"].astype(np.float32),
@@ -142,7 +144,7 @@ class Intents:
                     arrays["examples"].astype(np.float32),
                     float(arrays["threshold"][0]),
                 )
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise WeightsDamaged(path=path, detail=str(error) or type(error).__name__) from error
 
 
