@@ -8,8 +8,8 @@ amounts and wordings that training never used) and from hand-written shops that 
 skill is held when the 95 % interval of the paired difference (Agresti and Min 2005) lies above -2 points and the
 wording was used at all; `--card` writes that into the model card.
 
-*Costs*: the engine as it is served, one thread, one request at a time. Time is taken on a shared machine: the quickest
-quarter of the rounds is given beside all of them, and CPU seconds of the engine, which others disturb least.
+*Costs*: the engine as it is served, one thread, one request at a time. On a shared machine the clock measures the others
+too; so CPU time of the engine is taken as well, which is what an idle core would need, and bears the targets.
 """
 
 from __future__ import annotations
@@ -219,6 +219,7 @@ def prompts() -> Iterator[dict[str, Any]]:
 class Round(NamedTuple):
     first_s: float
     rest_s: float
+    first_cpu_s: float
     cpu_s: float
     prompt: int
     cached: int
@@ -231,21 +232,24 @@ async def stream(engine: LlamaCpp, body: dict[str, Any]) -> Round:
     assert pid is not None
     deadline = asyncio.get_running_loop().time() + 120
     call = Call(operation="chat", body=body | {"stream": True}, stream=True, deadline=deadline, context=CallContext())
-    cpu, began, first, raw = child_cpu(pid), time.perf_counter(), 0.0, b""
+    cpu, began, first, first_cpu, raw = child_cpu(pid), time.perf_counter(), 0.0, 0.0, b""
     reply = await engine.upstream().open(call)
     assert reply.chunks is not None, reply.body
     try:
         async for chunk in reply.chunks:
             raw += chunk
             if not first and b'"content":"' in chunk.replace(b'"content":""', b""):
-                first = time.perf_counter() - began
+                first, first_cpu = time.perf_counter() - began, child_cpu(pid) - cpu
     finally:
         await reply.aclose()
     spent = time.perf_counter() - began
     events = [line.removeprefix(b"data: ") for line in raw.split(b"\n") if line.startswith(b"data: {")]
     usage = next(event["usage"] for event in map(orjson.loads, events) if event.get("usage"))
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    return Round(first, spent - first, child_cpu(pid) - cpu, usage["prompt_tokens"], cached, usage["completion_tokens"])
+    return Round(
+        first, spent - first, first_cpu, child_cpu(pid) - cpu, usage["prompt_tokens"], cached,
+        usage["completion_tokens"],
+    )  # fmt: skip
 
 
 def quickest(values: list[float]) -> list[float]:
@@ -253,27 +257,30 @@ def quickest(values: list[float]) -> list[float]:
     return sorted(values)[: max(1, len(values) // 4)]
 
 
+def p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
+
+
 async def measure_costs(report: Report, engine: LlamaCpp) -> None:
     source = prompts()
     await stream(engine, next(source))
     rounds = [await stream(engine, next(source)) for _ in range(ROUNDS)]
-    first = [1000 * one.first_s for one in rounds]
-    p95 = statistics.quantiles(first, n=20)[-1]
     size = statistics.median(one.prompt for one in rounds)
-    report.add(f"first token, five passages ({size:.0f} tokens), median", statistics.median(first), "ms", n=ROUNDS)
-    report.add("first token, five passages, p95 of all rounds (shared machine)", p95, "ms", n=ROUNDS)
+    first = sorted(1000 * one.first_s for one in rounds)
+    report.add(f"first token, five passages ({size:.0f} tokens), all rounds, p95", p95(first), "ms", n=ROUNDS,
+               low=first[0], high=first[-1])  # fmt: skip
     calm = quickest(first)
     report.add("first token, five passages, slowest of the quickest quarter", calm[-1], "ms", n=len(calm),
-               low=calm[0], high=calm[-1], target="<= 400")  # fmt: skip
-    speeds = [(one.tokens - 1) / one.rest_s for one in rounds]
-    report.add(
-        "tokens a second, median of all rounds (shared machine)", statistics.median(speeds), "tokens/s", n=ROUNDS
-    )
-    best = sorted(speeds)[-max(1, ROUNDS // 4) :]
-    report.add("tokens a second, slowest of the quickest quarter", best[0], "tokens/s", n=len(best), low=best[0],
-               high=best[-1], target=">= 150")  # fmt: skip
-    cpu = statistics.median(one.cpu_s for one in rounds)
-    report.add(f"engine CPU for a prompt of {size:.0f} and {TOKENS} tokens", 1000 * cpu, "CPU ms", n=ROUNDS)
+               low=calm[0], high=calm[-1])  # fmt: skip
+    cpu = sorted(1000 * one.first_cpu_s for one in rounds)
+    report.add("first token, five passages, engine CPU, p95", p95(cpu), "CPU ms", n=ROUNDS, low=cpu[0], high=cpu[-1],
+               target="<= 400")  # fmt: skip
+    speeds = sorted((one.tokens - 1) / one.rest_s for one in rounds)
+    report.add("tokens a second, all rounds, median", statistics.median(speeds), "tokens/s", n=ROUNDS, low=speeds[0],
+               high=speeds[-1], target=">= 150")  # fmt: skip
+    rates = sorted((one.tokens - 1) / (one.cpu_s - one.first_cpu_s) for one in rounds)
+    report.add("tokens a second of engine CPU, slowest of twenty", rates[ROUNDS // 20], "tokens/s", n=ROUNDS,
+               low=rates[0], high=rates[-1], target=">= 150")  # fmt: skip
     await measure_cache(report, engine)
 
 
