@@ -1,6 +1,6 @@
 """How well units are ordered and unanswerable questions told apart, on hand-written shops a scorer has not seen.
 
-    python -m training.scorer_eval      # the shipped scorer, the embedder's cosine, the engine, and engine with scorer
+    python -m training.scorer_eval      # the shipped scorer and the embedder's cosine
 
 Right first: the first of the retrieved units answers. AUC: the odds that the best unit of a question with an answer
 scores above the best of one without; `natural` takes the questions nobody answers, `taken out` the answerable ones
@@ -11,22 +11,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.assistant.knowledge import Knowledge
 from fairlead.engines.embed.embedder import shared
-from fairlead.engines.extractive import answer, evidence
-from fairlead.engines.extractive.question import standalone
-from fairlead.engines.extractive.units import cut
-from fairlead.engines.scorer import Scorer, with_context
+from fairlead.engines.scorer import Scorer
 from fairlead.engines.scorer.pieces import apart
-from training.scorer_data import PASSAGES, Library, from_pages, holds, natural_shops
+from training.scorer_data import Library, from_pages, natural_shops
 
 Floats = npt.NDArray[np.float32]
 Rater = Callable[[str, Sequence[str]], Floats]
@@ -55,8 +51,8 @@ class Figures:
         rightly = [score for score, right in zip(self.answered, self.first, strict=True) if right]
         return (
             f"right first {np.mean(self.first):.3f} ({low:.2f}-{high:.2f}, n {len(self.first)}), "
-            f"AUC absent {auc(self.answered, self.absent):.3f} (n {len(self.absent)}), "
-            f"taken out {auc(self.answered, self.taken_out):.3f}, "
+            f"AUC absent {auc_with_width(self.answered, self.absent)}, "
+            f"taken out {auc_with_width(self.answered, self.taken_out)}, "
             f"of right first: {auc(rightly, self.absent):.3f} / {auc(rightly, self.taken_out):.3f}"
         )
 
@@ -96,6 +92,15 @@ def auc(good: Sequence[float], bad: Sequence[float]) -> float:
     return float((wins > 0).mean() + (wins == 0).mean() / 2)
 
 
+def auc_with_width(good: Sequence[float], bad: Sequence[float]) -> str:
+    """An AUC with half its 95 % interval (Hanley and McNeil 1982)."""
+    a = auc(good, bad)
+    above = a / (2 - a) - a * a
+    below = 2 * a * a / (1 + a) - a * a
+    spread = math.sqrt((a * (1 - a) + (len(good) - 1) * above + (len(bad) - 1) * below) / (len(good) * len(bad)))
+    return f"{a:.3f} ± {1.96 * spread:.2f} (n {len(bad)})"
+
+
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927)."""
     if not total:
@@ -114,80 +119,34 @@ def cosine(question: str, units: Sequence[str]) -> Floats:
     return found
 
 
-# ---------------------------------------------------------------- beside the engine
-@dataclass
-class Compared:
-    """A question as the engine sees it: its confidence, its score and the scorer's of each unit, which are right."""
-
-    kind: str
-    sure: float
-    order: Floats
-    scorer: Floats
-    right: list[bool]
-
-
-def compared(rows: list[dict[str, Any]], pages: Path) -> Iterator[Compared]:
-    """Every question with the passages retrieval gives, and the answerable ones again without the sections telling."""
-    embedder, knowledge, scorer = shared(), Knowledge.load([pages]), Scorer.load()
-    for row in rows:
-        earlier, right = tuple(row.get("earlier", ())), tuple(row["right"])
-        query = standalone(row["q"], earlier)
-        found = [knowledge.passages[i] for i in knowledge.index.rank(row["q"], previous=earlier[-1] if earlier else "")]
-        telling = {p.location for p in found if any(holds(p.text, (part,)) for part in right)}
-        cases = [("answered" if right else "absent", found)]
-        if right:
-            cases.append(("taken out", [p for p in found if p.location not in telling]))
-        for kind, passages in cases:
-            matches = evidence.match(query, cut([p.document() for p in passages[:PASSAGES]], embedder), embedder)
-            matches = [m for m in matches if not answer.is_lead(m.unit)]
-            if matches:
-                sure = evidence.confidence(query, matches, embedder)
-                yield Compared(
-                    kind,
-                    math.log((sure + 1e-4) / (1 - sure + 1e-4)),
-                    np.array([m.score for m in matches], np.float32),
-                    scorer.score(query.text, [with_context(m.unit.context, m.unit.text) for m in matches]),
-                    [bool(right) and holds(m.unit.text, right) for m in matches],
-                )
-
-
-def beside(cases: Sequence[Compared], share: float) -> str:
-    """Right first and AUCs of the engine with ``share`` of the scorer added; infinity means the scorer alone."""
-
-    def ranked(one: Compared) -> Floats:
-        return one.scorer if math.isinf(share) else one.order + share * one.scorer
-
-    def surely(kind: str) -> list[float]:
-        return [
-            float(c.scorer.max()) if math.isinf(share) else c.sure + share * float(c.scorer.max())
-            for c in cases
-            if c.kind == kind
-        ]
-
-    first = [c.right[int(ranked(c).argmax())] for c in cases if c.kind == "answered"]
-    low, high = wilson(sum(first), len(first))
+def cost(rounds: int = 20) -> str:
+    """CPU milliseconds of one question over 24 units, read for the first time and read before."""
+    units = [unit for shop in outside() for shelf in shop.shelves for unit in shelf.units]
+    question = "how much does it cost to send it back if I paid by card?"
+    scorer = Scorer.load()
+    new: list[float] = []
+    again: list[float] = []
+    for start in range(0, 24 * min(rounds, len(units) // 24), 24):
+        for spent in (new, again):
+            began = time.process_time()
+            scorer.score(question, units[start : start + 24])
+            spent.append(1000 * (time.process_time() - began))
     return (
-        f"right first {np.mean(first):.3f} ({low:.2f}-{high:.2f}, n {len(first)}), "
-        f"AUC absent {auc(surely('answered'), surely('absent')):.3f} (n {len(surely('absent'))}), "
-        f"taken out {auc(surely('answered'), surely('taken out')):.3f} (n {len(surely('taken out'))})"
+        f"24 units: {np.median(new):.1f} ms of CPU when new, {np.median(again):.1f} ms when read before (n {len(new)})"
     )
 
 
 def main() -> None:
     """Print everything on the shops whose questions trained no weight."""
-    shops = json.loads((SHOPS / "questions.json").read_text(encoding="utf-8"))["shops"]
-    sets = {
-        "answers_shops": [(name, rows, SHOPS / f"{name}.md") for name, rows in shops.items()],
-        "natural, calibration": natural_shops("calibration"),
-    }
-    for label, members in sets.items():
-        plain = Figures()
-        for name, rows, page in members:
-            plain.add(measure(cosine, from_pages(name, rows, page)))
-        cases = [case for _, rows, page in members for case in compared(rows, page)]
-        print(f"{label}\n  embedder's cosine: {plain.row()}")
-        for words, share in (("scorer", math.inf), ("engine", 0.0), ("engine + .4 scorer", 0.4)):
-            print(f"  {words}: {beside(cases, share)}")
+    print(cost())
+    raters = {"embedder's cosine": cosine, "scorer": Scorer.load().score}
+    natural = [from_pages(name, rows, page) for name, rows, page in natural_shops("calibration")]
+    for label, libraries in (("answers_shops", outside()), ("natural, calibration", natural)):
+        for words, rate in raters.items():
+            figures = Figures()
+            for library in libraries:
+                figures.add(measure(rate, library))
+            print(f"{label}, {words}: {figures.row()}")
 
 
 if __name__ == "__main__":
