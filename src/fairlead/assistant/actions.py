@@ -177,9 +177,7 @@ class Acting:
     async def answer(self, action: Action, *, yes: bool, actor: str = "customer") -> Ended:
         """What the customer's yes or no leads to."""
         if not yes:
-            moved = await asyncio.to_thread(
-                self._store.actions.move, action.id, "proposed", "declined", actor=actor
-            )  # fmt: skip
+            moved = await asyncio.to_thread(self._store.actions.move, action.id, "proposed", "declined", actor=actor)
             if moved:
                 await asyncio.to_thread(self._audit, action, "action.declined", actor)
             return Ended(action=await self._now(action), text=DECLINED if moved else EXPIRED)

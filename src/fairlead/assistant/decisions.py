@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fairlead.assistant.actions import Acting, Ended
 from fairlead.assistant.conversation import Thread, Threads
-from fairlead.assistant.events import Delta, Done, Event, Facts, Started
+from fairlead.assistant.events import Confirm, Delta, Done, Event, Facts, Started
 from fairlead.assistant.handoff import Desk
 from fairlead.assistant.identity import read_token
 from fairlead.errors import ActionUnknown, FairleadError, IdentityRefused
@@ -65,6 +65,11 @@ class Decisions:
                 return await self._tell(thread, conversation, action_id, ended)
         finally:
             thread.users -= 1
+
+    def open_confirm(self, conversation_id: str) -> Confirm | None:
+        """The question of a conversation that waits for a yes, as it was put; None when there is none. Blocks."""
+        action = self._acting.pending(conversation_id)
+        return self._acting.ask_again(action) if action is not None else None
 
     async def decide_action(self, action_id: str, approve: bool, *, operator: str, note: str = "") -> Action:
         """A person's decision on an action over its cap; approved, it is run, and the customer told in the chat.

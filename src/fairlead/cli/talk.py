@@ -194,6 +194,9 @@ async def _chat(settings: Settings, variant: str | None) -> None:
                     case "facts":
                         rows = "".join(f"\n  {label}: {value}" for label, value in event.rows)
                         out.print(f"{event.title}{rows}\n", markup=False)
+                    case "confirm":
+                        rows = "".join(f"\n  {label}: {value}" for label, value in event.rows)
+                        out.print(rows, style="dim", end="", markup=False)
                     case "sources":
                         shown = "".join(f"\n  [{n}] {s.title}" for n, s in enumerate(event.sources, 1))
                         out.print(shown, style="dim", end="", markup=False)

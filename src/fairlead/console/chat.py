@@ -407,11 +407,9 @@ class Chat:
             )
             state["handoff"] = {**handoff, "notice": handoff_sentence(handoff)}
             state["state"] = handoff["state"] if handoff["state"] != "unavailable" else conversation.state
-        waiting = await run_in_threadpool(
-            lambda: self._fairlead.store.actions.list(conversation=conversation.id, states=("proposed",), limit=1)
-        )
-        if waiting:
-            state["confirm"] = {"action_id": waiting[0].id, "title": waiting[0].title, "rows": waiting[0].rows}
+        question = await run_in_threadpool(self._fairlead.assistant.open_confirm, conversation.id)
+        if question is not None:
+            state["confirm"] = msgspec.to_builtins(question)
         return state
 
     # --- what both have in common -------------------------------------------------------------------------------
