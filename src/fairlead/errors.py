@@ -387,3 +387,21 @@ class ContactInvalid(ServiceError):
 
 class EvidenceInvalid(UsageError):
     """The evidence cannot be judged: {detail}."""
+
+
+class DatasetInvalid(UsageError):
+    """{file} cannot be used as data, {count} to mend:
+    {listing}
+    """
+
+
+class DatasetRefused(UsageError):
+    """The data set {name} is refused: {detail}."""
+
+
+class DatasetUnknown(UsageError):
+    """There is no data set {name!r} in the store. Known: {known}. `fairlead data add` adds one."""
+
+
+class TableUnreadable(UsageError):
+    """{path} cannot be read: {detail}."""

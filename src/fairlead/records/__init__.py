@@ -222,6 +222,51 @@ class Release(Record, frozen=True, kw_only=True):
     state: ReleaseState = "proposed"
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One message before the one in question."""
+
+    role: str
+    text: str
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """One example of a data set: what is asked, what is known of the right answer, and whose it is.
+
+    ``input`` is the last message, ``earlier`` what was said before. ``reference`` is what a right answer is or holds: a
+    text, a label, texts, an object; None where nobody said. ``conversation`` and ``subject`` say what belongs together
+    and whose personal data it is. ``fields`` is everything else of the row it came from.
+    """
+
+    id: str
+    input: str
+    earlier: tuple[Turn, ...] = ()
+    reference: Any = None
+    tags: dict[str, str] = {}
+    conversation: str = ""
+    subject: str = ""
+    tenant: str = "default"
+    fields: dict[str, Any] = {}
+
+
+class DatasetVersion(Record, frozen=True, kw_only=True):
+    """Samples frozen under the hash of their content, which is also the object that holds them.
+
+    ``version`` counts from 1, ``parent`` is the content of the version before. ``lineage`` says where the samples come
+    from and what was done to them; ``tags`` counts samples by tag and value.
+    """
+
+    name: str
+    version: int
+    purpose: Literal["train", "eval", "calibration"]
+    content: str
+    rows: int
+    licence: str
+    source: str = ""
+    parent: str = ""
+    lineage: dict[str, Any] = {}
+    tags: dict[str, dict[str, int]] = {}
+
+
 class Verdict(Record, frozen=True, kw_only=True):
     """An objective's outcome, from a confidence bound. ``release`` is empty where no release was judged.
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -213,6 +213,43 @@ releases = Table(
     _text("content"),
     _text("state"),
     Index(None, "usecase", "state"),
+)
+
+datasets = _record(
+    "datasets",
+    _text("name"),
+    _number("version"),
+    _text("purpose"),
+    _id("content"),
+    _number("rows"),
+    _text("licence"),
+    _text("source"),
+    _id("parent"),
+    Column("lineage", Json, nullable=False),
+    Column("tags", Json, nullable=False),
+    Index(None, "name", "version", unique=True),
+)
+
+verdicts = _record(
+    "verdicts",
+    _text("objective"),
+    _text("step"),
+    _text("outcome"),
+    Column("value", Float, nullable=True),
+    Column("low", Float, nullable=True),
+    Column("high", Float, nullable=True),
+    _number("n"),
+    _number("needed", nullable=True),
+    _text("kind"),
+    _text("bound"),
+    Column("confidence", Float, nullable=False),
+    Column("slice", Json, nullable=False),
+    _id("dataset"),
+    _number("excluded"),
+    _text("method"),
+    _text("note"),
+    Index(None, "usecase", "time"),
+    Index(None, "release"),
 )
 
 usecases = Table(

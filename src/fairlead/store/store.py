@@ -18,6 +18,7 @@ from fairlead.store.audit import Audit
 from fairlead.store.conversations import Conversations, FeedbackLog
 from fairlead.store.counters import Counters
 from fairlead.store.database import Database
+from fairlead.store.datasets import Datasets, Verdicts
 from fairlead.store.derived import Derived
 from fairlead.store.handoffs import Handoffs
 from fairlead.store.keys import Keys
@@ -55,6 +56,8 @@ class Store:
         self.usecases = UseCases(database)
         self.audit = Audit(database)
         self.objects = Objects(directory / "objects")
+        self.datasets = Datasets(database, self.objects)
+        self.verdicts = Verdicts(database)
         self.derived = Derived(directory / "derived")
         self.counters = Counters()
         self._database = database
