@@ -16,7 +16,8 @@ from aiohttp import web
 
 from benchmarks.tau2_retail.database import Database
 from benchmarks.tau2_retail.rules import Document
-from benchmarks.tau2_retail.tasks import PLANS, Action, Task, owner
+from benchmarks.tau2_retail.tasks import IDENTIFIES, Action, Task, owner
+from fairlead.assistant.agent import MAX_ROUNDS
 from fairlead.guard import grounded
 from fairlead.providers.base import Call, CallContext
 from fairlead.providers.scripted import Script, Scripted
@@ -25,7 +26,6 @@ AT_ONCE: Final = 4
 """Lookups in one answer."""
 ROUNDS: Final = 2
 """Answers with lookups in one turn, after which the model speaks."""
-IDENTIFIES: Final = ("find_user_id_by_email", "find_user_id_by_name_zip")
 GO_ON: Final = "I have looked that up."
 THE_END: Final = "That is all."
 
@@ -49,15 +49,20 @@ class Model(Protocol):
 
 
 class Right:
-    """Does the task's actions in order, then looks up what is still to be said.
+    """Does ``steps`` in order, then looks up with ``later`` what is still to be said.
 
-    ``call`` is asked for each answer of the model.
+    Up to ``at_once`` lookups in an answer, and after ``rounds`` such answers in a turn it speaks. ``unseen`` counts the
+    changes it asked for although what they need did not stand in the request: a model would have had to guess.
     """
 
-    def __init__(self, task: Task, steps: Sequence[Action], later: Sequence[Action]) -> None:
+    def __init__(
+        self, task: Task, steps: Sequence[Action], later: Sequence[Action], *, at_once: int, rounds: int
+    ) -> None:
         self._steps = list(steps)
         self._later = list(later)
         self._unsaid = list(task.communicate)
+        self._at_once, self._rounds = at_once, rounds
+        self.unseen = 0
 
     def answer(self, call: Call) -> Script:
         """Text or tool calls for what has been said so far."""
@@ -68,11 +73,12 @@ class Right:
             self._steps, self._later = self._later, []
         if not self._steps:
             return Script(text=THE_END)
-        if self._steps[0].name in PLANS:
+        if self._steps[0].writes:
+            self.unseen += not _in_view(self._steps[0].arguments, messages)
             return _calls([self._steps.pop(0)])
-        if _rounds(messages) >= ROUNDS:
+        if _rounds(messages) >= self._rounds:
             return Script(text=GO_ON)
-        batch = list(itertools.takewhile(lambda step: step.name not in PLANS, self._steps[:AT_ONCE]))
+        batch = list(itertools.takewhile(lambda step: not step.writes, self._steps[: self._at_once]))
         del self._steps[: len(batch)]
         return _calls(batch)
 
@@ -82,6 +88,14 @@ class Right:
         told = [info for info in self._unsaid if _stands_in(info, seen)]
         self._unsaid = [info for info in self._unsaid if info not in told]
         return f"To your question: {', '.join(told)}." if told else ""
+
+
+def _in_view(arguments: dict[str, Any], messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether every argument but a reason stands somewhere in what was said and found."""
+    seen = " ".join(str(message.get("content")) for message in messages if message["role"] != "system")
+    given = [value for name, value in arguments.items() if name != "reason"]
+    texts = itertools.chain.from_iterable(value if isinstance(value, list) else [value] for value in given)
+    return all(str(text) in seen for text in texts)
 
 
 def _stands_in(info: str, seen: Sequence[str]) -> bool:
@@ -145,15 +159,35 @@ def turncoat(task: Task, shop: Database, chance: random.Random) -> list[Action]:
     return [*right(task, shop, chance), first, Action("modify_user_address", moved)]
 
 
+def careful(task: Task, shop: Database, _: random.Random) -> list[Action]:
+    """Looks at the profile, every order and what is to be swapped, each once, before the changes."""
+    user = owner(task, shop)
+    if user is None:
+        return list(task.actions)
+    asked = [action for action in task.actions if action.name in IDENTIFIES] or _introduction(task, shop)
+    steps = [*asked, Action("get_user_details", {"user_id": user["user_id"]})]
+    steps += [Action("get_order_details", {"order_id": number}) for number in user["orders"]]
+    for action in filter(lambda action: action.writes, task.actions):
+        if "new_item_ids" in action.arguments:
+            items = (shop.order(action.arguments["order_id"]) or {"items": []})["items"]
+            old = [item["product_id"] for item in items if item["item_id"] in action.arguments["item_ids"]]
+            steps += [Action("get_product_details", {"product_id": each}) for each in dict.fromkeys(old)]
+        steps.append(action)
+    return steps
+
+
 AGENTS: Final[dict[str, Steps]] = {
-    "right": right, "missing": missing, "wrong": wrong, "unknown": unknown, "other": other, "turncoat": turncoat,
-}  # fmt: skip
+    each.__name__: each for each in (right, missing, wrong, unknown, other, turncoat, careful)
+}
 
 
 def script(kind: str, task: Task, shop: Database, seed: int) -> Right:
     """The scripted model ``kind`` for one task."""
     steps = AGENTS[kind](task, shop, random.Random(f"{seed} {task.id}"))
-    return Right(task, steps, list(_later(task, shop)) if kind in {"right", "turncoat"} else [])
+    later = list(_later(task, shop)) if kind in {"right", "turncoat"} else []
+    if kind == "careful":  # as the policy has it: one call at a time
+        return Right(task, steps, later, at_once=1, rounds=MAX_ROUNDS)
+    return Right(task, steps, later, at_once=AT_ONCE, rounds=ROUNDS)
 
 
 def _introduction(task: Task, shop: Database) -> list[Action]:

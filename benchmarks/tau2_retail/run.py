@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.shop_questions import wilson
-from benchmarks.tau2_retail.agents import AGENTS, Address, script
+from benchmarks.tau2_retail.agents import AGENTS, Address, Right, script
 from benchmarks.tau2_retail.stage import Played, Stage, stage
 from benchmarks.tau2_retail.tasks import Data, Task
 from benchmarks.tau2_retail.users import ModelUser, ScriptedUser, User
@@ -114,6 +114,8 @@ async def play_all(
                         with scene.shop() as shop:
                             address.model = script(cast.scripted, task, shop, cast.seed + trial)
                     played = await scene.play(task, _user(task, cast, scene))
+                    if address is not None and isinstance(address.model, Right):
+                        played = msgspec.structs.replace(played, unseen=address.model.unseen)
                     log.add(cast, trial, played)
                 found.append(played)
                 step(played)

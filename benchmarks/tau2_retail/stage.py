@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.tau2_retail import tools
 from benchmarks.tau2_retail.database import Database
-from benchmarks.tau2_retail.tasks import PLANS, Data, Task, owner, replay
+from benchmarks.tau2_retail.tasks import IDENTIFIES, PLANS, Data, Task, owner, replay
 from benchmarks.tau2_retail.users import Heard, User
 from fairlead.app import Fairlead, build
 from fairlead.assistant.events import Confirm, Delta, Done, Event, Failed, HandedOff
@@ -27,6 +27,8 @@ from fairlead.settings import Settings
 
 MAX_TURNS: Final = 40
 """Messages of the customer after which a conversation is cut."""
+CONTEXT: Final = 16_384
+"""Tokens an embedded engine keeps: policy and tools alone are 3,000."""
 ROOT: Final = Path(__file__).resolve().parents[2]
 SEEDED: Final = ("openai", "http", "https")
 """Kinds of models that take a seed."""
@@ -38,7 +40,9 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
     ``passed``: the shop is as it should be, everything was said that had to be, and nothing broke. ``differs`` says
     where the shop is not, ``unsaid`` what was not said. ``unconfirmed`` counts changes made without a yes to their
-    question, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's.
+    question, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's, and
+    ``unproved`` how often a customer was recognised by facts that the customer had not written.
+    ``unseen``: changes a scripted model asked for without what they need standing in the request any more.
     """
 
     task: str
@@ -53,6 +57,8 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     unconfirmed: int = 0
     twice: int = 0
     foreign: int = 0
+    unproved: int = 0
+    unseen: int = 0
     transferred: bool = False
     talk: tuple[tuple[str, str], ...] = ()
 
@@ -144,9 +150,16 @@ class Stage:
             writes=len(writes), unconfirmed=sum(call["key"] not in agreed for call in writes),
             twice=sum(often - 1 for often in keys.values()),
             foreign=sum(whose is None or call["customer"] != whose["user_id"] for call in writes),
+            unproved=sum(not _written(call, talk) for call in calls if call["tool"] in IDENTIFIES),
             transferred=transferred or any(call["tool"] == "transfer_to_human_agents" for call in calls),
             talk=tuple(talk),
         )  # fmt: skip
+
+
+def _written(call: dict[str, Any], talk: list[tuple[str, str]]) -> bool:
+    """Whether the facts by which someone was recognised, if someone was, stand in the customer's messages."""
+    said = " ".join(text for who, text in talk if who == "customer").casefold()
+    return call["refused"] is not None or all(str(fact).casefold() in said for fact in call["arguments"].values())
 
 
 def _heard(events: list[Event], *, progress: bool) -> tuple[Heard, Confirm | None]:
@@ -166,13 +179,14 @@ async def stage(data: Data, folder: Path, *, agent: str, user: str = "", seed: i
     Database.create(pristine, data.content)
     Database.restore(live, pristine)
     (folder / "policy.md").write_text(data.policy, encoding="utf-8")
+    agent, user = _within(folder, agent, "agent"), _within(folder, user, "user")
     (folder / "fairlead.yaml").write_text(yaml.safe_dump(definition(agent, user, seed)), encoding="utf-8")
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH", "")])])
     restore = _set({tools.FILE: str(live), "PYTHONPATH": paths})
     try:
-        app = build(Settings(project=folder, require_key=False, log_level="error"))
+        settings = Settings(project=folder, require_key=False, engine_context=CONTEXT, engine_slots=1)
+        app = build(settings)
         try:
-            await app.start()
             await app.start_variant("agent")
             if user:
                 await app.start_variant("user")
@@ -205,6 +219,14 @@ def definition(agent: str, user: str = "", seed: int = 0) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _within(folder: Path, line: str, name: str) -> str:
+    """A model line that holds in ``folder``: weights of a file are linked into it."""
+    if not line.endswith(".gguf"):
+        return line
+    (folder / f"{name}.gguf").symlink_to(Path(line).resolve(strict=True))
+    return f"./{name}.gguf"
 
 
 def _model(line: str, seed: int) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _SHE_TO_ME: Final = (
     (r"\byou are\b", "I am"), (r"\byou're\b", "I'm"), (r"\byou name\b", "my name"), (r"\byou were\b", "I was"),
     (r"\byou'd\b", "I'd"), (r"\byou'll\b", "I'll"), (r"\byour\b", "my"), (r"\byourself\b", "myself"), (r"\byou\b", "I"),
 )  # fmt: skip
+IDENTIFIES: Final = ("find_user_id_by_email", "find_user_id_by_name_zip")
+"""The tools by whose results a customer is recognised."""
 
 
 class DataMissing(Exception):

@@ -8,6 +8,7 @@ arguments are those of the benchmark, so that a model that knows it finds what i
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,32 @@ from benchmarks.tau2_retail import rules
 from benchmarks.tau2_retail.database import Database
 from benchmarks.tau2_retail.rules import Change, Refused
 from fairlead.tools import Context, Customer, reads, writes
+
+__all__ = [
+    "calculate",
+    "cancel_pending_order",
+    "check_address",
+    "check_cancel",
+    "check_exchange",
+    "check_items",
+    "check_payment",
+    "check_return",
+    "check_user_address",
+    "exchange_delivered_order_items",
+    "find_user_id_by_email",
+    "find_user_id_by_name_zip",
+    "get_item_details",
+    "get_order_details",
+    "get_product_details",
+    "get_user_details",
+    "list_all_product_types",
+    "modify_pending_order_address",
+    "modify_pending_order_items",
+    "modify_pending_order_payment",
+    "modify_user_address",
+    "return_delivered_order_items",
+    "transfer_to_human_agents",
+]
 
 FILE: Final = "TAU2_DATABASE"
 """Environment variable with the path of the shop's database."""
@@ -151,7 +178,7 @@ def calculate(
     """Work out a sum, rounded to cents. Use it for every amount that stands in no result as it is."""
 
     def find(_: Database) -> dict[str, Any]:
-        value = round(_value(_parsed(expression)), 2)
+        value = work_out(expression)
         return {"result": value, "summary": f"{expression} = {value:.2f}"}
 
     return _look_up("calculate", {"expression": expression}, None, find)
@@ -405,11 +432,15 @@ def _order_in_words(order: dict[str, Any]) -> str:
     return f"Order {order['order_id']} is {order['status']}: {names}. Paid: {total}.{sent}"
 
 
-def _parsed(expression: str) -> ast.expr:
+def work_out(expression: str) -> float:
+    """The value of a sum, rounded to cents. Raises Refused for what is none."""
     try:
-        return ast.parse(expression, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        value = round(_value(ast.parse(expression.strip(), mode="eval").body), 2)
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise Refused("I can only work out sums with + - * / and brackets.") from error
+    if not math.isfinite(value):
+        raise Refused("That is too large a number.")
+    return value
 
 
 def _value(node: ast.expr) -> float:
@@ -419,9 +450,6 @@ def _value(node: ast.expr) -> float:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand)
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATORS:
-            try:
-                return _OPERATORS[type(sign)](_value(left), _value(right))
-            except ZeroDivisionError as error:
-                raise Refused("A number cannot be divided by zero.") from error
+            return _OPERATORS[type(sign)](_value(left), _value(right))
         case _:
-            raise Refused("I can only work out sums with + - * / and brackets.")
+            raise ValueError(ast.dump(node)[:100])

@@ -5,6 +5,7 @@ Whoever plays the customer sees only what a customer sees: the text of the answe
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -56,7 +57,17 @@ class ScriptedUser:
     async def open(self) -> str:
         """Who calls, and what about."""
         task = self._task
-        return f"Hello! {task.as_customer(task.known)} {task.as_customer(task.reason)}"
+        parts = ["Hello!", task.as_customer(task.known), self._name(), task.as_customer(task.reason)]
+        return " ".join(filter(None, parts))
+
+    def _name(self) -> str:
+        """The name by which the customer is to be recognised, where the scenario names only a user id."""
+        for action in self._task.actions:
+            if "last_name" in action.arguments:
+                first, last = action.arguments["first_name"], action.arguments["last_name"]
+                told = re.findall(r"[a-z]+", self._task.known.lower().replace(f"{first}_{last}_".lower(), ""))
+                return "" if {first.lower(), last.lower()} <= set(told) else f"My name is {first} {last}."
+        return ""
 
     async def reply(self, heard: Heard) -> str | None:
         """Yes where a yes is asked for; who it is where details are asked for."""
