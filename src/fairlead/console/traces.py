@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -62,7 +63,7 @@ class Traces:
             page="traces",
             title="Traces",
             span=period,
-            traces=shown,
+            traces=grouped(shown),
             variants=variants,
             variant=variant or "",
             status_filter=status or "",
@@ -109,6 +110,21 @@ class Traces:
             cost=waterfall.cost_of(trace, children),
             rows=waterfall.rows(trace, children),
         )
+
+
+def grouped(traces: Sequence[Inference]) -> list[tuple[Inference, int]]:
+    """Each answer followed by the calls made for it, with how deep a row stands; the order is that of the answers."""
+    known = {trace.id for trace in traces}
+    children: defaultdict[str, list[Inference]] = defaultdict(list)
+    for trace in traces:
+        children[trace.parent if trace.parent in known else ""].append(trace)
+    found: list[tuple[Inference, int]] = []
+    waiting = [(trace, 0) for trace in reversed(children[""])]
+    while waiting:
+        trace, depth = waiting.pop()
+        found.append((trace, depth))
+        waiting += [(child, depth + 1) for child in children[trace.id]]  # popped last first: oldest call first
+    return found
 
 
 def row_of(trace: Inference) -> dict[str, Any]:

@@ -67,6 +67,14 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   });
 }
 
-// On a phone the rail scrolls sideways: show where one is.
+// On a phone the rail scrolls sideways: show where one is, and on which side there is more.
+const rail = document.querySelector(".rail");
+function hint() {
+  rail.classList.toggle("more-left", rail.scrollLeft > 4);
+  rail.classList.toggle("more-right", rail.scrollWidth - rail.clientWidth - rail.scrollLeft > 4);
+}
 document.querySelector(".rail [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+rail?.addEventListener("scroll", hint, { passive: true });
+addEventListener("resize", hint);
+if (rail) hint();
 document.documentElement.dataset.ready = "yes";

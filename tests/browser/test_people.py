@@ -1,0 +1,444 @@
+"""A customer and operators in real browsers: taking over, answering, closed tabs, two windows, ratings, actions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from fairlead.records import Action, new_id, now_us
+from tests.browser.conftest import Watched
+from tests.console.scene import HOSTILE, Scene, serve
+
+pytestmark = pytest.mark.browser
+
+RETURNS = "How many days do I have to return an item?"
+REPLY = "Answer as"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A shop whose people are always there, and which asks for a rating soon."""
+    folder: Path = tmp_path_factory.mktemp("people")
+    hours = {"handoff": {"hours": "24/7", "timezone": "UTC"}}
+    with serve(folder, policy=hours, chat_per_minute=100_000, chat_streams=1_000, chat_rating_after_s=1.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def logins(browser: Browser, scene: Scene) -> dict[str, list[Any]]:
+    """The cookies of two operators."""
+    found = {}
+    for name in ("Ada", "Jonas"):
+        secret = scene.store.keys.create(name, ("operator",))[1]
+        context = browser.new_context(base_url=scene.url)
+        page = context.new_page()
+        page.goto("/console/login?next=/console/inbox")
+        page.get_by_label("API key").fill(secret)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("[data-following]")
+        found[name] = list(context.cookies())
+        context.close()
+    return found
+
+
+def person(watched: Watched, logins: dict[str, list[Any]], name: str, path: str = "/console/inbox") -> Page:
+    """A page of an operator."""
+    page = watched.page(viewport={"width": 1280, "height": 800})
+    page.context.add_cookies(logins[name])
+    page.goto(path)
+    page.wait_for_selector("[data-following]")
+    return page
+
+
+@pytest.fixture
+def customer(watched: Watched) -> Page:
+    """A customer on a phone."""
+    page = watched.page(viewport={"width": 375, "height": 700})
+    ready(page)
+    return page
+
+
+def ready(page: Page) -> None:
+    page.goto("/chat")
+    page.wait_for_selector("html[data-ready]")
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Your message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def said(page: Page, text: str) -> Locator:
+    return page.locator(".message .text", has_text=text)
+
+
+def call(page: Page, question: str) -> None:
+    """Ask, get an answer, ask for a person."""
+    ask(page, question)
+    expect(page.locator(".judge:visible")).to_have_count(1)
+    page.get_by_role("button", name="Talk to a person").click()
+    expect(page.locator("#state")).to_contain_text("in line")
+
+
+def conversation(page: Page) -> str:
+    return str(page.evaluate("JSON.parse(localStorage.getItem('fairlead-chat')).id"))
+
+
+def take(desk: Page, question: str) -> None:
+    desk.locator("tr", has_text=question).get_by_role("button", name="Take").click()
+    expect(desk.get_by_label(REPLY)).to_be_visible()
+
+
+def test_from_the_call_to_the_rating(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    ada, jonas = person(watched, logins, "Ada"), person(watched, logins, "Jonas")
+    call(customer, RETURNS)
+    row = ada.locator("tr", has_text=RETURNS)
+    expect(row).to_be_visible()  # by itself, without a reload
+    expect(row.locator("[data-due]")).to_contain_text("left")
+    expect(ada.get_by_role("link", name=re.compile("Inbox"))).to_contain_text("1")
+    take(ada, RETURNS)
+    expect(jonas.get_by_role("heading", name="With colleagues")).to_be_visible()
+    expect(jonas.locator("tr", has_text=RETURNS)).to_contain_text("Ada")
+    expect(customer.locator("#who")).to_have_text("You are talking with Ada, a person of our team.")
+    expect(said(customer, "Ada, a person of our team, is here now.")).to_have_count(1)
+    expect(ada.locator("#proposed")).to_contain_text("30 days")  # proposed without asking, and not sent
+    expect(customer.locator(".message.operator")).to_have_count(0)
+    ada.get_by_role("link", name="Use and edit").click()
+    field = ada.get_by_label(REPLY)
+    expect(field).to_be_focused()
+    expect(field).to_have_value(re.compile("30 days"))
+    field.fill("Within 30 days, and I can make it 40 for you. " + HOSTILE)
+    ada.keyboard.press("Control+Enter")
+    expect(customer.locator(".message.operator .text")).to_have_text(
+        "Within 30 days, and I can make it 40 for you. " + HOSTILE
+    )
+    expect(customer.locator(".message.operator .author")).to_have_text("Ada, a person of our team")
+    ask(customer, "Wonderful, how do I start?")
+    expect(ada.locator("#transcript")).to_contain_text("Wonderful, how do I start?")
+    expect(ada.locator("#transcript .said.user")).to_have_count(2)
+    ada.get_by_label("Outcome").select_option("resolved")
+    ada.get_by_label("Note").fill("Forty days, as an exception")
+    ada.get_by_role("button", name="Close the conversation").click()
+    ada.wait_for_url("**/console/inbox")
+    expect(ada.get_by_role("heading", name="Ended in the last 24 hours")).to_be_visible()
+    expect(customer.get_by_text("This conversation is closed.")).to_be_visible()
+    expect(customer.get_by_label("Your message")).to_be_hidden()
+    rating = customer.get_by_role("region", name="Your rating")
+    expect(rating).to_be_visible()
+    rating.get_by_role("radio", name="4 of 5").check(force=True)
+    rating.get_by_role("radio", name="Yes").check()
+    rating.get_by_role("button", name="Send rating").click()
+    expect(customer.get_by_role("status").filter(has_text="Thank you")).to_be_visible()
+    customer.reload()
+    customer.wait_for_selector("html[data-ready]")
+    customer.wait_for_timeout(2_000)
+    expect(rating).to_be_hidden()
+    scene.fairlead.assistant.outcomes.refresh()
+    outcome = scene.store.outcomes.get(conversation(customer))
+    assert outcome is not None
+    assert (outcome.csat, outcome.confirmed, outcome.ending, outcome.reached_person) == (
+        4,
+        "customer",
+        "resolved",
+        True,
+    )
+    customer.get_by_role("button", name="Start a new one").click()
+    expect(customer.get_by_label("Your message")).to_be_focused()
+    assert customer.evaluate("window.hacked") is None
+    assert ada.evaluate("window.hacked") is None
+
+
+def test_two_press_take_at_once(customer: Page, watched: Watched, logins: dict[str, list[Any]]) -> None:
+    watched.expected.append("409")
+    ada, jonas = person(watched, logins, "Ada"), person(watched, logins, "Jonas")
+    call(customer, "What are your opening hours?")
+    buttons = [page.locator("tr", has_text="opening hours").get_by_role("button", name="Take") for page in (ada, jonas)]
+    for button in buttons:
+        expect(button).to_be_visible()
+    # Both forms are sent before either page can learn of the other's step.
+    for button in buttons:
+        button.evaluate("button => setTimeout(() => button.click(), 100)")
+    for page in (ada, jonas):
+        page.wait_for_url("**/console/inbox/*-*", timeout=10_000)
+    holders = [page for page in (ada, jonas) if page.get_by_label(REPLY).is_visible()]
+    assert len(holders) == 1
+    other = jonas if holders[0] is ada else ada
+    name = "Ada" if holders[0] is ada else "Jonas"
+    expect(other.get_by_role("alert")).to_contain_text(f"{name} has this conversation")
+
+
+def test_closing_the_tab_gives_it_back_and_keeps_what_was_typed(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    ada = person(watched, logins, "Ada")
+    call(customer, "Do you ship to Norway?")
+    take(ada, "Norway")
+    ada.get_by_label(REPLY).fill("We do, for 12 euros and")
+    expect(ada.locator("#kept")).to_contain_text("Draft kept")
+    ada.reload()  # quicker than the grace time: still hers, and still typed
+    expect(ada.get_by_label(REPLY)).to_have_value("We do, for 12 euros and")
+    ada.get_by_label(REPLY).press_sequentially(" it takes")
+    ada.close()
+    handoff = scene.store.handoffs.of(conversation(customer))
+    assert handoff is not None
+    jonas = person(watched, logins, "Jonas")
+    kept = scene.store.handoffs.get(handoff.id)
+    assert kept is not None
+    assert kept.draft == "We do, for 12 euros and it takes"
+    assert kept.lease - now_us() < 16e6
+    scene.store.handoffs.hold(handoff.id, key=kept.operator_key, lease=now_us() - 1)
+    take(jonas, "Norway")
+    expect(jonas.get_by_label(REPLY)).to_have_value("We do, for 12 euros and it takes")
+    expect(said(customer, "Ada has left. You keep your place in line")).to_have_count(1)
+    expect(customer.locator("#who")).to_contain_text("Jonas")
+
+
+def test_an_operator_whose_hold_is_gone_is_told_and_loses_no_word(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    watched.expected.append("409")
+    ada = person(watched, logins, "Ada")
+    call(customer, "Do you repair tents?")
+    take(ada, "repair tents")
+    handoff = scene.store.handoffs.of(conversation(customer))
+    assert handoff is not None
+    ada.get_by_label(REPLY).fill("Yes, all of them, in Hamburg")
+    expect(ada.locator("#kept")).to_contain_text("Draft kept")
+    scene.store.handoffs.hold(handoff.id, key=handoff.operator_key or "", lease=0)
+    held = scene.store.handoffs.get(handoff.id)
+    assert held is not None
+    scene.store.handoffs.hold(handoff.id, key=held.operator_key, lease=now_us() - 1)
+    expect(ada.get_by_role("button", name="Take over")).to_be_visible()
+    expect(ada.get_by_role("alert")).to_contain_text("You typed, but did not send: Yes, all of them, in Hamburg")
+    ada.get_by_role("button", name="Take over").click()
+    expect(ada.get_by_label(REPLY)).to_have_value("Yes, all of them, in Hamburg")
+
+
+def test_two_windows_of_one_conversation_see_the_same_in_the_same_order(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    ask(customer, RETURNS)
+    expect(customer.locator(".judge:visible")).to_have_count(1)
+    second = customer.context.new_page()
+    ready(second)
+    expect(said(second, RETURNS)).to_have_count(1)
+    for number, page in enumerate((customer, second, customer)):
+        ask(page, f"Question {number}: do you sell tents?")
+        for window in (customer, second):
+            expect(window.locator(".judge:visible")).to_have_count(number + 2)
+    customer.get_by_role("button", name="Talk to a person").click()
+    expect(second.locator("#state")).to_contain_text("in line")
+    expect(second.get_by_role("button", name="Talk to a person")).to_be_disabled()
+    ada = person(watched, logins, "Ada")
+    take(ada, RETURNS)
+    ada.get_by_label(REPLY).fill("Hello both windows")
+    ada.keyboard.press("Control+Enter")
+    for window in (customer, second):
+        expect(said(window, "Hello both windows")).to_have_count(1)
+    both = [window.locator(".message .text").all_inner_texts() for window in (customer, second)]
+    assert both[0] == both[1]
+    customer.reload()
+    customer.wait_for_selector("html[data-ready]")
+    assert customer.locator(".message .text").all_inner_texts() == both[0]
+    stored = [each.text for each in scene.store.conversations.messages(conversation(customer)) if each.text]
+    assert [text.replace("\xa0", " ") for text in both[0]] == stored
+
+
+def test_what_a_person_says_while_the_connection_is_gone_comes_later_and_once(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    watched.expected.append("ERR_INTERNET_DISCONNECTED")
+    ada = person(watched, logins, "Ada")
+    call(customer, "Is there a shop in Munich?")
+    take(ada, "Munich")
+    expect(customer.locator("#who")).to_contain_text("Ada")
+    customer.context.set_offline(True)
+    for number in range(3):
+        ada.get_by_label(REPLY).fill(f"part {number}")
+        ada.keyboard.press("Control+Enter")
+        expect(ada.locator("#transcript")).to_contain_text(f"part {number}")
+    customer.context.set_offline(False)
+    for number in range(3):
+        expect(said(customer, f"part {number}")).to_have_count(1)
+    assert customer.locator(".message.operator .text").all_inner_texts() == ["part 0", "part 1", "part 2"]
+    ada.context.set_offline(True)
+    ada.get_by_label(REPLY).fill("not yet")
+    ada.keyboard.press("Control+Enter")
+    expect(ada.get_by_role("alert")).to_contain_text("Not sent")
+    ada.context.set_offline(False)
+    ada.get_by_role("button", name="Send", exact=True).click()
+    expect(said(customer, "not yet")).to_have_count(1)
+
+
+def _propose(scene: Scene, identifier: str, state: Any = "proposed") -> Action:
+    found = scene.store.conversations.get(identifier)
+    assert found is not None
+    action = scene.store.actions.create(
+        Action(
+            id=new_id(), time=now_us(), tenant=found.tenant, subject=found.subject, usecase=found.usecase,
+            spec_hash=found.spec_hash, release=found.release, conversation=identifier, tool="cancel_order",
+            title="Cancel order TT-1", rows=(("Order", "TT-1"), ("Why", HOSTILE)), state=state, updated=now_us(),
+        )
+    )  # fmt: skip
+    scene.store.conversations.update(identifier, state="open")
+    return action
+
+
+def test_a_card_asks_in_both_windows_and_one_answer_counts(customer: Page, scene: Scene, watched: Watched) -> None:
+    ask(customer, RETURNS)
+    expect(customer.locator(".judge:visible")).to_have_count(1)
+    second = customer.context.new_page()
+    ready(second)
+    action = _propose(scene, conversation(customer))
+    for window in (customer, second):
+        card = window.get_by_role("group", name="Cancel order TT-1")
+        expect(card).to_be_visible()
+        expect(card.locator("dd").last).to_have_text(HOSTILE)
+    customer.evaluate("() => { const [, no] = document.querySelectorAll('.confirm button'); no.click(); no.click(); }")
+    for window in (customer, second):
+        expect(window.get_by_role("group", name="Cancel order TT-1")).to_have_count(0)
+        expect(window.locator(".message.user .text", has_text="No")).to_have_count(1)
+    moved = scene.store.actions.get(action.id)
+    assert moved is not None
+    assert moved.state == "declined"
+
+
+def test_an_action_over_its_cap_is_rejected_from_the_inbox(
+    customer: Page, scene: Scene, watched: Watched, logins: dict[str, list[Any]]
+) -> None:
+    ask(customer, RETURNS)
+    expect(customer.locator(".judge:visible")).to_have_count(1)
+    ada = person(watched, logins, "Ada")
+    action = _propose(scene, conversation(customer), "awaiting_approval")
+    card = ada.get_by_role("article", name="Cancel order TT-1")
+    expect(card).to_be_visible()
+    card.get_by_label("Note").fill("not in time")
+    card.get_by_role("button", name="Reject").click()
+    expect(card).to_have_count(0)
+    moved = scene.store.actions.get(action.id)
+    assert moved is not None
+    assert moved.state == "rejected"
+
+
+def test_the_rating_is_asked_for_when_nothing_is_said_and_never_again(customer: Page, scene: Scene) -> None:
+    ask(customer, RETURNS)
+    rating = customer.get_by_role("region", name="Your rating")
+    expect(rating).to_be_visible()
+    expect(customer.get_by_label("Your message")).to_be_focused()  # it takes nobody's keyboard away
+    rating.get_by_role("button", name="Not now").click()
+    expect(rating).to_be_hidden()
+    ask(customer, "Do you sell tents?")
+    expect(customer.locator(".judge:visible")).to_have_count(2)
+    customer.wait_for_timeout(2_500)
+    expect(rating).to_be_hidden()
+    second = customer.context.new_page()
+    ready(second)
+    second.wait_for_timeout(2_500)
+    expect(second.get_by_role("region", name="Your rating")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👩‍👩‍👧‍👦🏳️‍🌈 " * 50,
+        "שלום, מתי המשלוח שלי מגיע?",
+        "متى يصل طلبي؟ 123",
+        "<b>bold</b> & &amp; " + HOSTILE,
+        "a\u202eb\u0000c",
+    ],
+)
+def test_strange_messages_arrive_as_they_are(
+    customer: Page, watched: Watched, logins: dict[str, list[Any]], scene: Scene, text: str
+) -> None:
+    ask(customer, text)
+    expect(customer.locator(".judge:visible")).to_have_count(1)
+    customer.get_by_role("button", name="Talk to a person").click()
+    expect(customer.locator("#state")).to_contain_text("in line")
+    handoff = scene.store.handoffs.of(conversation(customer))
+    assert handoff is not None
+    ada = person(watched, logins, "Ada", f"/console/inbox/{handoff.id}")
+    shown = ada.locator("#transcript .said.user .text").first
+    assert shown.inner_text().strip()[:4] == customer.locator(".message.user .text").inner_text().strip()[:4]
+    ada.get_by_role("button", name="Take over").click()
+    ada.get_by_label(REPLY).fill(text)
+    ada.keyboard.press("Control+Enter")
+    expect(customer.locator(".message.operator")).to_have_count(1)
+    for page in (ada, customer):
+        assert page.evaluate("window.hacked") is None
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_100_kilobytes_are_refused_in_a_sentence(customer: Page, watched: Watched) -> None:
+    watched.expected.append("413")
+    customer.evaluate("document.getElementById('text').removeAttribute('maxlength')")
+    customer.get_by_label("Your message").fill("x" * 100_000)
+    customer.keyboard.press("Enter")
+    expect(customer.locator(".failure")).to_contain_text("more than can be taken")
+    assert customer.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    ask(customer, RETURNS)
+    expect(customer.locator(".judge:visible")).to_have_count(1)
+
+
+def test_without_javascript_a_person_can_be_called_and_can_answer(
+    watched: Watched, logins: dict[str, list[Any]], scene: Scene
+) -> None:
+    customer, ada = watched.page(java_script_enabled=False), watched.page(java_script_enabled=False)
+    customer.goto("/chat")
+    customer.get_by_label("Your message").fill("How much is gift wrapping?")
+    customer.get_by_role("button", name="Send", exact=True).click()
+    customer.get_by_role("button", name="Talk to a person").click()
+    ada.context.add_cookies(logins["Ada"])
+    ada.goto("/console/inbox")
+    take(ada, "gift wrapping")
+    ada.get_by_label(REPLY).fill("Three euros.")
+    ada.get_by_role("button", name="Send", exact=True).click()
+    customer.get_by_label("Your message").fill("Thanks")
+    customer.get_by_role("button", name="Send", exact=True).click()
+    expect(said(customer, "Three euros.")).to_have_count(1)
+    expect(customer.locator("#who")).to_contain_text("Ada, a person of our team")
+    ada.get_by_role("button", name="Close the conversation").click()
+    ada.wait_for_url("**/console/inbox")
+    for _ in range(2):
+        watched.contexts.pop().close()
+
+
+@pytest.mark.parametrize("width", [320, 375])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phones_show_it_without_sideways_scrolling_and_axe_finds_nothing(
+    watched: Watched, logins: dict[str, list[Any]], scene: Scene, width: int, scheme: Any
+) -> None:
+    size: Any = {"width": width, "height": 640}
+    customer = watched.page(viewport=size, color_scheme=scheme, bypass_csp=True)
+    ready(customer)
+    call(customer, RETURNS)
+    ada = watched.page(viewport=size, color_scheme=scheme, bypass_csp=True)
+    ada.context.add_cookies(logins["Ada"])
+    ada.goto("/console/inbox")
+    found: dict[str, list[str]] = {}
+
+    def check(name: str, page: Page) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        violations = Axe().run(page).response["violations"]
+        if violations:
+            found[name] = [f"{each['id']}: {node['html'][:120]}" for each in violations for node in each["nodes"]]
+
+    check("inbox", ada)
+    ada.locator("tr", has_text=RETURNS).first.get_by_role("button", name="Take").click()
+    expect(ada.locator("#proposed")).to_be_visible()
+    check("taken", ada)
+    ada.get_by_label(REPLY).fill("Hello")
+    ada.get_by_role("button", name="Send", exact=True).click()
+    expect(customer.locator(".message.operator")).to_have_count(1)
+    check("with a person", customer)
+    ada.get_by_role("button", name="Close the conversation").click()
+    expect(customer.get_by_role("region", name="Your rating")).to_be_visible()
+    check("rating", customer)
+    assert found == {}
