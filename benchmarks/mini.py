@@ -8,8 +8,8 @@ amounts and wordings that training never used) and from hand-written shops that 
 skill is held when the 95 % interval of the paired difference (Agresti and Min 2005) lies above -2 points and the
 wording was used at all; `--card` writes that into the model card.
 
-*Costs*: the engine as it is served, one thread, one request at a time. On a shared machine the clock measures the others
-too; so CPU time of the engine is taken as well, which is what an idle core would need, and bears the targets.
+*Costs*: the engine as it is served, one thread, one request at a time. On a shared machine the clock measures the
+others too; so CPU time of the engine is taken as well, which is what an idle core would need, and bears the targets.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ async def measure_costs(report: Report, engine: LlamaCpp) -> None:
                target="<= 400")  # fmt: skip
     speeds = sorted((one.tokens - 1) / one.rest_s for one in rounds)
     report.add("tokens a second, all rounds, median", statistics.median(speeds), "tokens/s", n=ROUNDS, low=speeds[0],
-               high=speeds[-1], target=">= 150")  # fmt: skip
+               high=speeds[-1])  # fmt: skip
     rates = sorted((one.tokens - 1) / (one.cpu_s - one.first_cpu_s) for one in rounds)
     report.add("tokens a second of engine CPU, slowest of twenty", rates[ROUNDS // 20], "tokens/s", n=ROUNDS,
                low=rates[0], high=rates[-1], target=">= 150")  # fmt: skip

@@ -44,14 +44,51 @@ def render_card(card: dict[str, Any]) -> str:
             f"| {_TITLES[line['skill']]} (`{line['skill']}`) | {line['right']} of {line['n']} | {interval} "
             f"| {line['verdict']} | {line['invented_numbers']} | {seen['right']} of {seen['n']} |"
         )
-    held = ", ".join(f"`{skill}`" for skill in card["holds"]) or "none"
     bound = card["objective"]["at_least"]
-    lines += ["", f"Skills that hold (lower bound at least {100 * bound:.0f} %): {held}.", ""]
     count = card["skills"][0]["n"]
-    lines += [f"The same with `{card['command']} --count {count}`", "(FAIRLEAD_DATA set, for the same cases).", ""]
+    lines += [
+        "",
+        f"Alone: all of the answer is its own; it passes where the lower bound is at least {100 * bound:.0f} %. The",
+        f"same with `{card['command']} --count {count}`",
+        "(FAIRLEAD_DATA set, for the same cases).",
+        "",
+        *_render_cascade(card),
+        "",
+    ]
     lines += ["| data | licence | use |", "| --- | --- | --- |"]
     lines += [f"| {source['name']} | {source['licence']} | {source['use']} |" for source in card["data"]]
     return "\n".join(lines)
+
+
+_CASES = {
+    "grounded_one": "answers from passages, invented shops (`grounded_one`)",
+    "natural": "answers from pages of hand-written shops",
+    "tool_result": "results of the kinds of tools it was trained on (`tool_result`)",
+    "unseen_result": "results of other kinds of tools",
+    "ask_missing": "asks for the missing detail (`ask_missing`)",
+}
+
+
+def _render_cascade(card: dict[str, Any]) -> list[str]:
+    """Both paths on the same requests, and which skills the cascade may take over."""
+    measured = card["through_the_cascade"]
+    lines = [
+        "| through the cascade | `extractive` | with its words | difference, 95 % interval | in its words | lost |",
+        "| --- | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for line in measured["skills"]:
+        interval = f"{100 * line['low']:+.1f} to {100 * line['high']:+.1f} points"
+        lines.append(
+            f"| {_CASES[line['skill']]} | {line['extractive']} of {line['n']} | {line['cascade']} of {line['n']} "
+            f"| {interval} | {line['worded']} of {line['shown']} | {line['lost']} |"
+        )
+    held = ", ".join(f"`{skill}`" for skill in card["holds"]) or "none"
+    margin = f"{100 * measured['margin']:.0f}"
+    return [
+        *lines,
+        "",
+        f"Skills the cascade takes over (interval above -{margin} points, at least a tenth worded): {held}.",
+    ]
 
 
 def place_card(page: str, card: dict[str, Any]) -> str:

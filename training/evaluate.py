@@ -185,7 +185,8 @@ def build_card(
         "objective": {"at_least": AT_LEAST, "confidence": CONFIDENCE},
         "skills": lines,
         "skills_in_trained_wordings": results["shops"],
-        "holds": [line["skill"] for line in lines if line["verdict"] == "pass"],
+        "through_the_cascade": {"margin": 0.0, "skills": []},  # `python -m benchmarks.mini --card` fills in
+        "holds": [],
         "command": "python -m training.evaluate --gguf src/fairlead/engines/weights/mini.gguf",
     }
 
