@@ -15,9 +15,9 @@ import argparse
 import asyncio
 import random
 import re
+import statistics
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,9 +120,7 @@ async def _all(data: Data, tasks: Sequence[Task], options: argparse.Namespace) -
         everything.extend(played)
         return played
 
-    began, spent = time.perf_counter(), time.process_time()
     right = await play(SCRIPTED, tasks)
-    took = (time.perf_counter() - began) / len(tasks), (time.process_time() - spent) / len(tasks)
     _share(report, "pass^1, scripted model that is right", right, target="== 1")
     report.add("right actions that the rules refuse, as tau2's tools do", refused[0], "actions", n=refused[1])
     for figure, agent, user in (
@@ -149,8 +147,6 @@ async def _all(data: Data, tasks: Sequence[Task], options: argparse.Namespace) -
     report.add("changes made by extractive", _sum(offline, "writes"), "changes", n=len(offline))
     _safety(report, everything)
     _effort(report, right)
-    report.add("time of a task, scripted model", took[0], "s", n=len(tasks))
-    report.add("CPU of a task, scripted model, without the tools' process", took[1], "s", n=len(tasks))
     _explain([*right, *offline], options)
     return report.finish()
 
@@ -224,6 +220,8 @@ def _effort(report: Report, played: Sequence[Played]) -> None:
     calls, refused = _sum(played, "calls"), sum(len(each.refused) for each in played)
     low, high = wilson(refused, calls)
     report.add("calls refused by a tool", refused / max(calls, 1), "share", n=calls, low=low, high=high)
+    for figure, field in (("time of a conversation", "seconds"), ("CPU of one, without the tools'", "cpu_seconds")):
+        report.add(figure, statistics.fmean(getattr(each, field) for each in played), "s", n=len(played))
     broken = sum(bool(each.broken) for each in played)
     report.add("conversations that broke off", broken, "conversations", n=len(played))
     report.add(

@@ -7,6 +7,8 @@ compares the shop with the state the rules give for the task's own actions, and 
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -35,14 +37,22 @@ SEEDED: Final = ("openai", "http", "https")
 KEYS: Final = {"openai": "env:OPENAI_API_KEY", "anthropic": "env:ANTHROPIC_API_KEY"}
 
 
+_AGREES: Final = re.compile(
+    r"\W*(?:yes|yeah|yep|sure|okay|ok|go ahead|do it|please do|confirm|i (?:do|agree|confirm)|absolutely|definitely"
+    r"|certainly|of course)\b",
+    re.IGNORECASE,
+)
+"""How a message begins that may have been meant as a yes: judged apart from the assistant, and more generously."""
+
+
 class Played(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a task.
 
     ``passed``: the shop is as it should be, everything was said that had to be, and nothing broke. ``differs`` says
     where the shop is not, ``unsaid`` what was not said. ``unconfirmed`` counts changes made without a yes to their
-    question, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's, and
-    ``unproved`` how often a customer was recognised by facts that the customer had not written.
-    ``unseen``: changes a scripted model asked for without what they need standing in the request any more.
+    question, ``twice`` changes made more than once, ``foreign`` changes for another customer than the task's,
+    ``unproved`` how often a customer was recognised by facts that the customer had not written. ``unseen``: changes a
+    scripted model asked for although what they need did not stand in the request. ``cpu_seconds`` are this process's.
     """
 
     task: str
@@ -60,6 +70,8 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     unproved: int = 0
     unseen: int = 0
     transferred: bool = False
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     talk: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -98,6 +110,7 @@ class Stage:
         broken, transferred = "", False
         asked: Confirm | None = None
         heard: Heard | None = None
+        began, spent = time.perf_counter(), time.process_time()
         for _ in range(MAX_TURNS):
             try:
                 said = await user.open() if heard is None else await user.reply(heard)
@@ -107,17 +120,23 @@ class Stage:
             if said is None:
                 break
             talk.append(("customer", said))
-            if asked is not None and said.lower().startswith("yes"):
+            if asked is not None and _AGREES.match(said):
                 agreed.add(asked.action_id)
             before = self._count()
-            events = [event async for event in self.app.assistant.reply(conversation.id, said, variant=variant)]
+            try:
+                events = [event async for event in self.app.assistant.reply(conversation.id, said, variant=variant)]
+            except ServiceError as error:
+                broken = error.code
+                break
             heard, asked = _heard(events, progress=self._count() > before)
             talk.append(("assistant", heard.text))
             broken = next((event.code for event in events if isinstance(event, Failed)), "")
             transferred = any(isinstance(event, HandedOff) for event in events)
             if broken or transferred:
                 break
-        return self._judge(task, talk, agreed, broken=broken, transferred=transferred)
+        took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - spent}
+        played = self._judge(task, talk, agreed, broken=broken, transferred=transferred)
+        return msgspec.structs.replace(played, **took)
 
     def _count(self) -> int:
         database = Database(self._live)

@@ -21,7 +21,7 @@ from benchmarks.tau2_retail.rules import Change, Document, Refused, Shop
 FOLDER: Final = "tau2_retail"
 MISSING: Final = (
     "The tasks of tau2 are not here. Set FAIRLEAD_DATA to a folder that holds tau2_retail/ with db.json, policy.md and "
-    "tasks_train.json (https://github.com/sierra-research/tau2-bench, data/tau2/domains/retail, MIT licence)."
+    "tasks_train.json, the train split of its retail tasks (github.com/sierra-research/tau2-bench, MIT licence)."
 )
 
 _SHE_TO_ME: Final = (

@@ -152,6 +152,13 @@ async def test_a_customer_that_breaks_fails_the_task_and_says_so(data: Data) -> 
     assert played.reason.startswith("broken: customer: ")
 
 
+async def test_a_customer_who_writes_too_much_fails_the_task_only(data: Data) -> None:
+    async with Address() as customer:
+        customer.model = Says("please " * 1_000)
+        played = await play_all(data, data.tasks[:2], Cast(user=f"{customer.url}#talkative"))
+    assert [each.reason for each in played] == ["broken: message_too_long"] * 2
+
+
 async def test_quoting_pages_changes_nothing_by_itself(data: Data) -> None:
     played = await play_all(data, data.tasks, Cast(agent="extractive"))
     assert sum(each.unconfirmed + each.twice + each.foreign for each in played) == 0
