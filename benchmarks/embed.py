@@ -167,9 +167,10 @@ def natural(encoder: Encoder) -> Count:
     hits = total = 0
     for page, asked in natural_shops():
         units = _units(page.read_text(encoding="utf-8"))
-        known, queries = encoder([f"{head}. {text}" for head, text in units], [question for question, _ in asked])
-        alone, _ = encoder([text for _, text in units], [])
-        guesses = (queries @ (known + alone).T).argmax(axis=1)
+        questions = [question for question, _ in asked]
+        known, queries = encoder([f"{head}. {text}" for head, text in units], questions)
+        alone, again = encoder([text for _, text in units], questions)
+        guesses = (queries @ known.T + again @ alone.T).argmax(axis=1)
         for guess, (_, right) in zip(guesses, asked, strict=True):
             if any(_holds(text, right) for _, text in units):
                 hits += _holds(units[guess][1], right)

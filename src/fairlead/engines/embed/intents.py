@@ -31,8 +31,7 @@ BUCKETS = 1 << 15
 MEANING, WORDINGS = 6.0, 4.0  # lengths of the two parts of a message's features
 EPOCHS, BATCH, RATE, RIDGE = 10, 64, 0.05, 2e-5
 FOLDS, KEPT = 3, 0.95
-NEIGHBOURS = 3
-NEAR, SURE = 0.6, 0.4  # what the nearest examples and the odds count in the fit
+NEAR, SURE = 0.5, 0.5  # what likeness to the intent's examples and the odds count in the fit
 SEED = 5
 _MOST_CHARS = 2_000
 
@@ -54,12 +53,12 @@ class Intents:
     """Fitted by ``Intents.fit``; asked by ``guess``. Deterministic."""
 
     def __init__(
-        self, labels: Sequence[str], weights: Floats, bias: Floats, idf: Floats, examples: Floats, threshold: float
+        self, labels: Sequence[str], weights: Floats, bias: Floats, idf: Floats, centres: Floats, threshold: float
     ) -> None:
-        """``weights`` (BUCKETS + d, k), ``bias`` (k,), ``idf`` (BUCKETS,), ``examples`` (n, d) unit vectors."""
+        """``weights`` (BUCKETS + d, k), ``bias`` (k,), ``idf`` (BUCKETS,), ``centres`` (k, d) of the intents."""
         self.labels = tuple(labels)
         self.threshold = threshold
-        self._weights, self._bias, self._idf, self._examples = weights, bias, idf, examples
+        self._weights, self._bias, self._idf, self._centres = weights, bias, idf, centres
 
     @classmethod
     def fit(cls, texts: Sequence[str], labels: Sequence[str], embedder: Embedder, *, kept: float = KEPT) -> Self:
@@ -92,7 +91,7 @@ class Intents:
         idf = _rarity(bags)
         rows = [_row(bag, vector, idf) for bag, vector in zip(bags, vectors, strict=True)]
         weights, bias = _descend(rows, truth, len(names), BUCKETS + vectors.shape[1])
-        return cls(names, weights, bias, idf, vectors, 0.0)
+        return cls(names, weights, bias, idf, _centres(vectors, truth, len(names)), 0.0)
 
     def guess(self, text: str, embedder: Embedder) -> Guess:
         """The likeliest intent of a message and whether it is one of them at all."""
@@ -111,10 +110,12 @@ class Intents:
         """Odds (n, k) and fits (n,) of messages given as buckets and vectors (n, d)."""
         scores = np.zeros((len(bags), len(self.labels)), np.float32)
         for i, bag in enumerate(bags):
-            columns, values = _row(bag, vectors[i], self._idf)
-            scores[i] = values @ self._weights[columns] + self._bias
+            _, values = _row(bag, vectors[i], self._idf)
+            scores[i] = (
+                values[: len(bag)] @ self._weights[bag] + values[len(bag) :] @ self._weights[BUCKETS:] + self._bias
+            )
         odds = _softmax(scores)
-        near = np.sort(vectors @ self._examples.T, axis=1)[:, -NEIGHBOURS:].mean(axis=1)
+        near = (vectors * self._centres[odds.argmax(axis=1)]).sum(axis=1)
         fits: Floats = NEAR * near + SURE * odds.max(axis=1)
         return odds, fits
 
@@ -126,7 +127,7 @@ class Intents:
             weights=self._weights.astype(np.float16),
             bias=self._bias,
             idf=self._idf.astype(np.float16),
-            examples=self._examples.astype(np.float16),
+            centres=self._centres.astype(np.float16),
             threshold=np.array([self.threshold]),
         )
 
@@ -141,7 +142,7 @@ class Intents:
                     arrays["weights"].astype(np.float32),
                     arrays["bias"],
                     arrays["idf"].astype(np.float32),
-                    arrays["examples"].astype(np.float32),
+                    arrays["centres"].astype(np.float32),
                     float(arrays["threshold"][0]),
                 )
         except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
@@ -156,6 +157,14 @@ def bag_of(text: str) -> npt.NDArray[np.int64]:
     terms.update(f"#{padded[i : i + n]}" for n in (3, 4, 5) for i in range(len(padded) - n + 1))
     found = {zlib.crc32(term.encode("utf-8", "surrogatepass")) % BUCKETS for term in terms}
     return np.array(sorted(found), np.int64)
+
+
+def _centres(vectors: Floats, truth: npt.NDArray[np.int64], classes: int) -> Floats:
+    """The mean of each intent's vectors, brought to length one."""
+    sums = np.zeros((classes, vectors.shape[1]), np.float32)
+    np.add.at(sums, truth, vectors)
+    unit: Floats = sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9)
+    return unit
 
 
 def _rarity(bags: Sequence[npt.NDArray[np.int64]]) -> Floats:
