@@ -167,7 +167,7 @@ def test_two_press_take_at_once(customer: Page, watched: Watched, logins: dict[s
     for button in buttons:
         button.evaluate("button => setTimeout(() => button.click(), 100)")
     for page in (ada, jonas):
-        page.wait_for_url("**/console/inbox/*-*", timeout=10_000)
+        page.wait_for_url(re.compile("/console/inbox/[0-9a-f-]{36}"), timeout=10_000)
     holders = [page for page in (ada, jonas) if page.get_by_label(REPLY).is_visible()]
     assert len(holders) == 1
     other = jonas if holders[0] is ada else ada
@@ -292,23 +292,24 @@ def _propose(scene: Scene, identifier: str, state: Any = "proposed") -> Action:
     return action
 
 
-def test_a_card_asks_in_both_windows_and_one_answer_counts(customer: Page, scene: Scene, watched: Watched) -> None:
-    ask(customer, RETURNS)
-    expect(customer.locator(".judge:visible")).to_have_count(1)
+def test_a_card_asks_in_both_windows_and_one_answer_counts(customer: Page, scene: Scene) -> None:
+    ask(customer, "Please cancel my order TT-730158. My e-mail address is theo.calloway@example.org")
+    name = re.compile("Shall I cancel your order TT-730158")
+    expect(customer.get_by_role("group", name=name)).to_be_visible()
     second = customer.context.new_page()
     ready(second)
-    action = _propose(scene, conversation(customer))
+    expect(second.get_by_role("group", name=name)).to_be_visible()
+    customer.reload()
+    customer.wait_for_selector("html[data-ready]")
+    press = "() => { const [yes] = document.querySelectorAll('.confirm button'); yes.click(); yes.click(); }"
+    customer.evaluate(press)
+    expect(said(second, "is cancelled")).to_have_count(1)
+    second.evaluate("() => document.querySelector('.confirm button')?.click()")
     for window in (customer, second):
-        card = window.get_by_role("group", name="Cancel order TT-1")
-        expect(card).to_be_visible()
-        expect(card.locator("dd").last).to_have_text(HOSTILE)
-    customer.evaluate("() => { const [, no] = document.querySelectorAll('.confirm button'); no.click(); no.click(); }")
-    for window in (customer, second):
-        expect(window.get_by_role("group", name="Cancel order TT-1")).to_have_count(0)
-        expect(window.locator(".message.user .text", has_text="No")).to_have_count(1)
-    moved = scene.store.actions.get(action.id)
-    assert moved is not None
-    assert moved.state == "declined"
+        expect(window.locator(".confirm")).to_have_count(0)
+        expect(said(window, "is cancelled")).to_have_count(1)
+    actions = scene.store.actions.list(conversation=conversation(customer))
+    assert [(action.state, action.actor) for action in actions] == [("done", "customer")]
 
 
 def test_an_action_over_its_cap_is_rejected_from_the_inbox(
@@ -365,8 +366,8 @@ def test_strange_messages_arrive_as_they_are(
     handoff = scene.store.handoffs.of(conversation(customer))
     assert handoff is not None
     ada = person(watched, logins, "Ada", f"/console/inbox/{handoff.id}")
-    shown = ada.locator("#transcript .said.user .text").first
-    assert shown.inner_text().strip()[:4] == customer.locator(".message.user .text").inner_text().strip()[:4]
+    shown = ada.locator("#transcript .said.user .text").first.inner_text().strip()
+    assert shown == customer.locator(".message.user .text").inner_text().replace("\0", "").strip()
     ada.get_by_role("button", name="Take over").click()
     ada.get_by_label(REPLY).fill(text)
     ada.keyboard.press("Control+Enter")
@@ -431,7 +432,10 @@ def test_phones_show_it_without_sideways_scrolling_and_axe_finds_nothing(
             found[name] = [f"{each['id']}: {node['html'][:120]}" for each in violations for node in each["nodes"]]
 
     check("inbox", ada)
-    ada.locator("tr", has_text=RETURNS).first.get_by_role("button", name="Take").click()
+    handoff = scene.store.handoffs.of(conversation(customer))
+    assert handoff is not None
+    ada.goto(f"/console/inbox/{handoff.id}")
+    ada.get_by_role("button", name="Take over").click()
     expect(ada.locator("#proposed")).to_be_visible()
     check("taken", ada)
     ada.get_by_label(REPLY).fill("Hello")

@@ -7,6 +7,7 @@ Decides nothing about answers: that is the assistant's.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -23,7 +24,14 @@ from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
 from fairlead.console.pulse import Pulse, woken
 from fairlead.console.turns import Turn, Turns
 from fairlead.console.view import Pages, clock
-from fairlead.errors import ConversationClosed, ConversationUnknown, FeedbackInvalid, ServiceError, TurnRunning
+from fairlead.errors import (
+    ActionUnknown,
+    ConversationClosed,
+    ConversationUnknown,
+    FeedbackInvalid,
+    ServiceError,
+    TurnRunning,
+)
 from fairlead.records import Conversation, Feedback, FeedbackKind, Message, now_us
 
 if TYPE_CHECKING:
@@ -407,9 +415,9 @@ class Chat:
             )
             state["handoff"] = {**handoff, "notice": handoff_sentence(handoff)}
             state["state"] = handoff["state"] if handoff["state"] != "unavailable" else conversation.state
-        question = await run_in_threadpool(self._fairlead.assistant.open_confirm, conversation.id)
-        if question is not None:
-            state["confirm"] = msgspec.to_builtins(question)
+        with contextlib.suppress(ActionUnknown):  # sealed by another store's secret: it will expire, and is not shown
+            question = await run_in_threadpool(self._fairlead.assistant.open_confirm, conversation.id)
+            state["confirm"] = None if question is None else msgspec.to_builtins(question)
         return state
 
     # --- what both have in common -------------------------------------------------------------------------------
@@ -506,6 +514,9 @@ class Chat:
             raise RefusalError.of(error) from error
 
     async def _decide(self, conversation: Conversation, action: str, yes: bool) -> tuple[Any, ...]:
+        waiting = (await self._standing(conversation))["confirm"]
+        if waiting is None or waiting["action_id"] != action:
+            return ()  # answered in another window, replaced or too late: what came of it is in the conversation
         try:
             return await self._fairlead.assistant.confirm_action(conversation.id, action, yes)
         except ServiceError as error:

@@ -4,6 +4,8 @@
 const root = document.querySelector("[data-live]");
 const csrf = () => root.ownerDocument.querySelector("input[name=csrf]").value;
 const BEAT_MS = 15000, TYPED_MS = 800;
+// Not location: after a form that was refused it names the step, which must not be taken again.
+const here = root.dataset.handoff ? `/console/inbox/${root.dataset.handoff}` : "/console/inbox";
 
 // A page as a document. An XMLHttpRequest parses without running anything, and trusted types leave it alone.
 const fetchPage = (address) => new Promise((resolve, reject) => {
@@ -63,11 +65,11 @@ async function refresh() {
   if (asking) { asking = "again"; return; }
   asking = "once";
   try {
-    const fresh = await fetchPage(location.pathname);
+    const fresh = await fetchPage(here);
     if (root.dataset.handoff && !sameHolder(fresh)) {
       // Someone took it, gave it back or ended it: another page altogether. What was typed is kept for it.
       unsent.save(field?.value ?? "");
-      location.reload();
+      location.replace(here);
       return;
     }
     takeOver(fresh);
