@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any
+from dataclasses import replace
 
 from training.generator import (
     Extra,
@@ -38,19 +37,27 @@ ANSWER = "Answer from the sources only."
 REPORT = "Tell the customer what the sources say."
 """Instruction of the cascade for the result of a tool."""
 
-_FIELDS = 0.45  # how often a result is made of fields drawn apart
 MIXTURE: Mapping[str, float] = {
-    "one": 0.05,
-    "quote": 0.30,
-    "result": 0.40,
-    "page": 0.07,
-    "tool": 0.12,
-    "talk": 0.04,
-    "few": 0.01,
+    "quote": 0.22,
+    "result": 0.43,
+    "ask": 0.23,
+    "page": 0.03,
+    "talk": 0.03,
+    "one": 0.03,
+    "tool": 0.02,
     "question": 0.01,
 }
-"""Shares of the kinds of documents, by count. What lacks its texts falls to `one`. `copy` (sentences of books) and
-`chat` (real conversations) can be named, too; the first runs had them."""
+"""Shares of the kinds of documents, by count. What lacks its texts falls to `one`. `few` (several passages), `copy`
+(sentences of books) and `chat` (real conversations) can be named, too; earlier runs had them.
+"""
+FIRST = 0.85
+"""How often the first of several wordings is what the model writes, in `quote`, `result` and `ask`: a small model that
+is shown many ways to say the same is sure of none. What customers write stays as varied as it is."""
+_FIELDS = 0.15  # how often a result is made of fields drawn apart
+
+
+def mostly_first(rng: random.Random, wordings: Sequence[str]) -> str:
+    return wordings[0] if rng.random() < FIRST else rng.choice(wordings)
 
 
 def quote_document(rng: random.Random, split: Split) -> Document:
@@ -62,7 +69,7 @@ def quote_document(rng: random.Random, split: Split) -> Document:
         values: dict[str, str] = {}
         sentence = fill(rng, choose(rng, topic["passages"], split), values, split)
         question = ask_about(rng, topic, values, split)
-        text = sentence if rng.random() < 0.25 else fill(rng, rng.choice(topic["answers"]), dict(values), split)
+        text = fill(rng, mostly_first(rng, topic["answers"]), dict(values), split)
         facts = tuple(values[slot] for slot in sorted(shared_slots(topic["answers"])) if slot in values)
         sentences.append(sentence)
         turns.append(Turn("user", question))
@@ -76,16 +83,13 @@ def quote_document(rng: random.Random, split: Split) -> Document:
     return Document(ANSWER, (" ".join(sentences),), (), tuple(turns))
 
 
-@cache
-def _results() -> list[Mapping[str, Any]]:
-    tools = wordings_for("tools", "train")
-    own = [result | {"kind": kind["kind"]} for kind in tools["tool"] for result in kind["results"]]
-    return [*own, *tools["results"]]
-
-
 def result_document(rng: random.Random) -> Document:
     """The cascade's prompt for a tool's result: the JSON is the source, its fields in any order."""
-    result = rng.choice(_results())
+    tools = wordings_for("tools", "train")["tool"]
+    own = [result | {"kind": kind["kind"]} for kind in tools for result in kind["results"]]
+    result = rng.choice(own if rng.random() < 0.5 else wordings_for("tools", "train")["results"])
+    if rng.random() < FIRST:
+        result = result | {"words": result["words"][:1]}
     kinds = {kind["kind"]: kind for kind in wordings_for("tools", "train")["tool"]}
     if result["kind"] in kinds:
         kind = kinds[result["kind"]]
@@ -129,6 +133,20 @@ def fields_document(rng: random.Random) -> Document:
     return Document(REPORT, (text,), (), (Turn("user", question), reply))
 
 
+def ask_document(rng: random.Random, split: Split, extra: Extra) -> Document:
+    """A request that lacks a detail, up to the question for it: the call that follows is left to rules."""
+    asks = wordings_for("tools", split)["asks"]
+    while True:
+        document = tool_document(rng, split, extra)
+        place = next((at for at, turn in enumerate(document.turns) if turn.skill == "ask_missing"), -1)
+        if place >= 0:
+            break
+    turns = list(document.turns[: place + 1])
+    slot = next(slot for slot, ask in asks.items() if turns[place].text in ask["questions"])
+    turns[place] = replace(turns[place], text=mostly_first(rng, asks[slot]["questions"]))
+    return replace(document, turns=tuple(turns))
+
+
 def page_document(rng: random.Random, shops: Sequence[Shop]) -> Document:
     """A question to a hand-written shop: its answer quoted from a section or from the line alone, or "I don't know"."""
     shop = rng.choice(shops)
@@ -168,6 +186,8 @@ def draw_document(rng: random.Random, split: Split, extra: Extra, mixture: Mappi
         return grounded_document(rng, split, rng.choice((2, 2, 3)))
     if kind == "quote":
         return quote_document(rng, split)
+    if kind == "ask":
+        return ask_document(rng, split, extra)
     if kind == "tool" or (kind == "result" and split != "train"):
         return tool_document(rng, split, extra)
     if kind == "result":

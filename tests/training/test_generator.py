@@ -31,7 +31,15 @@ from training.lexicon import (
     pick_wording,
     split_wordings,
 )
-from training.mixture import MIXTURE, draw_document, fields_document, page_document, quote_document, result_document
+from training.mixture import (
+    MIXTURE,
+    ask_document,
+    draw_document,
+    fields_document,
+    page_document,
+    quote_document,
+    result_document,
+)
 from training.natural_shops import read_shops
 from training.prompt import parse_call, render
 
@@ -250,6 +258,15 @@ def test_an_answer_from_a_page_stands_in_its_source() -> None:
     assert all(
         any(form in one.unit for form in part.split("|")) for s in shops for one in s.asked for part in one.right
     )
+
+
+def test_an_ask_document_ends_with_the_question() -> None:
+    rng = random.Random(4)
+    for _ in range(100):
+        document = ask_document(rng, "train", EXTRA)
+        assert document.turns[-1].skill == "ask_missing"
+        assert is_right(document.turns[-1], document.turns[-1].text)
+        assert not any(turn.skill == "ask_missing" for turn in document.turns[:-1])
 
 
 def test_unseen_results_are_unseen() -> None:
