@@ -26,6 +26,7 @@ COMMANDS = {
     "chat": "talk",
     "keys": "keys",
     "knowledge": "knowledge",
+    "data": "data",
     "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",

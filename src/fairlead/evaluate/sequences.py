@@ -23,8 +23,8 @@ from fairlead.evaluate.numbers import Numbers
 Side = Literal["both", "low", "high"]
 """Which bound is wanted: with one, all of the error goes to it, the other is the end of the range."""
 
-FEWEST = 100
-"""Values before an asymptotic sequence says anything: with 50 it was wrong in 6 %, with 100 in 3 to 4 % of streams."""
+FEWEST = 200
+"""Values before an asymptotic sequence says anything. Begun at 100 it was wrong in 6 % of streams of log-normal costs."""
 TIGHTEST = 500
 """Sample size at which an asymptotic sequence is narrowest relative to the interval of that size."""
 BETS: Numbers = np.geomspace(0.004, 0.95, 16)
@@ -100,7 +100,8 @@ def _staking(values: Numbers, error: float) -> Capital:
 
     def capital(mean: float) -> float:
         stakes = bets if mean <= 0 else np.minimum(bets, CAUTION / mean)
-        return float(np.log1p(stakes * (values - mean)).sum())
+        # One may stop betting when ahead, so the most that was ever owned counts.
+        return float(np.log1p(stakes * (values - mean)).cumsum().max())
 
     return capital
 
