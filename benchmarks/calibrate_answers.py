@@ -8,7 +8,7 @@ reference shop, and the shops of `training/natural` of the split "calibration". 
 question of their shop, so that the engine learns when a message does not lean on the one before.
 
 Four models: a multinomial logistic one that picks the units to read, a second that orders these with what the scorer
-says of them, a binary one for the confidence in the quote, and a binary one for the choice of a tool. The threshold to
+says of them, and two binary ones, for the confidence in the quote and for the choice of a tool. The threshold to
 answer is where the shares of right answers and of recognised unanswerable questions add up to most. The tests of
 `benchmarks/shop.py` use none of these wordings.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.extractive import answer, evidence, question, toolmatch
 from fairlead.engines.extractive.evidence import FEATURES, READ, SURENESS, Readers, shared
 from fairlead.engines.extractive.features import aspects_of, compare, contradicts
+from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.tools import read_tools
 from fairlead.engines.extractive.units import Unit, cut, is_lead
@@ -42,7 +44,9 @@ from fairlead.engines.scorer import LEAST
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
 
 SHOPS, VENUES = 40, 40
-GENERATED = 1.5  # weight of a question of an invented wording
+GENERATED = 3.0  # weight of a question of an invented wording
+NEARLY = 0.01
+NETS, UNITS, STEPS, DECAY = 2, 10, 300, 0.005
 AFTER_ANOTHER = 0.2  # share of the hand-written questions that are asked once more after another
 CONVERSATIONS = 1_500  # generated ones that the choice of tools is fitted on
 BY_HAND = 8.0  # weight of a hand-written request for a tool, a generated one counting 1
@@ -353,17 +357,25 @@ def observe(seen: Sequence[Seen], readers: Readers) -> Observed:
     return Observed(np.stack(rows), one_by_one, with_second, counts, sources, np.array(answerable))
 
 
+def chances(odds: Odds, rows: Floats) -> Floats:
+    """The chances (n,) that a model gives to rows."""
+    return (1 / (1 + np.exp(-odds.of(rows)))).astype(np.float32)
+
+
 def best_threshold(odds: Floats, right: Floats, answerable: npt.NDArray[np.bool_]) -> float:
-    """The confidence from which on right answers and recognised unanswerable questions, as shares, add up to most."""
+    """The confidence from which on right answers and recognised unanswerable questions, as shares, add up to most.
+
+    The lowest of those within NEARLY of the most: an uncertain quote is said to be one, a refusal helps nobody.
+    """
     candidates = np.unique(np.round(odds, 3))
     sums = [
         right[answerable & (odds >= t)].sum() / answerable.sum() + (odds[~answerable] < t).mean() for t in candidates
     ]
-    return float(candidates[int(np.argmax(sums))])
+    return float(candidates[np.array(sums) >= max(sums) - NEARLY].min())
 
 
-def fit_tools(embedder: Embedder) -> tuple[Floats, float]:
-    """Weights (TOOL_FEATURES,) and bias of the odds that a message asks for a tool."""
+def fit_tools(embedder: Embedder) -> Odds:
+    """The odds that a message asks for a tool."""
     rng = random.Random(SEED)
     by_hand = [*from_file(TOOLS_DEV), *natural_requests()]
     generated = list(from_generator("train", CONVERSATIONS))
@@ -384,11 +396,26 @@ def fit_tools(embedder: Embedder) -> tuple[Floats, float]:
     for asked in from_folder(NATURAL_SHOPS, "train"):
         if not asked.earlier:
             add(asked.text, rng.choice(sets), "", NO_REQUEST)
-    return fit_sureness(np.concatenate(rows), np.array(labels, np.float32), np.array(weights, np.float32))
+    linear, bias = fit_logistic(np.concatenate(rows), np.array(labels, np.float32), np.array(weights, np.float32))
+    none = np.zeros(0, np.float32)
+    return Odds(linear.astype(np.float32), bias, np.zeros((len(linear), 0), np.float32), none, none)
 
 
-def fit_sureness(rows: Floats, labels: Floats, weights: Floats) -> tuple[Floats, float]:
-    """Logistic regression: weights (SURENESS,) and bias."""
+def fit_odds(rows: Floats, labels: Floats, weights: Floats) -> Odds:
+    """The mean of a logistic regression and of some small nets, as one model."""
+    linear, bias = fit_logistic(rows, labels, weights)
+    nets = [fit_net(rows, labels, weights, seed) for seed in range(NETS)]
+    return Odds(
+        (linear / 2 + sum(net.linear for net in nets) / NETS / 2).astype(np.float32),
+        bias / 2 + sum(net.bias for net in nets) / NETS / 2,
+        np.concatenate([net.into for net in nets], axis=1),
+        np.concatenate([net.shift for net in nets]),
+        (np.concatenate([net.out for net in nets]) / NETS / 2).astype(np.float32),
+    )
+
+
+def fit_logistic(rows: Floats, labels: Floats, weights: Floats) -> tuple[Doubles, float]:
+    """Logistic regression: weights (features,) and bias."""
     middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
     scaled = np.concatenate([(rows - middle) / spread, np.ones((len(rows), 1))], axis=1).astype(np.float64)
     draw = np.append(np.full(rows.shape[1], 0.005), 0.0)
@@ -403,7 +430,46 @@ def fit_sureness(rows: Floats, labels: Floats, weights: Floats) -> tuple[Floats,
 
     found = descend(loss, np.zeros(scaled.shape[1]))
     plain = found[:-1] / spread
-    return plain.astype(np.float32), float(found[-1] - plain @ middle)
+    return plain, float(found[-1] - plain @ middle)
+
+
+def fit_net(rows: Floats, labels: Floats, weights: Floats, seed: int) -> Odds:
+    """A net of UNITS bent units and a linear path, by Adam over all rows at once, its weights drawn to nought."""
+    rng = np.random.default_rng(seed)
+    middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    scaled = ((rows - middle) / spread).astype(np.float64)
+    share, features = weights / weights.sum(), rows.shape[1]
+    parts = [
+        rng.normal(0, features**-0.5, (features, UNITS)),
+        np.zeros(UNITS),
+        rng.normal(0, UNITS**-0.5, UNITS),
+        np.zeros(features),
+        np.zeros(1),
+    ]
+    first, second = [np.zeros_like(part) for part in parts], [np.zeros_like(part) for part in parts]
+    for step in range(1, STEPS + 1):
+        into, shift, out, linear, bias = parts
+        bent = np.tanh(scaled @ into + shift)
+        odds = 1 / (1 + np.exp(-np.clip(bent @ out + scaled @ linear + bias, -30, 30)))
+        slip = share * (odds - labels)
+        back = np.outer(slip, out) * (1 - bent * bent)
+        slopes = [
+            scaled.T @ back + DECAY * into,
+            back.sum(axis=0),
+            bent.T @ slip + DECAY * out,
+            scaled.T @ slip + 0.3 * DECAY * linear,
+            slip.sum(keepdims=True),
+        ]
+        rate = 0.01 * (1 + math.cos(math.pi * step / STEPS))
+        for i, slope in enumerate(slopes):
+            first[i] = 0.9 * first[i] + 0.1 * slope
+            second[i] = 0.99 * second[i] + 0.01 * slope * slope
+            change = first[i] / (1 - 0.9**step) / (np.sqrt(second[i] / (1 - 0.99**step)) + 1e-9)
+            parts[i] = parts[i] - rate * change
+    into, shift, out, linear, bias = parts
+    plain, steps = linear / spread, into / spread[:, None]
+    single = [np.asarray(part, np.float32) for part in (plain, steps, shift - middle @ steps, out)]
+    return Odds(single[0], float(bias[0] - middle @ plain), single[1], single[2], single[3])
 
 
 def named(names: Sequence[str], weights: Sequence[float] | Doubles | Floats) -> dict[str, float]:
@@ -415,7 +481,7 @@ def write(constants: dict[str, Any]) -> None:
     """Store the constants and let the engine use them."""
     evidence.CALIBRATION.write_text(json.dumps(constants, indent=2) + "\n", encoding="utf-8")
     evidence.calibration.cache_clear()
-    toolmatch.tool_weights.cache_clear()
+    toolmatch.tool_odds.cache_clear()
 
 
 def main() -> None:
@@ -443,23 +509,23 @@ def main() -> None:
     write(constants)
     seen = see(asked, readers)
     told = observe(seen, readers)
-    sure, bias = fit_sureness(told.rows, told.either, told.weights)
-    constants["sure"], constants["bias"] = named(SURENESS, sure), round(bias, 4)
-    odds = 1 / (1 + np.exp(-(told.rows @ sure + bias)))
+    sure = fit_odds(told.rows, told.either, told.weights)
+    constants["sure"] = sure.stored(SURENESS)
+    odds = chances(sure, told.rows)
     hand = np.array([not s.startswith(("shops", "faq")) and "," not in s for s in told.sources])
-    constants["answer_from"] = round(best_threshold(odds[hand], told.either[hand], told.answerable[hand]), 3)
+    some = hand | np.array([s == "shops" for s in told.sources])
+    constants["answer_from"] = round(best_threshold(odds[some], told.either[some], told.answerable[some]), 3)
     constants["sure_from"] = round(sure_threshold(odds[hand], told.alone[hand]), 3)
-    tool_weights, tool_bias = fit_tools(readers.embedder)
-    constants["tool"], constants["tool_bias"] = named(toolmatch.TOOL_FEATURES, tool_weights), round(tool_bias, 4)
+    constants["tool"] = fit_tools(readers.embedder).stored(toolmatch.TOOL_FEATURES)
     write(constants)
-    print({name: constants[name] for name in ("answer_from", "sure_from", "bias")})
+    print({name: constants[name] for name in ("answer_from", "sure_from")})
     show("fitted", odds, told, constants["answer_from"])
     if options.each_left_out:
         shops = np.array([source.split(",")[0] for source in told.sources])
         for shop in sorted(set(shops) - {"shops", "faq"}):
             rest = shops != shop
-            weights, plain = fit_sureness(told.rows[rest], told.either[rest], told.weights[rest])
-            odds[~rest] = 1 / (1 + np.exp(-(told.rows[~rest] @ weights + plain)))
+            others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
+            odds[~rest] = chances(others, told.rows[~rest])
         show("confidence fitted without the shop", odds, told, constants["answer_from"])
 
 

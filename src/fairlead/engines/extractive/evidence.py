@@ -1,7 +1,7 @@
 """Which quotable unit answers a question best, and how sure that makes us.
 
 Three models: a linear one over the numbers of `features` picks the units worth a closer look, a second one orders these
-by the same numbers and by what the learned scorer says of each, and a logistic one says how likely the first of them
+by the same numbers and by what the learned scorer says of each, and a third one says how likely the first of them
 answers the question at all. Their constants and the thresholds stand in calibration.json, written by
 `python -m benchmarks.calibrate_answers` from questions that no reported figure rests on.
 """
@@ -30,6 +30,7 @@ from fairlead.engines.extractive.features import (
     has_word,
     soft_words,
 )
+from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.text import STOP, names_thing, stem
 from fairlead.engines.extractive.units import Passage, Unit, is_lead
@@ -59,8 +60,7 @@ class Calibration(NamedTuple):
 
     order: Vectors
     choose: Vectors
-    sure: Vectors
-    bias: float
+    sure: Odds
     answer_from: float
     sure_from: float
 
@@ -97,8 +97,8 @@ def calibration() -> Calibration:
     constants: dict[str, Any] = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     order = np.array([constants["order"].get(name, 0.0) for name in FEATURES], np.float32)
     choose = np.array([constants["choose"].get(name, 0.0) for name in (*FEATURES, *READ)], np.float32)
-    sure = np.array([constants["sure"].get(name, 0.0) for name in SURENESS], np.float32)
-    return Calibration(order, choose, sure, constants["bias"], constants["answer_from"], constants["sure_from"])
+    sure = Odds.read(constants["sure"], SURENESS)
+    return Calibration(order, choose, sure, constants["answer_from"], constants["sure_from"])
 
 
 def match(query: Query, passages: Sequence[Passage], readers: Readers) -> list[Match]:
@@ -197,9 +197,8 @@ def confidence(query: Query, matches: Sequence[Match], embedder: Embedder) -> fl
     """The calibrated odds, 0 to 1, that the first match answers the question; 0 without a match."""
     if not matches:
         return 0.0
-    constants = calibration()
-    value = float(constants.sure @ sureness(query, matches, embedder)) + constants.bias
-    return 1 / (1 + math.exp(-max(-30.0, min(30.0, value))))
+    value = float(calibration().sure.of(sureness(query, matches, embedder)[None])[0])
+    return 1 / (1 + math.exp(-value))
 
 
 __all__ = [

@@ -63,11 +63,12 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"don'?t (?:want|need|send)|do not (?:want|need|send)|no longer (?:want|need)|not need|drop"
         ),
         "track": (
-            r"left (?:yet|you)|has it left|should have (?:been|come|arrived)|g[eo]t lost|out for delivery"
+            r"left (?:yet|you)|what did i (?:book|order|buy)|has it left|should have (?:been|come|arrived)"
+            r"|g[eo]t lost|out for delivery"
             r"|when will (?:it|they)|track\w*|status|where|look ?up|check|find|show\w*|follow|news|arriv\w*"
             r"|ready|progress|how far|"
             r"get here|look\w* for|state|waiting|not come|no sign|missing|late|overdue|"
-            r"(?:not|never|n't|havent|hasnt|didnt) (?:yet )?(?:received?|got|come|arrived|here|turned up)|"
+            r"(?:not|never|\w+n't|havent|hasnt|didnt) (?:yet )?(?:received?|got|come|arrived|here|turned up)|"
             r"sent yet|been sent|left your|happening|got to|on its way"
         ),
         "return": (
@@ -83,7 +84,7 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
         "book": (
             r"drop in|pop in|come (?:in|round)|book(?:ed|s)?|book(?:ed)? (?:me )?in|appointment\w*|reserv\w*"
             r"|slot|schedul\w*|make an?|come by|"
-            r"bring (?:my|it)|visit|put aside|plan"
+            r"bring (?:my|it)|visit|aside|plan"
         ),
         "send": (r"resend|mail\w*|copy|invoice|bill|receipt"),
         "call": (r"phone call|call\w*|ring\w*|phone\w*|telephone|give me a (?:ring|call)|reach me"),
@@ -101,7 +102,7 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
         "stock": (
             r"still (?:get|have)|have you (?:one|any|got)|stock\w*|availab\w*|inventory|in size|in (?:a"
             r"|my) size|have (?:the|you got|a)|got (?:the|any)|"
-            r"left"
+            r"(?:there|any|one|some) [^.?!]{0,30}left"
         ),
         "price": (r"charge|rate|what would|price|cost\w*|quote|postage|how much|fee|calculat\w*"),
         "voucher": (r"voucher\w*|coupon\w*|code\w*|redeem|discount|money off"),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.arguments import Parameter, extract, kind_of
 from fairlead.engines.extractive.manner import Manner, deeds_of, manner_of
+from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP, concepts_of, near, respell, stem
 
@@ -284,30 +285,20 @@ def _given(tools: Sequence[Tool], message: str) -> list[_Given]:
     ]
 
 
-class Weights(NamedTuple):
-    """A weight a feature and the bias of the logistic model."""
-
-    weights: Vectors
-    bias: float
-
-
 @cache
-def tool_weights() -> Weights:
+def tool_odds() -> Odds:
     """The constants of calibration.json."""
-    constants: dict[str, Any] = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-    weights = np.array([constants["tool"].get(name, 0.0) for name in TOOL_FEATURES], np.float32)
-    return Weights(weights, constants["tool_bias"])
+    return Odds.read(json.loads(CALIBRATION.read_text(encoding="utf-8"))["tool"], TOOL_FEATURES)
 
 
 def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[Tool, float]]:
     """Tools with the chance, 0 to 1, that the message asks for them, best first."""
     if not tools or not words_of(message):
         return []
-    constants = tool_weights()
-    odds = tool_features(tools, message, embedder) @ constants.weights + constants.bias
-    scored = [(tool, 1 / (1 + math.exp(-max(-30.0, min(30.0, float(o)))))) for tool, o in zip(tools, odds, strict=True)]
+    odds = tool_odds().of(tool_features(tools, message, embedder)).tolist()
+    scored = [(tool, 1 / (1 + math.exp(-value))) for tool, value in zip(tools, odds, strict=True)]
     scored.sort(key=lambda pair: -pair[1])
     return scored
 
 
-__all__ = ["TOOL_FEATURES", "Meaning", "Tool", "Weights", "meaning_of", "rank", "tool_features", "tool_weights"]
+__all__ = ["TOOL_FEATURES", "Meaning", "Tool", "meaning_of", "rank", "tool_features", "tool_odds"]

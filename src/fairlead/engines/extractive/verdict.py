@@ -66,7 +66,7 @@ def _in_time(asked: str, told: str) -> Verdict:
     if len(spans) != 1 or len(limits) != 1 or not _LIMIT.search(told) or not (late or may) or _OLDER.search(asked):
         return ""
     before = asked[: spans[0].start()]
-    if _ROUGH.search(before):
+    if _ROUGH.search(before) or re.search(r"\d", before + asked[spans[0].end() :]):
         return ""
     passed, limit = _days(spans[0]), _days(limits[0])
     more = bool(_MORE.search(before))
