@@ -58,7 +58,7 @@ async def take(browser: Browser, url: str, key: str) -> None:
     await desk.wait_for_url("**/console")
     await desk.goto("/console?range=1h")
     await desk.screenshot(path=TARGET / "overview.png")
-    await desk.locator("section").first.locator(".rows a").last.click()
+    await desk.locator("section[aria-labelledby=latest] .rows a").last.click()
     await desk.screenshot(path=TARGET / "conversation.png")
 
 
@@ -73,7 +73,7 @@ async def hand_over(browser: Browser, url: str, key: str) -> None:
         await page.get_by_role("button", name="Talk to a person").click()
         await expect(page.locator("#state")).to_contain_text("in line")
         customers.append(page)
-    desk = await (await browser.new_context(viewport={"width": 1120, "height": 700}, base_url=url)).new_page()
+    desk = await (await browser.new_context(viewport={"width": 1040, "height": 620}, base_url=url)).new_page()
     await desk.goto("/console/login?next=/console/inbox")
     await desk.get_by_label("API key").fill(key)
     await desk.keyboard.press("Enter")
@@ -98,6 +98,7 @@ async def main() -> int:
         print("There is no Chromium. Install one: apt-get install chromium", file=sys.stderr)
         return 1
     TARGET.mkdir(exist_ok=True)
+    expect.set_options(timeout=30_000)
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "shop"
         shutil.copytree(ROOT / "examples" / "shop", project, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))

@@ -7,7 +7,6 @@ Decides nothing about answers: that is the assistant's.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -21,11 +20,11 @@ from starlette.routing import Route
 
 from fairlead.console.http import EventStream, client_address, frame, problem, retry_headers
 from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
-from fairlead.console.pulse import Pulse, woken
+from fairlead.console.live import SPEAKERS, Live, author, handoff_sentence, shown
+from fairlead.console.pulse import Pulse
 from fairlead.console.turns import Turn, Turns
 from fairlead.console.view import Pages, clock
 from fairlead.errors import (
-    ActionUnknown,
     ConversationClosed,
     ConversationUnknown,
     FeedbackInvalid,
@@ -40,11 +39,8 @@ if TYPE_CHECKING:
 SECRET_HEADER = "x-conversation-secret"  # noqa: S105  (a name, not a secret)
 MAX_COMMENT_CHARS = 2_000
 RATED = "Thank you. People of our team read this."
-BEAT_S = 15.0
-"""Longest silence of a stream of news, in seconds; the place in line is looked at as often."""
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-_SPEAKERS = ("user", "assistant", "operator", "system")
 WINDOWS = 4
 """Streams of news a client address may have for each answer: every open window follows its conversation."""
 
@@ -108,7 +104,7 @@ class Chat:
     def __init__(self, fairlead: Fairlead, pages: Pages, pulse: Pulse) -> None:
         settings = fairlead.settings
         self._fairlead = fairlead
-        self._pulse = pulse
+        self._live = Live(fairlead, pulse)
         self._pages = pages
         self._max_chars = settings.chat_message_chars
         self.turns = Turns(deadline_s=settings.request_timeout_s)
@@ -235,7 +231,7 @@ class Chat:
     ) -> Response:
         widget = request.url.path == "/widget"
         greeting = self._fairlead.assistant.greeting
-        standing = await self._standing(conversation) if conversation is not None else {}
+        standing = await self._live.standing(conversation) if conversation is not None else {}
         if messages and messages[0].role == "assistant" and messages[0].text == greeting:
             messages = messages[1:]  # the page always opens with it
         return self._pages.render(
@@ -371,54 +367,7 @@ class Chat:
             return refusal.response()
         seen = request.headers.get("last-event-id", "")
         cursor = int(seen) if seen.isdecimal() and len(seen) < 18 else None
-        return EventStream(self._watch(conversation.id, cursor), lambda: self._windows.leave(client))
-
-    async def _watch(self, identifier: str, cursor: int | None) -> AsyncIterator[bytes]:
-        store = self._fairlead.store
-        if cursor is None:
-            cursor = await run_in_threadpool(store.news.last)
-        elif 0 < cursor < await run_in_threadpool(store.news.first) - 1:
-            # Older than what is kept: the window has to load the whole conversation again.
-            yield frame(b'{"type": "reload"}')
-        told: dict[str, Any] = {}
-        async with self._pulse.listen(identifier) as event:
-            while True:
-                conversation = await run_in_threadpool(store.conversations.get, identifier)
-                if conversation is None:
-                    return
-                for line in await run_in_threadpool(store.news.after, cursor, conversation=identifier):
-                    cursor = line.sequence
-                    message = await self._message(line.ref) if line.kind == "message" else None
-                    if message is not None:
-                        yield frame(_encoded(type="message", message=message), identifier=cursor)
-                state = await self._standing(conversation)
-                if state != told:
-                    told = state
-                    yield frame(_encoded(type="state", **state), identifier=cursor)
-                if conversation.state == "closed":
-                    return
-                while not await woken(event, BEAT_S):
-                    yield b": still here\n\n"
-                    if conversation.state == "waiting":
-                        break
-
-    async def _message(self, identifier: str) -> dict[str, Any] | None:
-        message = await run_in_threadpool(self._fairlead.store.conversations.message, identifier)
-        return _shown(message, {}) if message is not None and message.role in _SPEAKERS else None
-
-    async def _standing(self, conversation: Conversation) -> dict[str, Any]:
-        """How it stands with the conversation: state, place in line, and what waits for the customer's yes."""
-        state: dict[str, Any] = {"state": conversation.state, "handoff": None, "confirm": None}
-        if conversation.state in ("waiting", "with_person"):
-            handoff = msgspec.to_builtins(
-                await run_in_threadpool(self._fairlead.assistant.place_in_line, conversation.id)
-            )
-            state["handoff"] = {**handoff, "notice": handoff_sentence(handoff)}
-            state["state"] = handoff["state"] if handoff["state"] != "unavailable" else conversation.state
-        with contextlib.suppress(ActionUnknown):  # sealed by another store's secret: it will expire, and is not shown
-            question = await run_in_threadpool(self._fairlead.assistant.open_confirm, conversation.id)
-            state["confirm"] = None if question is None else msgspec.to_builtins(question)
-        return state
+        return EventStream(self._live.watch(conversation.id, cursor), lambda: self._windows.leave(client))
 
     # --- what both have in common -------------------------------------------------------------------------------
 
@@ -514,7 +463,7 @@ class Chat:
             raise RefusalError.of(error) from error
 
     async def _decide(self, conversation: Conversation, action: str, yes: bool) -> tuple[Any, ...]:
-        waiting = (await self._standing(conversation))["confirm"]
+        waiting = (await self._live.standing(conversation))["confirm"]
         if waiting is None or waiting["action_id"] != action:
             return ()  # answered in another window, replaced or too late: what came of it is in the conversation
         try:
@@ -524,7 +473,7 @@ class Chat:
 
     async def _messages(self, conversation: str) -> list[Message]:
         messages = await run_in_threadpool(self._fairlead.store.conversations.messages, conversation)
-        return [message for message in messages if message.role in _SPEAKERS]
+        return [message for message in messages if message.role in SPEAKERS]
 
     async def _snapshot(self, conversation: Conversation) -> dict[str, Any]:
         store = self._fairlead.store
@@ -537,8 +486,8 @@ class Chat:
             "turns": conversation.turns,
             "cursor": cursor,
             "rated": any(entry.kind == "csat" for entry in feedback),
-            **await self._standing(conversation),
-            "messages": [_shown(message, thumbs) for message in messages],
+            **await self._live.standing(conversation),
+            "messages": [shown(message, thumbs) for message in messages],
         }
 
     def _spend(self, bucket: TokenBuckets, request: Request) -> None:
@@ -548,48 +497,10 @@ class Chat:
             raise RefusalError(429, "too_many_requests", slow, wait)
 
 
-def author(role: str, facts: dict[str, Any]) -> str:
-    """Who speaks, as a customer reads it; a person by name and as a person, never as the assistant."""
-    if role == "operator":
-        return f"{facts.get('operator') or 'A person'}, a person of our team"
-    return {"user": "You", "assistant": "AI assistant"}.get(role, "")
-
-
 def newest_thumbs(feedback: list[Feedback]) -> dict[str, float]:
     """Message id to the thumb that counts: the newest."""
     ordered = sorted((entry for entry in feedback if entry.kind == "thumb"), key=lambda entry: entry.time)
     return {entry.target: entry.value for entry in ordered if entry.value is not None}
-
-
-def handoff_sentence(state: dict[str, Any]) -> str:
-    """What the customer is told about the person who will come: the place in line and the hours."""
-    if state.get("state") == "with_person":
-        return f"You are talking with {state.get('operator') or 'a person'} of our team, a person."
-    if state.get("state") == "open":
-        return "You are back with the assistant."
-    parts = [str(state.get("message") or "A colleague from our team will answer here.")]
-    if state.get("position"):
-        parts.append(f"You are number {state['position']} in line.")
-    if state.get("hours"):
-        parts.append(f"Hours: {state['hours']}.")
-    if state.get("contact"):
-        parts.append("We have your e-mail address and answer there, too.")
-    return " ".join(parts)
-
-
-def _shown(message: Message, thumbs: dict[str, float]) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "role": message.role,
-        "text": message.text,
-        "time": message.time,
-        "act": str(message.facts.get("act", "")),
-        "operator": str(message.facts.get("operator", "")),
-        "client_id": str(message.facts.get("client_id", "")),
-        "cards": message.facts.get("cards", []),
-        "sources": [{"title": source.title, "text": source.text} for source in message.sources],
-        "thumb": thumbs.get(message.id),
-    }
 
 
 def _judgement(fields: dict[str, str]) -> _Judge:
@@ -613,10 +524,6 @@ async def _decoded(request: Request, shape: type[Any]) -> Any:
         return msgspec.json.decode(body or b"{}", type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(400, "json_invalid", f"The request is not what was expected: {error}") from error
-
-
-def _encoded(**event: Any) -> bytes:
-    return msgspec.json.encode(event)
 
 
 async def _frames(events: AsyncIterator[bytes | None]) -> AsyncIterator[bytes]:
