@@ -113,12 +113,26 @@ async def test_nothing_is_changed_before_the_yes_and_once_after_it(shop: Shop, f
     assert shop.store.audit.verify()
 
 
-@pytest.mark.parametrize("text", ["no", "No, thank you!", "don't", "nein", "never mind", "I changed my mind"])
+@pytest.mark.parametrize(
+    "text",
+    ["no", "No, thank you!", "actually no", "hm, sorry, no thanks", "don't", "nein", "never mind", "I changed my mind"],
+)
 async def test_a_no_ends_it(shop: Shop, folder: Path, text: str) -> None:
     talk = await opened(shop)
     await shop.say(talk, THEO)
     assert spoken(await shop.say(talk, text)) == DECLINED
     assert act_of(await shop.say(talk, "yes")) != "action"
+    assert statuses(folder)["TT-730158"] == "received"
+
+
+async def test_a_no_with_something_else_ends_it_and_the_rest_is_answered(shop: Shop, folder: Path) -> None:
+    talk = await opened(shop)
+    await shop.say(talk, THEO)
+    other = await shop.say(talk, "No, wait, how much does standard delivery to Austria cost?")
+    assert "€5.90" in spoken(other)
+    assert OPEN_STILL not in spoken(other)
+    assert shop.store.actions.list(conversation=talk)[0].state == "declined"
+    await shop.say(talk, "yes")
     assert statuses(folder)["TT-730158"] == "received"
 
 
@@ -143,8 +157,10 @@ async def test_a_yes_to_another_question_is_none_to_this_one(shop: Shop, folder:
     assert isinstance(handed[-2], HandedOff)
     assert statuses(folder)["TT-730158"] == "received"
     # The button under the question says what it is about, so it holds as long as the question is open.
-    pressed = await shop.assistant.confirm_action(talk, question(asked).action_id, True)
-    assert "is cancelled" in spoken(list(pressed))
+    for _ in range(2):  # the second time it only tells again
+        pressed = await shop.assistant.confirm_action(talk, question(asked).action_id, True)
+        assert "is cancelled" in spoken(list(pressed))
+    assert len([e for e in shop.store.audit.list(since=0, until=now_us() + 1) if e.action == "action.running"]) == 1
 
 
 async def test_pressed_many_times_at_once_it_is_done_once(shop: Shop, folder: Path) -> None:

@@ -162,6 +162,31 @@ async def test_the_customer_stays_known_and_another_proof_changes_it(make_shop: 
     assert not any(isinstance(event, Facts) for event in events)  # one customer at a time
 
 
+async def test_the_offline_variant_remembers_what_was_spoken_of(make_shop: MakeShop) -> None:
+    shop = make_shop()
+    conversation, _ = await asyncio.to_thread(shop.assistant.open_conversation)
+    for text in ("where is my order", "TT-482913", "mira.holm@example.com"):
+        events = await shop.say(conversation.id, text)
+    assert any(isinstance(event, Facts) for event in events)
+    for text in ("and when does it arrive?", "when will it be here?"):
+        assert "20 November 2026" in spoken(await shop.say(conversation.id, text))
+    # The order need not be named again: what was spoken of last is meant, and shown.
+    assert "A return can be started once" in spoken(await shop.say(conversation.id, "I want to send it back"))
+    assert shop.assistant._threads.get(conversation.id).session.last == {"order_id": "TT-482913"}
+
+
+async def test_what_was_spoken_of_last_fills_in_for_any_model(make_shop: MakeShop) -> None:
+    shop = make_shop(script=calls("find_order", order_id="TT-730158", email="theo.calloway@example.org"))
+    conversation, _ = await asyncio.to_thread(shop.assistant.open_conversation)
+    await shop.say(conversation.id, "TT-730158, theo.calloway@example.org", variant="mini")
+    shop.model.script = calls("cancel_order")
+    events = await shop.say(conversation.id, "cancel it", variant="mini")
+    assert spoken(events).startswith("Shall I cancel your order TT-730158")
+    offered = {tool["function"]["name"]: tool["function"] for tool in shop.model.calls[-1].body["tools"]}
+    assert offered["cancel_order"]["parameters"]["required"] == []
+    assert offered["refund"]["parameters"]["required"] == ["amount"]
+
+
 async def test_facts_are_forgotten_after_some_turns_and_with_the_customer() -> None:
     session = Session()
     session.identify(Customer("1"))

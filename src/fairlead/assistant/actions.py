@@ -58,11 +58,15 @@ _YES = re.compile(
     r"|cancel it|refund it|return it|change it|i am sure|i'm sure))*[ .!]*"
 )
 _NO = re.compile(
-    r"(?:no|nope|nah|n|nein|non|no thanks?|no thank you|never ?mind|stop|don'?t|do not|don'?t do (?:it|that)"
+    r"(?:(?:actually|oh|hmm?|sorry|well|wait|please)[ ,.!]+)*(?:no|nope|nah|n|nein|non|no thanks?|no thank you|never ?mind|stop|don'?t|do not|don'?t do (?:it|that)"
     r"|please don'?t|not now|leave it|forget it|better not|i (?:don'?t|do not) want (?:that|it|this)"
     r"|i changed my mind|wait|cancel that|nothing)"
     r"(?:[ ,.!;-]+(?:no|please|thanks?|thank you|don'?t|do not|do (?:it|that)|not now|leave it|forget it|wait|stop"
     r"|i changed my mind|i'?ve changed my mind|keep it|keep the order))*[ .!]*"
+)
+_AWAY = re.compile(
+    r"(?:(?:actually|oh|hmm?|sorry|well|wait|please|ok|okay|and|but|on second thoughts?)[ ,.!]+)*"
+    r"(?:no|nope|nah|don'?t|do not|stop|never ?mind|rather not|i'?d rather not|better not|not that|nein|non)\b"
 )
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -178,12 +182,13 @@ class Acting:
         """What the customer's yes or no leads to."""
         if not yes:
             moved = await asyncio.to_thread(self._store.actions.move, action.id, "proposed", "declined", actor=actor)
-            if moved:
-                await asyncio.to_thread(self._audit, action, "action.declined", actor)
-            return Ended(action=await self._now(action), text=DECLINED if moved else EXPIRED)
+            if not moved:
+                return self.recall(await self._now(action))
+            await asyncio.to_thread(self._audit, action, "action.declined", actor)
+            return Ended(action=await self._now(action), text=DECLINED)
         if now_us() - action.time > VALID_US:
             await asyncio.to_thread(self.pending, action.conversation)
-            return Ended(action=await self._now(action), text=EXPIRED)
+            return self.recall(await self._now(action))
         tool = self._tools.get(action.tool)
         cap = tool.rule.cap if tool is not None else None
         since = now_us() - int(cap.hours * 3_600_000_000) if cap is not None else 0
@@ -191,7 +196,7 @@ class Acting:
             self._store.actions.confirm, action.id, actor=actor, cap=cap.max if cap is not None else None, since=since
         )
         if state is None:
-            return Ended(action=await self._now(action), text=EXPIRED)
+            return self.recall(await self._now(action))
         await asyncio.to_thread(self._audit, action, f"action.{state}", actor)
         if state == "awaiting_approval":
             return Ended(action=await self._now(action), text=AWAITING)
@@ -250,7 +255,7 @@ class Acting:
         context = Context(key=action.id, customer=sealed.customer, conversation=action.conversation)
         begun = await asyncio.to_thread(self._store.actions.move, action.id, "confirmed", "running", actor=actor)
         if not begun:
-            return Ended(action=await self._now(action), text=EXPIRED)
+            return self.recall(await self._now(action))
         await asyncio.to_thread(self._audit, action, "action.running", actor)
         result = await self._tools.run(action.tool, sealed.arguments, context)
         said = _ending(action, result)
@@ -306,6 +311,11 @@ def means_no(text: str) -> bool:
     return _NO.fullmatch(_spoken(text)) is not None
 
 
+def turns_away(text: str) -> bool:
+    """Whether a message begins with a no, whatever follows it: "actually no, cancel the other one"."""
+    return _AWAY.match(_spoken(text)) is not None
+
+
 def _spoken(text: str) -> str:
     # Invisible characters are dropped, look-alikes from other alphabets stay what they are and so are no yes.
     folded = unicodedata.normalize("NFKC", text[:200])
@@ -333,12 +343,19 @@ def _visible(character: str) -> bool:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = f"{value:.10g}" if isinstance(value, float) else value
+    text = text if isinstance(text, str) else msgspec.json.encode(text).decode()
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _rows(tool: Any, arguments: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " ").capitalize()[:80], _shown(value)) for name, value in arguments.items()]
+    return [(_label(name), _shown(value)) for name, value in arguments.items()]
+
+
+def _label(name: str) -> str:
+    """``order_id`` as people say it: Order."""
+    words = name.replace("_", " ").strip()
+    return (words.removesuffix(" id").removesuffix(" number") or words).capitalize()[:80]
 
 
 def _question(tool: Any, arguments: dict[str, Any], facts: dict[str, Any]) -> str:

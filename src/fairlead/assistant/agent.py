@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fairlead.assistant.actions import ANSWER_IT, OPEN_STILL, Acting, Ended, means_no, means_yes
+from fairlead.assistant.actions import ANSWER_IT, OPEN_STILL, Acting, Ended, means_no, means_yes, turns_away
 from fairlead.assistant.draft import Draft
 from fairlead.assistant.events import Act, Confirm, Delta, Facts
 from fairlead.assistant.gate import FEW_WORDS, Gate
@@ -29,6 +29,7 @@ from fairlead.assistant.prompt import (
     defuse,
     drop_human_question,
     last_question,
+    refers_back,
     render_prompt,
     said_before,
     text_of,
@@ -49,6 +50,8 @@ MAX_ROUNDS: Final = 3
 """How often a turn may go back to the model with tool results."""
 MAX_CALLS: Final = 4
 """Tool calls of one round that are run; a model that asks for more gets an error for the rest."""
+SURE_OF_FACTS: Final = 0.85
+"""Confidence from which a quoting engine's answer from what a tool said before goes out without a look at the pages."""
 MAX_MISSES: Final = 5
 """Lookups without a result after which a conversation gets no more: nobody may try out numbers and addresses."""
 
@@ -172,7 +175,31 @@ class Agent:
         work.outcome.variant = work.variant.id
         yield work.outcome
 
+    async def _recall(self, work: _Work) -> str:
+        """The answer to a question that leans on what a tool said in the turn before; empty when that does not tell.
+
+        For an engine that quotes: among all pages, one of them too often looks nearer than what was spoken of.
+        """
+        question, _ = last_question(work.turn.messages)
+        said = said_before(work.turn.session.facts) if work.turn.session.fresh else []
+        if not said or not work.variant.target.quotes or not refers_back(question):
+            return ""
+        body = {"model": work.variant.id, "messages": trim_history(work.turn.messages), "documents": said}
+        draft = Draft()
+        chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)
+        async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):
+            async for chunk in chunks:
+                draft.feed(chunk)
+        sure = draft.extras.get("act") == "answer" and (draft.extras.get("confidence") or 0.0) >= SURE_OF_FACTS
+        work.outcome.confidence = draft.extras.get("confidence") if sure else None
+        return draft.text if sure else ""
+
     async def _rounds(self, work: _Work) -> AsyncGenerator[Delta | Facts, None]:
+        recalled = await self._recall(work)
+        if recalled:
+            work.outcome.act, work.outcome.tags["recalled"] = "tool", "facts"
+            yield work.say(recalled)
+            return
         await asyncio.gather(self._retrieve(work), self._tools.ready())
         for _ in range(MAX_ROUNDS):
             draft = Draft()
@@ -189,7 +216,8 @@ class Agent:
     async def _close(self, work: _Work) -> list[Delta | Confirm]:
         """What stands at the end of an answer: a question before a change, a reminder of an open one, or a sorry."""
         outcome = work.outcome
-        work.turn.session.remember(work.exchange)
+        session = work.turn.session
+        session.remember(session.facts if "recalled" in outcome.tags else work.exchange)
         if work.proposal is not None:
             outcome.act, outcome.action = "confirm", work.proposal.action_id
             gap = "\n\n" if outcome.text.strip() else ""
@@ -215,6 +243,9 @@ class Agent:
         yes, no = means_yes(text), means_no(text)
         if not asked or not (yes or no):
             # Whatever else was said is answered; the question is put again only if it was the last thing said.
+            if asked and turns_away(text) and action.state == "proposed":
+                await self._acting.answer(action, yes=False)
+                return
             work.pending = action if asked and action.state == "proposed" else None
             return
         work.settled = True
@@ -317,14 +348,17 @@ class Agent:
         history = trim_history(work.turn.messages)
         body: dict[str, Any] = {"model": work.variant.id, "stream_options": {"include_usage": True}}
         if quoting:
-            body["messages"] = [*history, *work.exchange]
+            # The order spoken of may have been named further back than a history reaches.
+            named = " ".join(map(str, work.turn.session.last.values()))
+            before = [{"role": "user", "content": named}] if named else []
+            body["messages"] = [*before, *history, *work.exchange]
             body["documents"] = [*said_before(work.turn.session.facts), *(each.document() for each in work.passages)]
         else:
             system = render_prompt(self._prompts[work.variant.id], work.passages)
             said = [{**message, "content": defuse(message["content"])} for message in history]
             said = with_facts(said, work.turn.session.facts)
             body["messages"] = [{"role": "system", "content": system}, *said, *work.exchange]
-        tools = self._tools.offer(work.turn.session, acting=work.turn.conversation is not None)
+        tools = self._tools.offer(work.turn.session, acting=work.turn.conversation is not None, named=quoting)
         if tools:
             body["tools"] = tools
         return body
@@ -337,6 +371,8 @@ class Agent:
             cited = extras.get("sources") or []
             outcome.sources = tuple(passage.source() for passage in work.passages if passage.id in cited)
             outcome.act = extras.get("act") or ("tool" if work.exchange else "answer")
+            if outcome.act == "answer" and cited and not outcome.sources:
+                outcome.act = "tool"  # it rests on what a tool said in the turn before
             outcome.confidence = extras.get("confidence")
         else:
             outcome.sources = tuple(passage.source() for passage in pick_sources(outcome.text, work.passages))

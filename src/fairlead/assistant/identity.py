@@ -35,7 +35,7 @@ class Session:
 
     ``misses``: lookups that found nothing; ``customer``: who is being helped, None while unknown; ``signed``: whether
     the embedding site vouches for it, which nothing said in the conversation can change; ``said``: the customer's own
-    words; ``facts``: the calls and
+    words; ``last``: which order or the like was spoken of last; ``facts``: the calls and
     results of the last turn that had any, for the turns after it.
     """
 
@@ -45,6 +45,7 @@ class Session:
         self.signed = False
         self.said = ""
         self.facts: list[dict[str, Any]] = []
+        self.last: dict[str, Any] = {}
         self._age = 0
 
     def remember(self, exchange: list[dict[str, Any]]) -> None:
@@ -52,6 +53,11 @@ class Session:
         self._age = 0 if exchange else self._age + 1
         if exchange or self._age >= FACTS_KEPT:
             self.facts = exchange
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the facts are of the turn before."""
+        return bool(self.facts) and self._age == 0
 
     def hear(self, texts: Iterable[str]) -> None:
         """Take up what the customer has written, all of it so far."""
@@ -76,14 +82,14 @@ class Session:
         if self.signed:
             return self.customer is not None and self.customer.id == customer.id
         if self.customer is not None and self.customer.id != customer.id:
-            self.facts = []
+            self.facts, self.last = [], {}
         self.customer = customer
         return True
 
     def sign_in(self, customer: Customer) -> None:
         """Take up a customer for whom the embedding site vouches."""
         if self.customer is not None and self.customer.id != customer.id:
-            self.facts = []
+            self.facts, self.last = [], {}
         self.customer, self.signed = customer, True
 
 

@@ -18,6 +18,14 @@ from fairlead.engines.extractive.text import split_sentences
 MAX_HISTORY = 8
 """Messages of a conversation that go with a question, the newest ones."""
 
+FEW = 8
+"""Words of a message that says too little to be about anything but what was spoken of before."""
+
+_REFERS = re.compile(
+    r"^\W*(?:(?:and|so|ok|okay|but|then)\W+)*(?:when|where|who|which|is|was|has|did|does|will)\b"
+    r".*\b(?:it|they|them|that|this one|my (?:order|parcel|package))\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>|</?tool_response>|\[/?INST\]|<</?SYS>>")
 _CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?\[]|$)")
 _ROW = re.compile(r"^[^.;:]{1,60}: [^;]+;")
@@ -126,6 +134,11 @@ def last_question(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
 def drop_citations(text: str) -> str:
     """``text`` without ``[1]``: sources are shown apart."""
     return _CITATION.sub("", text)
+
+
+def refers_back(text: str) -> bool:
+    """Whether a message asks about what was just spoken of: "and when does it arrive?"."""
+    return bool(_REFERS.match(text)) and len(text.split()) <= FEW
 
 
 def asks_if_human(text: str) -> bool:

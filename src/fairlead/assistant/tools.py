@@ -222,10 +222,11 @@ class Tools:
         """The tool by whose result a customer is recognised."""
         return next((tool for tool in self._tools.values() if tool.rule.identifies), None)
 
-    def offer(self, session: Session, *, acting: bool = True) -> list[dict[str, Any]]:
+    def offer(self, session: Session, *, acting: bool = True, named: bool = False) -> list[dict[str, Any]]:
         """The tools as an OpenAI request lists them, for what the session has established.
 
-        Without ``acting`` those that change something are left out.
+        Without ``acting`` those that change something are left out. ``named`` is for an engine that chooses a tool by
+        what it requires and finds it in all that was said: then the order or the like is always required.
         """
         return [
             {
@@ -233,7 +234,7 @@ class Tools:
                 "function": {
                     "name": tool.name,
                     "description": tool.description,
-                    "parameters": self._parameters(tool, session),
+                    "parameters": self._parameters(tool, session, named=named),
                 },
             }
             for tool in self._tools.values()
@@ -243,7 +244,7 @@ class Tools:
     def _possible(self, tool: Tool, session: Session) -> bool:
         return not _personal(tool) or session.customer is not None or self.identifier is not None
 
-    def _parameters(self, tool: Tool, session: Session) -> dict[str, Any]:
+    def _parameters(self, tool: Tool, session: Session, *, named: bool) -> dict[str, Any]:
         own = {name: part for name, part in _properties(tool).items() if name not in dict(tool.rule.bind)}
         needed = [name for name in _required(tool) if name in own]
         identifier = self.identifier
@@ -254,6 +255,10 @@ class Tools:
             needed = list(dict.fromkeys([*_required(identifier), *needed]))
         else:
             shown = {**own, **{k: v for k, v in _properties(identifier).items() if k not in own}}
+        if session.customer is not None and named and identifier is not None and _personal(tool):
+            needed = list(dict.fromkeys([*(name for name in _required(identifier) if name in own), *needed]))
+        elif session.customer is not None:
+            needed = [name for name in needed if name not in session.last]
         return {**tool.parameters, "properties": shown, "required": needed}
 
     @property
@@ -298,6 +303,9 @@ class Tools:
                 if refusal is not None:
                     return refusal
                 given = self._own_arguments(tool, given, session)
+                if identifier := self.identifier:
+                    named = _properties(identifier).keys() & _properties(tool).keys()
+                    session.last = {**session.last, **{name: given[name] for name in named if name in given}}
             return Prepared(tool=tool, arguments=tool.read(given), customer=session.customer)
         except ArgumentsWrong as error:
             return _failed(name, error.sentence[:300], detail=error.detail[:500])
@@ -329,6 +337,8 @@ class Tools:
         bound = dict(tool.rule.bind)
         kept = {name: value for name, value in given.items() if name not in foreign and name not in bound}
         assert session.customer is not None
+        # "Cancel it": what a call needs and does not name is what was spoken of last.
+        kept |= {name: session.last[name] for name in _required(tool) if name not in kept and name in session.last}
         return {**kept, **{name: getattr(session.customer, which) for name, which in bound.items()}}
 
     async def look_up(self, prepared: Prepared, session: Session) -> ToolResult:
@@ -405,7 +415,7 @@ def _from_file(path: Path, rules: Mapping[str, Mapping[str, Any]]) -> tuple[list
     unknown = sorted(set(rules) - {function.name for function in functions})
     if unknown:
         raise ToolsInvalid(path=path, detail=f"`rules` in fairlead.yaml names {unknown[0]}, which is no tool of it")
-    command = [sys.executable, "-m", "fairlead.tools", str(path.resolve())]
+    command = [sys.executable, "-P", "-m", "fairlead.tools", str(path.resolve())]
     transport = ProcessTransport(path.name, command, path.resolve().parent, environment({}, whole=True))
     server = Server(transport, trusted=True)
     return [FileTool(each, server, merge(each.rule, rules.get(each.name, {}))) for each in functions], server
