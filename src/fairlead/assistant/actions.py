@@ -58,7 +58,8 @@ _YES = re.compile(
     r"|cancel it|refund it|return it|change it|i am sure|i'm sure))*[ .!]*"
 )
 _NO = re.compile(
-    r"(?:(?:actually|oh|hmm?|sorry|well|wait|please)[ ,.!]+)*(?:no|nope|nah|n|nein|non|no thanks?|no thank you|never ?mind|stop|don'?t|do not|don'?t do (?:it|that)"
+    r"(?:(?:actually|oh|hmm?|sorry|well|wait|please)[ ,.!]+)*"
+    r"(?:no|nope|nah|n|nein|non|no thanks?|no thank you|never ?mind|stop|don'?t|do not|don'?t do (?:it|that)"
     r"|please don'?t|not now|leave it|forget it|better not|i (?:don'?t|do not) want (?:that|it|this)"
     r"|i changed my mind|wait|cancel that|nothing)"
     r"(?:[ ,.!;-]+(?:no|please|thanks?|thank you|don'?t|do not|do (?:it|that)|not now|leave it|forget it|wait|stop"
