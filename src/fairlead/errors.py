@@ -405,3 +405,7 @@ class DatasetUnknown(UsageError):
 
 class TableUnreadable(UsageError):
     """{path} cannot be read: {detail}."""
+
+
+class ScorerInvalid(UsageError):
+    """The scorer {name} cannot be used: {detail}."""

@@ -1,0 +1,190 @@
+"""Scorers: what one answer to one sample is worth.
+
+A scorer is a function of a Sample and an Answer, plus a line in ``SCORERS``. Its return type says what it means: a bool
+asserts, a number scores, a text labels; None says that it does not apply (there is no reference, nothing was measured).
+Options are keyword arguments with defaults. Outsiders add scorers through the entry-point group ``fairlead.scorers``.
+
+A call that failed has no score: it is excluded and counted, never taken for a wrong answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Callable, Iterable
+from types import UnionType
+from typing import Any, Literal
+
+import msgspec
+
+from fairlead.errors import ScorerInvalid
+from fairlead.evaluate.evidence import Evidence, gather
+from fairlead.records import Sample
+from fairlead.registry import Registry
+from fairlead.spec.canonical import digest
+
+Kind = Literal["assertion", "number", "label"]
+Value = bool | float | str | None
+
+SCORERS: Registry[Value] = Registry(
+    "scorer",
+    {
+        "exact": "fairlead.evaluate.scorers.texts:exact",
+        "contains": "fairlead.evaluate.scorers.texts:contains",
+        "regex": "fairlead.evaluate.scorers.texts:regex",
+        "similarity": "fairlead.evaluate.scorers.texts:similarity",
+        "declined": "fairlead.evaluate.scorers.texts:declined",
+        "json_schema": "fairlead.evaluate.scorers.structure:json_schema",
+        "numeric": "fairlead.evaluate.scorers.structure:numeric",
+        "tool_calls": "fairlead.evaluate.scorers.structure:tool_calls",
+        "tool_names": "fairlead.evaluate.scorers.structure:tool_names",
+        "label": "fairlead.evaluate.scorers.labels:label",
+        "right_label": "fairlead.evaluate.scorers.labels:right_label",
+        "recall": "fairlead.evaluate.scorers.retrieval:recall",
+        "reciprocal_rank": "fairlead.evaluate.scorers.retrieval:reciprocal_rank",
+        "grounded": "fairlead.evaluate.scorers.sources:grounded",
+        "all_grounded": "fairlead.evaluate.scorers.sources:all_grounded",
+        "first_token": "fairlead.evaluate.scorers.usage:first_token",
+        "latency": "fairlead.evaluate.scorers.usage:latency",
+        "input_tokens": "fairlead.evaluate.scorers.usage:input_tokens",
+        "output_tokens": "fairlead.evaluate.scorers.usage:output_tokens",
+        "cost": "fairlead.evaluate.scorers.usage:cost",
+    },
+    group="fairlead.scorers",
+)
+"""Name to the function."""
+
+VERSION = 1
+"""Of the protocol between scorers and what stores their values; goes into every hash."""
+_KINDS: dict[type, Kind] = {bool: "assertion", int: "number", float: "number", str: "label"}
+
+_WORDS: dict[Kind, str] = {"assertion": "a bool", "number": "a number", "label": "a text"}
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call that was made, or that should be."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a variant made of a sample. None means not measured or not known, never 0.
+
+    ``documents`` are the texts it was given to read, ``retrieved`` their ids, best first. ``act`` is what the assistant
+    says it did (answer, unknown, handoff, ...), empty for a plain model. ``error`` says why there is no answer.
+    """
+
+    text: str = ""
+    documents: tuple[str, ...] = ()
+    retrieved: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = ()
+    act: str = ""
+    first_token_s: float | None = None
+    total_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_nanos: int | None = None
+    error: str = ""
+
+
+class Scorer(msgspec.Struct, frozen=True, kw_only=True):
+    """A scorer with its options, ready to use. ``hash`` changes with its code, its options and the protocol."""
+
+    name: str
+    kind: Kind
+    hash: str
+    function: Callable[[Sample, Answer], Value]
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """A scorer's value for a sample. ``value`` is None where it does not apply or there is no answer (``excluded``)."""
+
+    sample: str
+    scorer: str
+    hash: str
+    kind: Kind
+    value: Value
+    excluded: bool = False
+    note: str = ""
+
+
+def make_scorer(name: str, **options: Any) -> Scorer:
+    """The scorer called ``name``. Raises ChoiceUnknown, or ScorerInvalid for options it does not have."""
+    return scorer_of(SCORERS.load(name), name, **options)
+
+
+def scorer_of(function: Callable[..., Value], name: str = "", **options: Any) -> Scorer:
+    """A scorer from any function of a Sample and an Answer. Raises ScorerInvalid."""
+    name = name or function.__name__
+    known = [each.name for each in list(inspect.signature(function).parameters.values())[2:]]
+    wrong = [option for option in options if option not in known]
+    if wrong:
+        raise ScorerInvalid(
+            name=name, detail=f"it has no option {wrong[0]!r}; its options: {', '.join(known) or 'none'}"
+        )
+    ready = functools.partial(function, **options) if options else function
+    return Scorer(name=name, kind=_kind(name, function), hash=_hash(name, function, options), function=ready)
+
+
+def score(scorer: Scorer, sample: Sample, answer: Answer) -> Score:
+    """What the answer is worth. Raises ScorerInvalid when the scorer gives a value of another kind, NaN or infinity."""
+    found: Value = None
+    if not answer.error:
+        found = scorer.function(sample, answer)
+        if found is not None and _KINDS.get(type(found)) != scorer.kind:
+            detail = f"it gave {found!r} for sample {sample.id}; its return type promises {_WORDS[scorer.kind]}"
+            raise ScorerInvalid(name=scorer.name, detail=detail)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise ScorerInvalid(
+                name=scorer.name, detail=f"it gave {found} for sample {sample.id}; expected a finite number"
+            )
+    return Score(
+        sample=sample.id, scorer=scorer.name, hash=scorer.hash, kind=scorer.kind, value=found,
+        excluded=bool(answer.error), note=answer.error,
+    )  # fmt: skip
+
+
+def evidence_of(scores: Iterable[Score], samples: Iterable[Sample]) -> Evidence:
+    """Scores of one scorer as evidence for a verdict, samples of one conversation together.
+
+    Labels are no numbers: compare them first, as ``right_label`` does. Raises EvidenceInvalid for them.
+    """
+    conversations = {sample.id: sample.conversation for sample in samples}
+    chosen, excluded = [], 0
+    for each in scores:
+        excluded += each.excluded
+        if each.value is not None:
+            chosen.append(each)
+    values: list[Any] = [each.value for each in chosen]
+    return gather(values, clusters=[conversations.get(each.sample, "") for each in chosen], excluded=excluded)
+
+
+def _kind(name: str, function: Callable[..., Value]) -> Kind:
+    try:
+        returned = typing.get_type_hints(function).get("return")
+    except NameError as error:
+        raise ScorerInvalid(name=name, detail=f"its types cannot be read ({error})") from error
+    parts = typing.get_args(returned) if isinstance(returned, UnionType) or typing.get_origin(returned) else (returned,)
+    kinds = {_KINDS.get(part) for part in parts if part is not type(None)}
+    if len(kinds) != 1 or None in kinds:
+        detail = "its return type must say what it gives: bool (asserts), float (scores) or str (labels), or None"
+        raise ScorerInvalid(name=name, detail=detail)
+    return typing.cast("Kind", kinds.pop())
+
+
+def _hash(name: str, function: Callable[..., Value], options: dict[str, Any]) -> str:
+    """Of the whole module the function stands in, because its helpers decide as much as it does."""
+    module = sys.modules[function.__module__]
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError):
+        source = function.__code__.co_code.hex() if hasattr(function, "__code__") else repr(function)
+    code = hashlib.sha256(source.encode()).hexdigest()
+    return digest(
+        {"scorer": name, "protocol": VERSION, "options": options, "function": function.__qualname__, "code": code}
+    )
