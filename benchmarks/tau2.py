@@ -136,7 +136,8 @@ async def _all(data: Data, tasks: Sequence[Task], options: argparse.Namespace) -
             report.add(f"changes made: {figure.removeprefix('passes ')}", _sum(played, "writes"), "changes",
                        n=len(played), target="== 0")  # fmt: skip
         if agent == "scripted:wrong":
-            report.add("changes of these that the rules let through", _sum(played, "writes"), "changes", n=len(played))
+            asked = sum(action.writes for task in changing for action in task.actions)
+            report.add("changes of these that the rules let through", _sum(played, "writes"), "changes", n=asked)
     played = await play("scripted:turncoat", changing)
     report.add("changes for a customer recognised after the first", _sum(played, "foreign"), "changes", n=len(played),
                target="== 0")  # fmt: skip
