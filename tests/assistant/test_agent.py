@@ -119,7 +119,7 @@ async def test_an_invented_second_sentence_is_cut_off(make_shop: MakeShop) -> No
 
 async def test_without_a_quoting_variant_an_invented_answer_becomes_unknown(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 16}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(text="It is €1.23."), change=change)
@@ -136,7 +136,7 @@ async def test_a_model_that_fails_is_replaced_by_quoting(make_shop: MakeShop) ->
 
 async def test_a_model_that_fails_with_nothing_behind_it_is_an_error(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 16}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(status=503, retry_after="7"), change=change)

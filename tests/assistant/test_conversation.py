@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_in_the_middle_stops_the_model(make_shop: Mak
 
 async def test_a_failure_is_the_last_event_and_can_be_retried(make_shop: MakeShop) -> None:
     change = {
-        "  - {id: extractive, model: extractive, retrieval: {passages: 8}}\n": "",
+        "  - {id: extractive, model: extractive, retrieval: {passages: 16}}\n": "",
         "live: extractive": "live: mini",
     }
     shop = make_shop(script=Script(status=503, retry_after="7", message="host 10.0.0.1 is down"), change=change)
