@@ -177,6 +177,7 @@ if (form) {
   });
   field.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(keep, TYPED_MS); });
   field.value ||= unsent.load();
+  field.setSelectionRange(field.value.length, field.value.length);
   keep();
   setInterval(keep, BEAT_MS);
   // Closing the tab gives the customer back to the queue soon; a reload is quicker than that.
