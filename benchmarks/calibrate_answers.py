@@ -45,7 +45,7 @@ from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
 
 SHOPS, VENUES = 40, 40
 GENERATED = 3.0  # weight of a question of an invented wording
-NEARLY = 0.01
+NEARLY = 0.03
 NETS, UNITS, STEPS, DECAY = 2, 10, 300, 0.005
 AFTER_ANOTHER = 0.2  # share of the hand-written questions that are asked once more after another
 CONVERSATIONS = 1_500  # generated ones that the choice of tools is fitted on

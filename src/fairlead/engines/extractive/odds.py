@@ -14,7 +14,7 @@ from fairlead.engines.embed.embedder import Vectors
 
 
 class Odds(NamedTuple):
-    """``linear`` (features,), ``bias``, and units tanh(x @ ``into`` (features, units) + ``shift``) that count ``out``."""
+    """``linear`` (features,), ``bias``, and units tanh(x @ ``into`` + ``shift``) that count ``out`` each."""
 
     linear: Vectors
     bias: float
