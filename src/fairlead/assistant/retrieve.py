@@ -23,6 +23,7 @@ from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import places as places_module
 from fairlead.engines.extractive import text as text_module
 from fairlead.engines.extractive.places import places_of
+from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP, concepts_of, content, respell, stem
 
 Scores = npt.NDArray[np.float32]
@@ -116,7 +117,7 @@ class Index:
         word is what it is about. Any other message after a question may lean on it too, so what both find together
         stands beside what the message finds alone.
         """
-        query, previous = query[-MAX_QUERY_CHARS:], previous[-MAX_QUERY_CHARS:]
+        query, previous = bare_of(query[-MAX_QUERY_CHARS:]), bare_of(previous[-MAX_QUERY_CHARS:])
         alone = self._fused(query)
         if not previous:
             return best_first(alone)
