@@ -34,6 +34,8 @@ CONTEXT: Final = 16_384
 ROOT: Final = Path(__file__).resolve().parents[2]
 SEEDED: Final = ("openai", "http", "https")
 """Kinds of models that take a seed."""
+QUOTING: Final = ("extractive", "cascade")
+"""Models that quote passages; they are calibrated for sixteen."""
 KEYS: Final = {"openai": "env:OPENAI_API_KEY", "anthropic": "env:ANTHROPIC_API_KEY"}
 
 
@@ -251,6 +253,8 @@ def _within(folder: Path, line: str, name: str) -> str:
 def _model(line: str, seed: int) -> dict[str, Any]:
     kind = line.partition(":")[0]
     found: dict[str, Any] = {"model": line}
+    if kind in QUOTING:
+        found["retrieval"] = {"passages": 16}
     if kind in KEYS:
         found["api_key"] = KEYS[kind]
     if kind in SEEDED:
