@@ -66,6 +66,9 @@ def fixed_sizes(report: Report, chance: np.random.Generator) -> None:
     ]
     for name, look, target in several:
         add_coverage(report, f"mostly right, n=200, {name}", [look(v) for v in scores], MOSTLY_RIGHT, target)
+    few = [_mostly_right(chance, 50) for _ in range(SETS)]
+    for name, look, target in several[:2]:
+        add_coverage(report, f"mostly right, n=50, {name}", [look(v) for v in few], MOSTLY_RIGHT, target)
     costs = [_cost(chance, 200) for _ in range(SETS)]
     several = [
         ("studentized", lambda v: bootstrap.bootstrap_ratio(v, None, LEVEL, draws=1_000), ">= 92"),
@@ -124,6 +127,26 @@ def looks(report: Report, chance: np.random.Generator) -> None:
         )
 
 
+def early(report: Report, chance: np.random.Generator) -> None:
+    """Why an asymptotic sequence does not begin sooner: false alarms in looks every 50 values, begun at 50, 100, 200."""
+    cases: list[tuple[str, Draw, float]] = [
+        ("share .9", _share, 0.9),
+        ("share .98", lambda chance, n: (chance.random(n) < 0.98).astype(np.float64), 0.98),
+        ("log-normal cost", _cost, math.exp(0.5)),
+    ]
+    sizes = np.arange(50, 2_001, 50)
+    margins = np.array([sequences.margin(float(n), 1.0, LEVEL) for n in sizes])
+    for name, draw, truth in cases:
+        values = np.array([draw(chance, 2_000) for _ in range(SETS)])
+        means = values.cumsum(axis=1)[:, sizes - 1] / sizes
+        spread = np.maximum((values**2).cumsum(axis=1)[:, sizes - 1] / sizes - means**2, 0) * sizes / (sizes - 1)
+        outside = np.abs(means - truth) > margins * np.sqrt(spread)
+        for begin in (50, 100, 200):
+            wrong = float(outside[:, sizes >= begin].any(axis=1).mean())
+            low, high = (100 * bound for bound in wilson(wrong, SETS, LEVEL))
+            report.add(f"false alarms, {name}, asymptotic from {begin}", 100 * wrong, "%", n=SETS, low=low, high=high)
+
+
 def widths(report: Report, chance: np.random.Generator) -> None:
     """What being allowed to look again costs, as width relative to the interval for one look."""
     for n in (200, 1_000, 5_000):
@@ -155,7 +178,7 @@ def main() -> int:
     """Run every simulation."""
     report = Report("statistics", note="simulations with a fixed seed; no data of anyone is used")
     chance = np.random.default_rng(20261123)
-    for part in (fixed_sizes, clusters, looks, widths, speed):
+    for part in (fixed_sizes, clusters, looks, early, widths, speed):
         part(report, chance)
     return report.finish()
 

@@ -226,6 +226,13 @@ def test_what_misleads_is_refused_or_dropped_and_counted(store: Store) -> None:
     assert [each.id for each in store.datasets.samples(added.version)] == ["s1", "s4"]
 
 
+def test_two_customers_may_ask_the_same(store: Store) -> None:
+    asked = [_sample(n, "Where is my order?", conversation=f"c{n}", subject=f"p{n}", reference=n) for n in range(3)]
+    added = datasets.add(store, "asked", asked, purpose="eval", licence="own")
+    assert (added.version.rows, len(added.review.near)) == (3, 2)
+    assert len(set(groups(asked))) == 1
+
+
 @pytest.mark.parametrize(
     ("learnt", "by"),
     [

@@ -120,13 +120,9 @@ def list_sets(*, settings: Settings, as_json: JsonFlag = False) -> None:
     elif not newest:
         out.print("No data set is kept yet: fairlead data add NAME FILE --purpose eval --licence NAME", markup=False)
     else:
-        rows = [
-            [each.name, each.version, each.purpose, each.rows, each.licence, moment(each.time), each.content[:16]]
-            for each in newest
-        ]
-        print_table(
-            ["name", "version", "purpose", "rows", "licence", "since UTC", "content"], rows, right=["version", "rows"]
-        )
+        columns = ["name", "version", "purpose", "rows", "licence", "since UTC", "content"]
+        rows = [[e.name, e.version, e.purpose, e.rows, e.licence, moment(e.time)[:16], e.content[:12]] for e in newest]
+        print_table(columns, rows, right=["version", "rows"])
 
 
 @with_settings("project", "data_dir")
