@@ -93,6 +93,9 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
     joint = embedder.encode_lists([c + t for c, t in zip(contexts, texts, strict=True)])
     sections = [words_of(section_of(context)) for _, _, context in pieces]
     headings = embedder.encode_lists(sections)
+    words = list(dict.fromkeys(w for some in (*contexts, *texts, *sections) for w in some))
+    row = {word: i for i, word in enumerate(words)}
+    table = embedder.encode_words(words)
     units = []
     for i, (piece, kind, context) in enumerate(pieces):
         distinct = list(dict.fromkeys(w for w in contexts[i] + texts[i]))[:160]
@@ -109,14 +112,14 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
                 concepts_of(contexts[i]),
                 vectors[i],
                 joint[i],
-                embedder.encode_words(distinct),
+                table[[row[w] for w in distinct]],
                 frozenset(stem(w) for w in words_of(label)),
                 columns,
                 (title, *(name for name, _ in columns)) if columns else (),
                 frozenset(content(sections[i])),
                 concepts_of(sections[i]),
                 headings[i],
-                embedder.encode_words([w for w in dict.fromkeys(sections[i]) if w not in STOP]),
+                table[[row[w] for w in dict.fromkeys(sections[i]) if w not in STOP]],
                 places_of(label or piece, words_of(label) if label else texts[i]),
                 (*spans_of(piece), *measures_of(piece)),
             )
