@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fairlead.assistant import Facts
 from fairlead.assistant.identity import FACTS_KEPT, Session, read_token
+from fairlead.assistant.tools import Tools
 from fairlead.errors import IdentityRefused
 from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script
@@ -210,3 +211,36 @@ async def test_over_the_api_nothing_that_changes_something_is_offered(make_shop:
     assert "only be done in a conversation" in result["error"]
     assert answer.facts == ()
     assert not (Path(SHOP) / "data" / "working.sqlite").exists()
+
+
+OFFERED = '''
+from fairlead.tools import Customer, reads
+
+@reads(identifies=True)
+def who_is(email: str) -> dict:
+    """Find out who the customer is."""
+    return {"found": True, "customer": {"id": email, "email": email, "name": "N"}}
+
+@reads
+def orders(customer: Customer) -> dict:
+    """The customer's orders."""
+    return {"found": True, "summary": f"orders of {customer.id}"}
+'''
+
+
+async def test_a_model_cannot_recognise_a_customer_by_facts_nobody_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "offered.py"
+    path.write_text(OFFERED)
+    tools = Tools.load([path])
+    session = Session()
+    session.hear(["Hello, what did I order? I am anna@example.com"])
+    try:
+        known = await tools.call("who_is", {"email": "victim@example.com"}, session)
+        assert not known.ok
+        assert "yourself" in known.text()
+        assert session.customer is None
+        assert (await tools.call("who_is", {"email": "anna@example.com"}, session)).ok
+        assert session.customer is not None
+        assert "anna" in (await tools.call("orders", {}, session)).text()
+    finally:
+        await tools.aclose()

@@ -46,7 +46,7 @@ from fairlead.providers.base import CallContext
 from fairlead.records import Action, Conversation, Source
 from fairlead.spec import UseCase, Variant
 
-MAX_ROUNDS: Final = 3
+MAX_ROUNDS: Final = 8
 """How often a turn may go back to the model with tool results."""
 MAX_CALLS: Final = 4
 """Tool calls of one round that are run; a model that asks for more gets an error for the rest."""

@@ -306,6 +306,8 @@ class Tools:
                 if identifier := self.identifier:
                     named = _properties(identifier).keys() & _properties(tool).keys()
                     session.last = {**session.last, **{name: given[name] for name in named if name in given}}
+            elif tool.rule.identifies and not session.signed and (refusal := _unproved(tool, given, session)):
+                return refusal
             return Prepared(tool=tool, arguments=tool.read(given), customer=session.customer)
         except ArgumentsWrong as error:
             return _failed(name, error.sentence[:300], detail=error.detail[:500])
@@ -321,10 +323,8 @@ class Tools:
         claimed = {name: value for name, value in proof.items() if name not in own}
         if session.customer is not None and (not claimed or _agrees(claimed, session.customer)):
             return None
-        unsaid = [name for name, value in proof.items() if not session.has_said(value)]
-        if unsaid:  # a model may know, or guess, what only the customer can prove
-            names = "; ".join(str(_properties(identifier)[name].get("description") or name)[:120] for name in unsaid)
-            return _failed(tool.name, f"Please tell me this yourself: {names}.")
+        if refusal := _unproved(identifier, proof, session):
+            return msgspec.structs.replace(refusal, name=tool.name)
         result = await self.look_up(
             Prepared(tool=identifier, arguments=identifier.read(proof), customer=None), session
         )  # fmt: skip
@@ -449,6 +449,16 @@ def _properties(tool: Tool) -> dict[str, Any]:
 def _required(tool: Tool) -> list[str]:
     found = tool.parameters.get("required")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def _unproved(identifier: Tool, proof: dict[str, Any], session: Session) -> ToolResult | None:
+    """Why facts are no proof of who the customer is: a model may know, or guess, what only the customer can prove."""
+    unsaid = [name for name, value in proof.items() if not session.has_said(value)]
+    if not unsaid:
+        return None
+    told = _properties(identifier)
+    names = "; ".join(str(told.get(name, {}).get("description") or name)[:120] for name in unsaid)
+    return _failed(identifier.name, f"Please tell me this yourself: {names}.")
 
 
 def _agrees(claimed: Mapping[str, Any], customer: Customer) -> bool:
