@@ -128,7 +128,7 @@ def looks(report: Report, chance: np.random.Generator) -> None:
 
 
 def early(report: Report, chance: np.random.Generator) -> None:
-    """Why an asymptotic sequence does not begin sooner: false alarms in looks every 50 values, begun at 50, 100, 200."""
+    """Why an asymptotic sequence does not begin sooner: looks every 50 values, from 50, 100 or 200 on."""
     cases: list[tuple[str, Draw, float]] = [
         ("share .9", _share, 0.9),
         ("share .98", lambda chance, n: (chance.random(n) < 0.98).astype(np.float64), 0.98),

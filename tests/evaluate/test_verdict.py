@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fairlead import spec
 from fairlead.errors import EvidenceInvalid
 from fairlead.evaluate.evidence import Evidence, gather
-from fairlead.evaluate.verdict import Looks, Rules, Ruling, decide, judge, judge_all, record
+from fairlead.evaluate.verdict import Looks, Rules, Ruling, decide, record, verdict_on, verdicts_on
 from fairlead.records import Outcome
 from fairlead.spec.metrics import BUILT_IN, Metric
 from fairlead.spec.model import Objective
@@ -52,7 +52,7 @@ def _hits(right: int, n: int) -> Evidence:
     ("right", "outcome"), [(280, "pass"), (248, "not_enough_data"), (228, "not_enough_data"), (200, "fail")]
 )
 def test_a_share_is_judged_by_its_bounds(right: int, outcome: Outcome) -> None:
-    found = judge(_objective(">= 0.80"), SHARE, _hits(right, 300), ONCE)
+    found = verdict_on(_objective(">= 0.80"), SHARE, _hits(right, 300), ONCE)
     assert found.outcome == outcome
     assert found.value == right / 300
     assert found.low is not None
@@ -62,11 +62,11 @@ def test_a_share_is_judged_by_its_bounds(right: int, outcome: Outcome) -> None:
 
 
 def test_below_the_fewest_samples_nothing_is_decided() -> None:
-    found = judge(_objective(">= 0.80"), SHARE, _hits(150, 150), ONCE)
+    found = verdict_on(_objective(">= 0.80"), SHARE, _hits(150, 150), ONCE)
     assert (found.outcome, found.needed) == ("not_enough_data", 50)
     assert "200" in found.note
-    assert judge(_objective(">= 0.80"), SHARE, _hits(0, 1), ONCE).outcome == "not_enough_data"
-    empty = judge(_objective(">= 0.80"), SHARE, gather([]), ONCE)
+    assert verdict_on(_objective(">= 0.80"), SHARE, _hits(0, 1), ONCE).outcome == "not_enough_data"
+    empty = verdict_on(_objective(">= 0.80"), SHARE, gather([]), ONCE)
     assert (empty.outcome, empty.value, empty.needed) == ("not_enough_data", None, 200)
 
 
@@ -89,11 +89,11 @@ def test_as_many_more_as_needed_mostly_decide(
     asked = decided = 0
     for _ in range(30):
         values = draw(chance, 150)
-        first = judge(objective, metric, gather(values), rules)
+        first = verdict_on(objective, metric, gather(values), rules)
         if first.needed is None or first.needed > 5_000:
             continue
         asked += 1
-        again = judge(objective, metric, gather(np.concatenate([values, draw(chance, first.needed)])), rules)
+        again = verdict_on(objective, metric, gather(np.concatenate([values, draw(chance, first.needed)])), rules)
         decided += again.outcome != "not_enough_data"
     assert asked >= 5
     # The first value is only an estimate, so the chance is below the 80 % that hold when it is the truth.
@@ -113,7 +113,7 @@ def test_a_truth_at_the_bound_is_rarely_called(looks: Looks, clustered: bool) ->
             )
         else:
             evidence = gather((chance.random(480) < 0.8).astype(float))
-        called += judge(_objective(">= 0.80"), SHARE, evidence, Rules(looks=looks)).outcome != "not_enough_data"
+        called += verdict_on(_objective(">= 0.80"), SHARE, evidence, Rules(looks=looks)).outcome != "not_enough_data"
     assert called / 150 <= 0.09
 
 
@@ -126,7 +126,7 @@ def test_forty_looks_rarely_call_a_truth_at_the_bound() -> None:
             values = (chance.random(2_000) < 0.9).astype(float)
             rules = Rules(looks=looks, min_samples=50)
             called += any(
-                judge(_objective(">= 0.90"), SHARE, gather(values[:n]), rules).outcome != "not_enough_data"
+                verdict_on(_objective(">= 0.90"), SHARE, gather(values[:n]), rules).outcome != "not_enough_data"
                 for n in range(50, 2_001, 50)
             )
         return called / 40
@@ -138,24 +138,24 @@ def test_forty_looks_rarely_call_a_truth_at_the_bound() -> None:
 def test_scores_at_their_limit_are_not_certain() -> None:
     for looks in (ONCE, ANY):
         for clusters in (None, [f"c{row // 3}" for row in range(300)]):
-            found = judge(_objective(">= 0.999"), SCORE, gather([1.0] * 300, clusters=clusters), looks)
+            found = verdict_on(_objective(">= 0.999"), SCORE, gather([1.0] * 300, clusters=clusters), looks)
             assert found.outcome == "not_enough_data"
             assert found.needed is not None
 
 
 def test_a_bound_at_the_very_end_is_never_confirmed() -> None:
-    found = judge(_objective(">= 1"), SHARE, _hits(1_000, 1_000), ONCE)
+    found = verdict_on(_objective(">= 1"), SHARE, _hits(1_000, 1_000), ONCE)
     assert (found.outcome, found.needed) == ("not_enough_data", None)
-    assert judge(_objective(">= 1"), SHARE, _hits(900, 1_000), ONCE).outcome == "fail"
+    assert verdict_on(_objective(">= 1"), SHARE, _hits(900, 1_000), ONCE).outcome == "fail"
 
 
 def test_what_costs_nothing_keeps_any_budget() -> None:
-    found = judge(_objective("<= 0.20 USD", "ratio"), PRICE, gather([0.0] * 300, denominators=[1.0] * 300), ONCE)
+    found = verdict_on(_objective("<= 0.20 USD", "ratio"), PRICE, gather([0.0] * 300, denominators=[1.0] * 300), ONCE)
     assert (found.outcome, found.value) == ("pass", 0.0)
 
 
 def test_a_ratio_needs_something_below_the_line() -> None:
-    found = judge(_objective("<= 0.20 USD", "ratio"), PRICE, gather([0.1] * 300, denominators=[0.0] * 300), ONCE)
+    found = verdict_on(_objective("<= 0.20 USD", "ratio"), PRICE, gather([0.1] * 300, denominators=[0.0] * 300), ONCE)
     assert (found.outcome, found.value) == ("not_enough_data", None)
 
 
@@ -163,8 +163,8 @@ def test_a_ratio_is_judged_by_its_sums() -> None:
     chance = np.random.default_rng(4)
     evidence = gather(chance.gamma(2, 0.05, 400), denominators=(chance.random(400) < 0.6).astype(float))
     for looks in (ONCE, ANY):
-        assert judge(_objective("<= 0.25 USD", "ratio"), PRICE, evidence, looks).outcome == "pass"
-        assert judge(_objective("<= 0.10 USD", "ratio"), PRICE, evidence, looks).outcome == "fail"
+        assert verdict_on(_objective("<= 0.25 USD", "ratio"), PRICE, evidence, looks).outcome == "pass"
+        assert verdict_on(_objective("<= 0.10 USD", "ratio"), PRICE, evidence, looks).outcome == "fail"
 
 
 def test_percentiles_take_calls_that_never_came_back() -> None:
@@ -172,18 +172,18 @@ def test_percentiles_take_calls_that_never_came_back() -> None:
     values = chance.exponential(0.3, 600)
     values[:3] = math.inf
     for looks in (ONCE, ANY):
-        assert judge(_objective("<= 2 s", "p95"), WAIT, gather(values), looks).outcome == "pass"
-        assert judge(_objective("<= 0.4 s", "p95"), WAIT, gather(values), looks).outcome == "fail"
+        assert verdict_on(_objective("<= 2 s", "p95"), WAIT, gather(values), looks).outcome == "pass"
+        assert verdict_on(_objective("<= 0.4 s", "p95"), WAIT, gather(values), looks).outcome == "fail"
     with pytest.raises(EvidenceInvalid, match=r"3 of 600 values .* infinite"):
-        judge(_objective("<= 2 s"), WAIT, gather(values), ONCE)
+        verdict_on(_objective("<= 2 s"), WAIT, gather(values), ONCE)
     talks = [f"c{row // 2}" for row in range(600)]
-    clustered = judge(_objective("<= 2 s", "p95"), WAIT, gather(values, clusters=talks), ONCE)
+    clustered = verdict_on(_objective("<= 2 s", "p95"), WAIT, gather(values, clusters=talks), ONCE)
     assert clustered.outcome == "pass"
     assert "clustered" in clustered.method
 
 
 def test_few_values_have_no_percentile() -> None:
-    found = judge(_objective("<= 2 s", "p99"), WAIT, gather([0.1] * 100), Rules(min_samples=20))
+    found = verdict_on(_objective("<= 2 s", "p99"), WAIT, gather([0.1] * 100), Rules(min_samples=20))
     assert (found.outcome, found.high) == ("not_enough_data", None)
     assert found.needed is not None
     assert found.needed >= 268
@@ -191,20 +191,20 @@ def test_few_values_have_no_percentile() -> None:
 
 def test_a_gap_is_the_largest_difference_of_any_two_groups() -> None:
     chance = np.random.default_rng(6)
-    groups = ["de", "en", "fr"] * 1_000
-    even = gather((chance.random(3_000) < 0.8).astype(float), groups=groups)
-    shares = np.array([0.8, 0.8, 0.6] * 1_000)
-    uneven = gather((chance.random(3_000) < shares).astype(float), groups=groups)
+    groups = ["de", "en", "fr"] * 2_000
+    even = gather((chance.random(6_000) < 0.8).astype(float), groups=groups)
+    shares = np.array([0.8, 0.8, 0.6] * 2_000)
+    uneven = gather((chance.random(6_000) < shares).astype(float), groups=groups)
     objective = _objective("<= 0.10", "gap", by="language")
     for looks in (ONCE, ANY):
-        assert judge(objective, GAP, even, looks).outcome == "pass"
-        found = judge(objective, GAP, uneven, looks)
+        assert verdict_on(objective, GAP, even, looks).outcome == "pass"
+        found = verdict_on(objective, GAP, uneven, looks)
         assert found.outcome == "fail"
         assert found.value == pytest.approx(0.2, abs=0.05)
-    alone = judge(objective, GAP, gather([1.0] * 300, groups=["en"] * 300), ONCE)
+    alone = verdict_on(objective, GAP, gather([1.0] * 300, groups=["en"] * 300), ONCE)
     assert alone.outcome == "not_enough_data"
     with pytest.raises(EvidenceInvalid, match="language"):
-        judge(objective, GAP, gather([1.0] * 300), ONCE)
+        verdict_on(objective, GAP, gather([1.0] * 300), ONCE)
 
 
 def test_a_candidate_may_not_be_worse_than_what_is_live() -> None:
@@ -214,13 +214,13 @@ def test_a_candidate_may_not_be_worse_than_what_is_live() -> None:
     same[:20] = 1 - same[:20]
     objective = _objective(">= 0.80", margin=0.02)
     for looks in (ONCE, ANY):
-        assert judge(objective, SHARE, gather(same), looks, gather(live)).outcome == "pass"
-        found = judge(objective, SHARE, gather(worse), looks, gather(live))
+        assert verdict_on(objective, SHARE, gather(same), looks, gather(live)).outcome == "pass"
+        found = verdict_on(objective, SHARE, gather(worse), looks, gather(live))
         assert (found.outcome, found.note) == ("fail", "worse than what is live")
         assert found.difference is not None
         assert found.difference.value == pytest.approx(worse.mean() - live.mean())
     with pytest.raises(EvidenceInvalid, match="same samples"):
-        judge(objective, SHARE, gather(same), ONCE, gather(live[:-1]))
+        verdict_on(objective, SHARE, gather(same), ONCE, gather(live[:-1]))
 
 
 def test_a_wait_may_not_become_longer_than_the_margin() -> None:
@@ -228,9 +228,9 @@ def test_a_wait_may_not_become_longer_than_the_margin() -> None:
     live = chance.gamma(4, 0.1, 400)
     live[0] = math.inf
     objective = _objective("<= 5 s", "p95", margin="100 ms")
-    assert judge(objective, WAIT, gather(live), ONCE, gather(live)).outcome == "pass"
-    assert judge(objective, WAIT, gather(live * 2), ONCE, gather(live)).outcome == "fail"
-    assert judge(objective, WAIT, gather(live), ANY, gather(live)).outcome == "not_enough_data"
+    assert verdict_on(objective, WAIT, gather(live), ONCE, gather(live)).outcome == "pass"
+    assert verdict_on(objective, WAIT, gather(live * 2), ONCE, gather(live)).outcome == "fail"
+    assert verdict_on(objective, WAIT, gather(live), ANY, gather(live)).outcome == "not_enough_data"
 
 
 @pytest.mark.parametrize(
@@ -249,11 +249,11 @@ def test_bad_numbers_are_refused(values: Any, more: dict[str, Any], found: str) 
 
 def test_a_value_the_metric_cannot_have_is_refused() -> None:
     with pytest.raises(EvidenceInvalid, match=r"1 of 2 values of groundedness are outside 0\.0\.\.1\.0"):
-        judge(_objective(">= 0.8"), SCORE, gather([0.5, 1.5]), ONCE)
+        verdict_on(_objective(">= 0.8"), SCORE, gather([0.5, 1.5]), ONCE)
 
 
 def _ruling(outcome: Outcome, kind: str, weight: float = 1.0) -> Ruling:
-    base = judge(_objective(">= 0.5"), SHARE, _hits(10, 300), ONCE)
+    base = verdict_on(_objective(">= 0.5"), SHARE, _hits(10, 300), ONCE)
     return Ruling(
         **{name: getattr(base, name) for name in base.__struct_fields__}
         | {"outcome": outcome, "kind": kind, "weight": weight}
@@ -287,17 +287,17 @@ def test_one_of_many_slices_must_fail_more_clearly(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, "".join(lines))
     evidence = {name: _hits(285, 300) for name in ("delivery", "product", "order")}
     barely, clearly = evidence | {"refund": _hits(224, 300)}, evidence | {"refund": _hits(200, 300)}
-    alone = {each.objective: each for each in judge_all(usecase, {"refund": _hits(224, 300)})}
+    alone = {each.objective: each for each in verdicts_on(usecase, {"refund": _hits(224, 300)})}
     assert alone["refund"].outcome == "fail"
-    found = {each.objective: each for each in judge_all(usecase, barely)}
+    found = {each.objective: each for each in verdicts_on(usecase, barely)}
     assert found["refund"].outcome == "not_enough_data"
     assert "Holm" in found["refund"].note
-    assert {each.objective: each.outcome for each in judge_all(usecase, clearly)}["refund"] == "fail"
+    assert {each.objective: each.outcome for each in verdicts_on(usecase, clearly)}["refund"] == "fail"
 
 
 def test_a_ruling_becomes_a_record_with_its_hashes(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, '  - {id: scope, metric: out_of_scope_recall, bound: ">= 80 %", kind: guardrail}\n')
-    [ruling] = judge_all(usecase, {"scope": _hits(290, 300)})
+    [ruling] = verdicts_on(usecase, {"scope": _hits(290, 300)})
     stored = record(ruling, usecase, step="select", release="r" * 64, dataset="d" * 64)
     assert (stored.usecase, stored.spec_hash, stored.step) == ("shop", usecase.spec_hash, "select")
     assert (stored.outcome, stored.n, stored.kind, stored.bound) == ("pass", 300, "guardrail", "mean >= 0.8")
@@ -317,7 +317,7 @@ def test_no_input_breaks_it_and_no_bound_contradicts_its_outcome(
 ) -> None:
     clusters = [str(row // 2) for row in range(len(values))] if together else None
     rules = Rules(min_samples=1, looks=looks)
-    found = judge(_objective(f"{operator} {bound:.4f}"), SCORE, gather(values, clusters=clusters), rules)
+    found = verdict_on(_objective(f"{operator} {bound:.4f}"), SCORE, gather(values, clusters=clusters), rules)
     assert found.outcome in ("pass", "fail", "not_enough_data")
     limit = round(bound, 4)
     if found.outcome == "pass":

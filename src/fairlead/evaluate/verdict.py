@@ -79,7 +79,7 @@ class Overall(msgspec.Struct, frozen=True, kw_only=True):
     undecided: float
 
 
-def judge(
+def verdict_on(
     objective: Objective, metric: Metric, evidence: Evidence, rules: Rules, live: Evidence | None = None
 ) -> Ruling:
     """The verdict on one objective.
@@ -127,7 +127,7 @@ def judge(
     )
 
 
-def judge_all(
+def verdicts_on(
     usecase: UseCase,
     evidence: Mapping[str, Evidence],
     *,
@@ -144,7 +144,7 @@ def judge_all(
 
     def ask(objective: Objective, how: Rules) -> Ruling:
         metric = usecase.effective_metrics[objective.metric]
-        return judge(objective, metric, evidence[objective.id], how, before.get(objective.id))
+        return verdict_on(objective, metric, evidence[objective.id], how, before.get(objective.id))
 
     asked = [each for each in usecase.objectives if each.id in evidence]
     rulings = {each.id: ask(each, rules) for each in asked}
@@ -341,12 +341,13 @@ def _gap(evidence: Evidence, rules: Rules) -> Interval:
     n, tags = len(evidence), np.array(evidence.groups)
     if len(names) < 2:
         return intervals.unknown(n, "gap")
-    pairs = len(names) * (len(names) - 1) // 2
+    # Once: each pair at its share of the error. Any time: each group, since then only the plain difference holds.
+    comparisons = len(names) * (len(names) - 1) // 2 if rules.looks == "once" else len(names)
     shares = bool(((evidence.values >= 0) & (evidence.values <= 1)).all())
     limits = (0.0, 1.0) if shares else (None, None)
-    strict = msgspec.structs.replace(rules, confidence=1 - (1 - rules.confidence) / pairs)
+    strict = msgspec.structs.replace(rules, confidence=1 - (1 - rules.confidence) / comparisons)
     means = [_mean(evidence.values[tags == name], limits, _within(evidence, tags == name), strict) for name in names]
-    found = [_apart(one, other) for place, one in enumerate(means) for other in means[place + 1 :]]
+    found = [_apart(one, other, rules) for place, one in enumerate(means) for other in means[place + 1 :]]
     return Interval(
         value=max(each.value for each in found),
         low=max(each.low for each in found),
@@ -363,9 +364,11 @@ def _within(evidence: Evidence, chosen: Flags) -> Codes | None:
     return codes if int(codes.max()) + 1 < len(codes) else None
 
 
-def _apart(one: Interval, other: Interval) -> Interval:
+def _apart(one: Interval, other: Interval, rules: Rules) -> Interval:
     """How far two means are apart, whichever is larger."""
     found = intervals.difference(one, other)
+    if rules.looks == "any":
+        found = msgspec.structs.replace(found, low=one.low - other.high, high=one.high - other.low)
     if math.isnan(found.low) or math.isnan(found.high):
         return intervals.unknown(found.n, found.method, abs(found.value))
     low = max(0.0, found.low, -found.high)
