@@ -73,8 +73,10 @@ def test_the_interval_is_what_the_capital_does_not_contradict_whatever_the_order
     assert sequences.evidence_above(values, found.low - 1e-6) >= enough
     assert sequences.evidence_above(values, found.low + 1e-6) < enough
     assert sequences.evidence_above(1 - values, 1 - found.high - 1e-6) >= enough
-    backwards = sequences.betting(values[::-1], LEVEL)
-    assert (backwards.low, backwards.high) == pytest.approx((found.low, found.high))
+    for fixed in (False, True):
+        ordered = sequences.betting(np.sort(values), LEVEL, fixed=fixed)
+        found = sequences.betting(values, LEVEL, fixed=fixed)
+        assert (ordered.low, ordered.high) == pytest.approx((found.low, found.high))
 
 
 def test_the_asymptotic_sequence_is_wrong_under_forty_looks_in_at_most_five_percent() -> None:

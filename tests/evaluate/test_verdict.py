@@ -117,7 +117,7 @@ def test_a_truth_at_the_bound_is_rarely_called(looks: Looks, clustered: bool) ->
     assert called / 150 <= 0.09
 
 
-def test_forty_looks_rarely_call_a_truth_at_the_bound() -> None:
+def test_twenty_looks_rarely_call_a_truth_at_the_bound() -> None:
     chance = np.random.default_rng(3)
 
     def ever(looks: Looks) -> float:
@@ -127,7 +127,7 @@ def test_forty_looks_rarely_call_a_truth_at_the_bound() -> None:
             rules = Rules(looks=looks, min_samples=50)
             called += any(
                 verdict_on(_objective(">= 0.90"), SHARE, gather(values[:n]), rules).outcome != "not_enough_data"
-                for n in range(50, 2_001, 50)
+                for n in range(100, 2_001, 100)
             )
         return called / 40
 

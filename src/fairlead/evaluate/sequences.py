@@ -33,6 +33,7 @@ nearly all values are at a limit."""
 CAUTION = 0.75
 """The most that is staked of what one can, where bets are made for one look."""
 _STEPS = 45
+_SEED = 20261123
 
 
 def betting(
@@ -46,14 +47,16 @@ def betting(
 ) -> Interval:
     """The mean of values in ``low``..``high``, valid at every sample size.
 
-    ``fixed`` gives bets that suit one look at a size known beforehand: narrower, still exact, but for that look, and
-    it depends on the order of the values.
+    ``fixed`` gives bets that suit one look at a size known beforehand: narrower, still exact, but for that look. Its
+    bets follow each other, so the values are drawn in a random order (always the same), as files are often sorted.
     """
     name = "betting, one look" if fixed else "betting"
     n = len(values)
     if n == 0:
         return Interval(value=math.nan, low=low, high=high, n=0, method=name)
     scaled = (values - low) / (high - low)
+    if fixed:
+        scaled = np.random.default_rng(_SEED).permutation(np.sort(scaled))
     error = (1 - confidence) / (2 if side == "both" else 1)
     capital = _staking if fixed else _mixing
     least = 0.0 if side == "high" else _contradicted(capital(scaled, error), error)
