@@ -88,10 +88,11 @@ async def test_a_tool_result_is_put_into_words() -> None:
         "It was delivered by Postline on 2026-05-13.",
         "It has been sent with Quickbox and should be there on 2026-05-13.",
         "It has been sent with Postline.",
+        "It has been sent and should be there on 2026-05-13.",
         "It has been sent with Postline and should be there on 2026-05-14.",
         "It has not been sent with Postline; 2026-05-13.",
     ],
-    ids=["another state", "another name", "a date lost", "another date", "a negation"],
+    ids=["another state", "another name", "a date lost", "a name lost", "another date", "a negation"],
 )
 async def test_a_tool_result_said_wrongly_stays_as_it_was(text: str) -> None:
     assert "Postline" in await reported(text)
@@ -124,6 +125,7 @@ def test_a_wording_keeps_figures_names_number_words_and_negations(draft: str, te
         ("What is the order number, please?", True),
         ("What is your phone number?", False),
         ("Your order number.", False),
+        ("Which order number can we reach you online?", False),
     ],
 )
 def test_a_question_for_a_detail_asks_for_the_same_detail(text: str, same: bool) -> None:

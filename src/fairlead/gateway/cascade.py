@@ -168,6 +168,8 @@ def sure(choice: Mapping[str, Any]) -> bool:
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NAME = re.compile(r"(?<![.!?:;–\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
+_GIVEN = re.compile(r"(?<![.!?\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
+"""Names in a draft; one may stand behind a label (`Agent: Edith`). In a wording a capital behind a colon is none."""
 _NOT = re.compile(
     r"\b(?:not|no|nor|never|none|nothing|cannot|without|unless|except)\b|n['’]t\b|\bun(?:able|available)\b"
 )
@@ -181,18 +183,19 @@ _COUNTS = frozenset(
     "minute minutes working business calendar weekday weekend monday tuesday wednesday thursday friday saturday sunday "
     "free".split()
 )
-_START = 5  # letters that two forms of a word share
+_START = 4  # letters that two forms of a word share
 _NEUTRAL = frozenset(
-    "a about above again all allow also amount an and any are arrive arrives as ask at available back be been begin "
-    "begins being belongs but by call can charge charged charges come comes contact cost costs could course date day "
-    "did do does each expect expected fee find for from gave get gets give given gives go goes going good got had has "
-    "have held here hold holds hours i i'm if in is it it's item items its keep keeps kept know last lasts least less "
-    "let long look looks made make makes may me more most my need needs number of off on one ones open or order "
-    "ordered ordering orders our over paid pay pays place please possible price reach ready right ring save saves say "
-    "says see send sending sends sent set sets should so some sorry start starts sure take takes tell than thank "
-    "thanks that the their them then there these they this time to total until up upwards us use used value wait "
-    "waiting waits was way we welcome were what when where which who will with within worth would write yes you your "
-    "you've no not cannot isn't don't doesn't can't".split()
+    "a about above address again all allow also amount an and any are arrive arrives as ask at available back be "
+    "been begin begins being belongs but by call can can't cannot charge charged charges code come comes contact "
+    "cost costs could course date day did do does doesn't don't each email expect expected fee find for from "
+    "gave get gets give given gives go goes going good got had has have held here hold holds hours i i'm if in "
+    "is isn't it it's item items its keep keeps kept know last lasts least leave leaves less let like long look "
+    "looks made make makes may me more most my need needs new next no not number of off on one ones open or "
+    "order ordered ordering orders our over paid pay pays place please possible price reach ready report right "
+    "ring save saves say says see send sending sends sent set sets should so some sorry start starts suits sure "
+    "take taken takes tell than thank thanks that the their them then there these they this time to total until "
+    "up upwards us use used value wait waiting waits was way we welcome were what when where which who will with "
+    "within worth would write yes you you've your".split()
 )
 _STATES = tuple(
     frozenset(group.split())
@@ -213,14 +216,15 @@ def keeps(draft: str, text: str, sources: Iterable[str], skill: str, asked: str 
         return False
     if skill == "ask_missing":
         wanted = frozenset(_WORD.findall(draft.casefold())) - _ASKING
-        return "?" in text and wanted <= frozenset(_WORD.findall(text.casefold()))
+        words = frozenset(_WORD.findall(text.casefold()))
+        return "?" in text and wanted <= words and _understood(words, wanted)
     if skill != "tool_result" and _SPEAKER.search(text):
         return False
     words, known, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence, draft))
     if not _understood(words, known | frozenset(_WORD.findall(asked.casefold()))):
         return False
     names = {name.casefold() for name in _NAME.findall(text)}
-    needed = {name.casefold() for name in _NAME.findall(draft)}
+    needed = {name.casefold() for name in _GIVEN.findall(draft)}
     if not names <= known or not needed <= words:
         return False
     if skill == "tool_result":
