@@ -287,12 +287,28 @@ def test_one_of_many_slices_must_fail_more_clearly(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, "".join(lines))
     evidence = {name: _hits(285, 300) for name in ("delivery", "product", "order")}
     barely, clearly = evidence | {"refund": _hits(224, 300)}, evidence | {"refund": _hits(200, 300)}
-    alone = {each.objective: each for each in verdicts_on(usecase, {"refund": _hits(224, 300)})}
-    assert alone["refund"].outcome == "fail"
+    objective, metric = usecase.objectives[0], usecase.effective_metrics["out_of_scope_recall"]
+    assert verdict_on(objective, metric, barely["refund"], ONCE).outcome == "fail"
     found = {each.objective: each for each in verdicts_on(usecase, barely)}
     assert found["refund"].outcome == "not_enough_data"
     assert "Holm" in found["refund"].note
+    assert found["refund"].needed is not None
+    assert found["refund"].confidence == pytest.approx(1 - 0.05 / 4)
     assert {each.objective: each.outcome for each in verdicts_on(usecase, clearly)}["refund"] == "fail"
+
+
+def test_a_guardrail_nobody_measured_leaves_it_open(tmp_path: Path) -> None:
+    usecase = _usecase(
+        tmp_path,
+        '  - {id: scope, metric: out_of_scope_recall, bound: ">= 0.80"}\n'
+        '  - {id: price, metric: cost_per_resolution, aggregation: ratio, bound: "<= 0.20 USD", kind: guardrail}\n',
+    )
+    evidence = {"scope": _hits(290, 300)}
+    rulings = verdicts_on(usecase, evidence)
+    assert [each.outcome for each in rulings] == ["pass", "not_enough_data"]
+    assert decide(rulings).open == ("price",)
+    assert decide(rulings).outcome == "not_enough_data"
+    assert decide(verdicts_on(usecase, evidence, only=["scope"])).outcome == "pass"
 
 
 def test_a_ruling_becomes_a_record_with_its_hashes(tmp_path: Path) -> None:

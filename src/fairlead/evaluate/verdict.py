@@ -10,7 +10,7 @@ intervals and is the only honest way when one stops as soon as the answer is the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -18,7 +18,7 @@ import numpy as np
 
 from fairlead.errors import EvidenceInvalid
 from fairlead.evaluate import bootstrap, intervals, sequences
-from fairlead.evaluate.evidence import Evidence
+from fairlead.evaluate.evidence import Evidence, gather
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.numbers import Codes, Flags, Numbers
 from fairlead.evaluate.planning import MOST
@@ -88,8 +88,9 @@ def verdict_on(
     also be no worse than it by more than the objective's margin. Raises EvidenceInvalid for values the metric cannot
     have, and for infinite ones where a mean is asked for.
     """
-    _refuse(objective, metric, evidence)
     n = len(evidence)
+    if n:
+        _refuse(objective, metric, evidence)
     found = _measure(objective, metric, evidence, rules) if n else intervals.unknown(0, "none")
     outcome = _compare(found, objective.bound.value, upwards=objective.bound.op == ">=")
     needed = 0 if outcome != "not_enough_data" else _needed(objective, found, evidence, rules)
@@ -133,20 +134,23 @@ def verdicts_on(
     *,
     looks: Looks = "once",
     live: Mapping[str, Evidence] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Ruling]:
-    """A ruling for each objective of which there is evidence, in the order of the file.
+    """A ruling for each objective, in the order of the file; without evidence there is not enough data.
+
+    ``only`` names the objectives that are in question, such as those a run can measure at all.
 
     That all objectives hold needs no correction for their number. That one of many slices does *not* hold does: with
     twenty slices one fails by chance alone. So a failing slice counts only if it still fails by Holm's procedure.
     """
     rules = Rules(confidence=usecase.confidence, min_samples=usecase.min_samples, looks=looks)
-    before = live or {}
+    before, nothing = live or {}, gather([])
 
     def ask(objective: Objective, how: Rules) -> Ruling:
         metric = usecase.effective_metrics[objective.metric]
-        return verdict_on(objective, metric, evidence[objective.id], how, before.get(objective.id))
+        return verdict_on(objective, metric, evidence.get(objective.id, nothing), how, before.get(objective.id))
 
-    asked = [each for each in usecase.objectives if each.id in evidence]
+    asked = [each for each in usecase.objectives if only is None or each.id in only]
     rulings = {each.id: ask(each, rules) for each in asked}
     sliced = [each for each in asked if each.slice]
     doubted = {each.id for each in sliced if rulings[each.id].outcome == "fail"}
@@ -154,14 +158,14 @@ def verdicts_on(
     while doubted:
         error = (1 - rules.confidence) / (len(sliced) - len(confirmed))
         strict = msgspec.structs.replace(rules, confidence=1 - error)
-        again = {each.id for each in sliced if each.id in doubted and ask(each, strict).outcome == "fail"}
-        if not again:
+        again = {each.id: ask(each, strict) for each in sliced if each.id in doubted}
+        failing = {name for name, ruling in again.items() if ruling.outcome == "fail"}
+        if not failing:
+            note = f"fails by itself, but not as one of {len(sliced)} slices (Holm)"
+            rulings |= {name: msgspec.structs.replace(ruling, note=note) for name, ruling in again.items()}
             break
-        confirmed |= again
-        doubted -= again
-    for each in doubted:
-        note = f"fails by itself, but not as one of {len(sliced)} slices (Holm)"
-        rulings[each] = msgspec.structs.replace(rulings[each], outcome="not_enough_data", note=note)
+        confirmed |= failing
+        doubted -= failing
     return list(rulings.values())
 
 
