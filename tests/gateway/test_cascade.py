@@ -110,12 +110,40 @@ async def test_a_tool_result_said_wrongly_stays_as_it_was(text: str) -> None:
         ("Ask for Petra at the desk.", "Please ask for Anna at the desk.", False),
         ("Allow 3 working days.", "Allow 3 days.", False),
         ("Care for the sofa: machine wash at 40 degrees.", "Colours of the sofa: machine wash at 40 degrees.", False),
+        ("Contains gluten and egg.", "It contains egg.", False),
+        ("Contains gluten and egg.", "It contains gluten and egg.", True),
         ("Delivery within 3 days.", "It is delivered within 3 days.", True),
         ("Returns take 3 days.", "I don't know, it may be 3 days.", False),
     ],
 )
 def test_a_wording_keeps_figures_names_number_words_and_negations(draft: str, text: str, same: bool) -> None:
     assert keeps(draft, text, [draft], "grounded_one") is same
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Your order is cancelled. You get €5 back.", False),
+        ("Sorry, the order cannot be cancelled; it is €5.", True),
+    ],
+)
+def test_a_result_that_says_no_is_not_told_as_a_yes(text: str, same: bool) -> None:
+    draft, source = "Cancelled: no. Fee: €5.", '{"cancelled": false, "fee": "€5"}'
+    assert keeps(draft, text, [source], "tool_result", "please cancel my order") is same
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("The code is valid until 3 September and worth 45 euros.", True),
+        ("The code is valid until 45 euros and worth 3 September.", False),
+        ("It is worth 45 euros, until 3 September.", True),
+    ],
+)
+def test_a_price_does_not_stand_where_a_date_belongs(text: str, same: bool) -> None:
+    draft = "Valid: yes. Value: 45 euros. Until: 3 September."
+    source = '{"valid": true, "value": "45 euros", "until": "3 September"}'
+    assert keeps(draft, text, [source], "tool_result", "what is my code worth") is same
 
 
 @pytest.mark.parametrize(

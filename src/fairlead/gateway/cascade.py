@@ -21,7 +21,7 @@ import msgspec
 import orjson
 
 from fairlead.errors import ServiceError
-from fairlead.guard import grounded
+from fairlead.guard import Claim, grounded
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply, Upstream
 
@@ -170,9 +170,17 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NAME = re.compile(r"(?<![.!?:;–\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
 _GIVEN = re.compile(r"(?<![.!?\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
 """Names in a draft; one may stand behind a label (`Agent: Edith`). In a wording a capital behind a colon is none."""
+_LISTED = re.compile(r"([^\W\d_]+)(?:,| and\b)|(?<=and )([^\W\d_]+)")
+"""Words of an enumeration: none of them may be lost."""
+_MOMENTS = frozenset("until on by since from".split())
+_AMOUNTS = frozenset("worth cost costs pay is fee price total".split())
+_BEFORE: Mapping[str, frozenset[str]] = {
+    "price": _MOMENTS - {"from", "by"}, "percent": _MOMENTS, "date": _AMOUNTS - {"is"}, "time": _AMOUNTS - {"is"},
+}  # fmt: skip
 _NOT = re.compile(
     r"\b(?:not|no|nor|never|none|nothing|cannot|without|unless|except)\b|n['’]t\b|\bun(?:able|available)\b"
 )
+_REFUSED = frozenset("sorry unfortunately taken expired already sold late".split())
 _SPEAKER = re.compile(r"\b(?:I|I['’]m|I['’]ll|I['’]ve|my|My)\b")
 _ASKING = frozenset(
     "could can may would you please tell me give your the what which who is are a an of for i have".split()
@@ -218,23 +226,43 @@ def keeps(draft: str, text: str, sources: Iterable[str], skill: str, asked: str 
         wanted = frozenset(_WORD.findall(draft.casefold())) - _ASKING
         words = frozenset(_WORD.findall(text.casefold()))
         return "?" in text and wanted <= words and _understood(words, wanted)
-    if skill != "tool_result" and _SPEAKER.search(text):
+    if any(_misplaced(text, claim) for claim in grounded(text, [])):
         return False
-    words, known, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence, draft))
-    if not _understood(words, known | frozenset(_WORD.findall(asked.casefold()))):
-        return False
-    names = {name.casefold() for name in _NAME.findall(text)}
+    known = frozenset(_WORD.findall(evidence.casefold()))
+    words = frozenset(_WORD.findall(text.casefold()))
     needed = {name.casefold() for name in _GIVEN.findall(draft)}
-    if not names <= known or not needed <= words:
+    added = {name.casefold() for name in _NAME.findall(text)} - known
+    if added or not needed <= words or not _understood(words, known | frozenset(_WORD.findall(asked.casefold()))):
         return False
-    if skill == "tool_result":
-        negated = "false" in known or "not" in known or " 0" in evidence or "expired" in known or "already" in known
-        return (negated or not _NOT.search(text.casefold())) and not any(
-            words & group and not known & group for group in _STATES
-        )
-    if bool(_NOT.search(text.casefold())) != bool(_NOT.search(draft.casefold())):
+    return _same_outcome(text, evidence) if skill == "tool_result" else _same_rule(draft, text)
+
+
+def _same_outcome(text: str, evidence: str) -> bool:
+    """Whether a tool's result told in words is neither a yes told as a no, nor the reverse, nor another state."""
+    words, known = (frozenset(_WORD.findall(part.casefold())) for part in (text, evidence))
+    denied = bool(_NOT.search(text.casefold())) or not words.isdisjoint(_REFUSED)
+    if "false" in known and not denied:
         return False
-    return words & _COUNTS == drafted & _COUNTS
+    if denied and known.isdisjoint({"false", "not", *_REFUSED}) and " 0" not in evidence:
+        return False
+    return not any(words & group and not known & group for group in _STATES)
+
+
+def _same_rule(draft: str, text: str) -> bool:
+    """Whether an answer has the negation, the number words and the enumerated words of the quote, and is no excuse."""
+    if _SPEAKER.search(text) or bool(_NOT.search(text.casefold())) != bool(_NOT.search(draft.casefold())):
+        return False
+    words, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, draft))
+    listed = {name.casefold() for pair in _LISTED.findall(draft) for name in pair if name}
+    return listed <= words and words & _COUNTS == drafted & _COUNTS
+
+
+def _misplaced(text: str, claim: Claim) -> bool:
+    """Whether a price stands where only a date can, or a date where only a price can ("valid until 45 euros")."""
+    before = _WORD.findall(text[: claim.start].casefold())
+    if text[: claim.start].rstrip(" €$£(")[-1:].isdigit() or not before:
+        return False
+    return before[-1] in _BEFORE.get(claim.kind, ())
 
 
 def _understood(words: Iterable[str], known: frozenset[str]) -> bool:
