@@ -116,8 +116,8 @@ def looks(report: Report, chance: np.random.Generator) -> None:
         ("share .9, t interval", _share, 0.9, plain, SETS, ""),
         ("share .9, betting", _share, 0.9, bet, SETS, "<= 5"),
         ("mostly right, betting", _mostly_right, MOSTLY_RIGHT, bet, SETS, "<= 5"),
-        ("share .9, asymptotic", _share, 0.9, grown, SETS, "<= 5"),
-        ("log-normal cost, asymptotic", _cost, math.exp(0.5), grown, SETS, "<= 5"),
+        ("share .9, asymptotic", _share, 0.9, grown, 4 * SETS, "<= 5"),
+        ("log-normal cost, asymptotic", _cost, math.exp(0.5), grown, 4 * SETS, "<= 5"),
     ]
     for name, draw, truth, look, sets, target in cases:
         wrong = sum(ever_wrong(draw, truth, look, chance) for _ in range(sets))
