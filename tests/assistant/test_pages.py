@@ -231,4 +231,3 @@ def test_a_damaged_cache_costs_time_only(tmp_path: Path) -> None:
 
 def test_the_use_case_file_allows_what_can_be_read() -> None:
     assert set(PAGES) == set(READERS)
-

@@ -60,6 +60,7 @@ async def speaking(
         yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
     finally:
         server.close()
+        await asyncio.sleep(0.05)  # a connection accepted in this moment gets its writer
         for writer in writers:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):

@@ -124,10 +124,26 @@ function complain(text) {
   problem.textContent = text ? `▲ ${text}` : "";
 }
 
-const keep = () => unsent.save(field.value) ?? post("hold", { draft: field.value }).then(
-  () => { document.getElementById("kept").textContent = field.value ? "Draft kept." : ""; complain(""); },
-  (error) => complain(error instanceof TypeError ? "No connection. What you type stays on this page." : error.message),
-);
+// One at a time, so that an older draft cannot arrive after a newer one; a page just opened has no draft to keep.
+let keeping = null, sent = field?.defaultValue;
+function keep() {
+  const text = field.value;
+  unsent.save(text);
+  if (keeping) { keeping = "again"; return; }
+  keeping = "once";
+  post("hold", text === sent ? {} : { draft: text }).then(
+    () => {
+      sent = text;
+      if (text === field.value) document.getElementById("kept").textContent = text ? "Draft kept." : "";
+      complain("");
+    },
+    (error) => complain(error instanceof TypeError ? "No connection. What you type stays on this page." : error.message),
+  ).finally(() => {
+    const again = keeping === "again";
+    keeping = null;
+    if (again) keep();
+  });
+}
 
 async function reply() {
   if (sending || !field.value.trim()) return;
@@ -139,6 +155,7 @@ async function reply() {
     const { next } = await post("reply", { text, id: form.elements.id.value, suggested: form.elements.suggested.value });
     form.elements.id.value = next;
     form.elements.suggested.value = "0";
+    sent = "";  // with an answer the server drops the draft
     if (field.value === text) field.value = "";
     unsent.save(field.value);
     document.getElementById("kept").textContent = "Sent.";
