@@ -172,6 +172,10 @@ _GIVEN = re.compile(r"(?<![.!?\n] )(?<=[ (\"“'/])[A-Z][^\W\d_]+")
 """Names in a draft; one may stand behind a label (`Agent: Edith`). In a wording a capital behind a colon is none."""
 _LISTED = re.compile(r"([^\W\d_]+)(?:,| and\b)|(?<=and )([^\W\d_]+)")
 """Words of an enumeration: none of them may be lost."""
+_LIMITS = frozenset(
+    "if when while with only unless provided except minimum maximum least most either both against".split()
+)
+"""Words that open a condition or a limit: a rule may not lose one."""
 _MOMENTS = frozenset("until on by since from".split())
 _AMOUNTS = frozenset("worth cost costs pay is fee price total".split())
 _BEFORE: Mapping[str, frozenset[str]] = {
@@ -195,7 +199,7 @@ _START = 4  # letters that two forms of a word share
 _NEUTRAL = frozenset(
     "a about above address again all allow also amount an and any are arrive arrives as ask at available back be "
     "been begin begins being belongs but by call can can't cannot charge charged charges code come comes contact "
-    "cost costs could course date day did do does doesn't don't each email expect expected fee find for from "
+    "cost costs could course date day did do does doesn't don't each expect expected fee find for from "
     "gave get gets give given gives go goes going good got had has have held here hold holds hours i i'm if in "
     "is isn't it it's item items its keep keeps kept know last lasts least leave leaves less let like long look "
     "looks made make makes may me more most my need needs new next no not number of off on one ones open or "
@@ -249,12 +253,12 @@ def _same_outcome(text: str, evidence: str) -> bool:
 
 
 def _same_rule(draft: str, text: str) -> bool:
-    """Whether an answer has the negation, the number words and the enumerated words of the quote, and is no excuse."""
+    """Whether an answer has the negation, limits, number words and enumerated words of the quote, and is no excuse."""
     if _SPEAKER.search(text) or bool(_NOT.search(text.casefold())) != bool(_NOT.search(draft.casefold())):
         return False
     words, drafted = (frozenset(_WORD.findall(part.casefold())) for part in (text, draft))
     listed = {name.casefold() for pair in _LISTED.findall(draft) for name in pair if name}
-    return listed <= words and words & _COUNTS == drafted & _COUNTS
+    return listed | (drafted & _LIMITS) <= words and words & _COUNTS == drafted & _COUNTS
 
 
 def _misplaced(text: str, claim: Claim) -> bool:
