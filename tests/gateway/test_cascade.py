@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from fairlead.engines.extractive import Extractive
-from fairlead.gateway.cascade import ANSWER, REPORT, SKILLS, Cascade, keeps, skill_of, sure
+from fairlead.gateway.cascade import ANSWER, MOST_TOKENS, REPORT, SKILLS, Cascade, keeps, skill_of, sure
 from fairlead.providers import sse
 from fairlead.providers.base import Call, CallContext
 from fairlead.providers.scripted import Script, Scripted
@@ -53,6 +53,14 @@ async def test_a_grounded_wording_replaces_the_quote_and_keeps_its_sources() -> 
     assert [document["text"] for document in asked["documents"]] == [QUOTE]
     assert asked["messages"] == [{"role": "system", "content": ANSWER}, {"role": "user", "content": QUESTION}]
     assert asked["temperature"] == 0
+    assert asked["max_tokens"] == MOST_TOKENS
+
+
+async def test_a_customer_who_wants_less_gets_less() -> None:
+    cascade, fluent = cascade_with(Script(text="You have 30 days to send it back."))
+    await cascade.open(call(max_completion_tokens=40))
+    assert fluent.calls[0].body["max_tokens"] == 40
+    assert "max_completion_tokens" not in fluent.calls[0].body
 
 
 RESULT = '{"status": "shipped", "carrier": "Postline", "delivery_date": "2026-05-13"}'

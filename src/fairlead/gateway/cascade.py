@@ -33,6 +33,8 @@ REPORT = "Tell the customer what the sources say."
 """Instruction of the fluent model for the results of tools, which are its only sources."""
 LONGEST = 900
 """Characters of the sources up to which the fluent model is asked: `mini` was trained on short prompts."""
+MOST_TOKENS = 96
+"""Tokens after which a wording is given up: one that fails may go on for ever."""
 SURE = 0.3
 """Probability below which a single token of a wording makes it unusable."""
 
@@ -129,9 +131,11 @@ def question_for(skill: str, draft: str, body: Mapping[str, Any]) -> dict[str, A
     A question for a missing detail keeps the conversation and the tools. None when there is too much, or when the
     careful model speaks for itself (a doubt, an apology): there the words are the message.
     """
-    settings = {"temperature": 0, "logprobs": True}
+    most = body.get("max_completion_tokens") or body.get("max_tokens") or MOST_TOKENS
+    settings = {"temperature": 0, "logprobs": True, "max_tokens": min(most, MOST_TOKENS)}
     if skill == "ask_missing":
-        return {name: value for name, value in body.items() if name != "documents"} | settings
+        dropped = {"documents", "max_completion_tokens"}
+        return {name: value for name, value in body.items() if name not in dropped} | settings
     messages = [message for message in body["messages"] if isinstance(message, dict)]
     asked = next((text_of(m) for m in reversed(messages) if m.get("role") == "user"), "")
     texts = [draft]
@@ -140,7 +144,7 @@ def question_for(skill: str, draft: str, body: Mapping[str, Any]) -> dict[str, A
         texts = [text_of(m) for m in messages[last + 1 :] if m.get("role") == "tool"]
     if len(asked) + sum(map(len, texts)) > LONGEST or (skill != "tool_result" and _SPEAKER.search(draft)):
         return None
-    kept = {"model", "max_tokens", "max_completion_tokens", "stop", "user", "stream"}
+    kept = {"model", "stop", "user", "stream"}
     return (
         {name: value for name, value in body.items() if name in kept}
         | settings
