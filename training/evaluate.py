@@ -167,7 +167,7 @@ def build_card(
 ) -> dict[str, Any]:
     data = path.read_bytes()
     missing = {source.name for source in missing_sources(find_data())}
-    sources = [{"name": "generator", "licence": "Apache-2.0", "use": "invented shops, written for Fairlead"}]
+    sources = [{"name": "generator", "licence": "Apache-2.0", "use": "invented and hand-written shops of Fairlead"}]
     sources += [{"name": s.name, "licence": s.licence, "use": s.use} for s in SOURCES if s.name not in missing]
     lines = results["wordings"]
     return {
