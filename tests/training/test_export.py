@@ -39,13 +39,13 @@ def test_the_engine_continues_as_the_training_code_does(model: tuple[Any, Shape,
     weights, shape, tokenizer, path = model
     ids: list[int] = tokenizer.encode(TEXT).ids
     tables, length = rope_tables(shape, 256), len(ids)
-    for _ in range(6):
+    for _ in range(8):
         mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None, None]
         with torch.no_grad():
             states = encode(weights, shape, torch.tensor([ids]), mask, tables)
         ids.append(int((states[0, -1] @ weights["embedding"].T).argmax()))
     with start_engine(path) as engine:
-        answer = engine.post("/completion", {"prompt": TEXT, "n_predict": 6, "temperature": 0})
+        answer = engine.post("/completion", {"prompt": TEXT, "n_predict": 8, "temperature": 0})
         assert engine.post("/tokenize", {"content": TEXT})["tokens"] == ids[:length]
     assert answer["content"] == tokenizer.decode(ids[length:])
     assert answer["content"].startswith(" possible for 14")
