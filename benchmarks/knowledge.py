@@ -63,7 +63,8 @@ def main() -> int:
     pages = [page for folder in SHOPS for page in sorted(folder.glob("*.md")) if page.stem != "README"]
     alarms = sum(bool(contradictions(Knowledge.load([page]).passages)) for page in pages)
     low, high = wilson(alarms, len(pages))
-    report.add("invented shops with a false alarm", 100 * alarms / len(pages), "%", n=len(pages), low=max(0.0, low), high=high)
+    share = 100 * alarms / len(pages)
+    report.add("invented shops with a false alarm", share, "%", n=len(pages), low=max(0.0, low), high=high)
     _cost(report, pages)
     return report.finish()
 

@@ -52,7 +52,7 @@ def test_add_says_what_it_would_do_does_it_and_refuses_to_overwrite(
     target = shop / "knowledge" / "party.md"
     code, out, _ = run(capfd, shop, "add", page, "--dry-run")
     assert (code, target.exists()) == (0, False)
-    assert "would be added: party.md (Opening party), 1 passages" in out
+    assert "would be added: party.md (Opening party), 1 passage" in out
     code, out, err = run(capfd, shop, "add", page)
     assert (code, target.read_text()) == (0, PAGE)
     assert "added: party.md" in out

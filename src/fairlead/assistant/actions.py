@@ -44,7 +44,10 @@ AWAITING: Final = (
 UNKNOWN: Final = (
     "I am sorry, I cannot tell whether that worked, so I do not try it again. A colleague will check it and tell you."
 )
-UNDER_WAY: Final = "I am on it; this is being done right now."
+UNDER_WAY: Final = (
+    "That was begun, and I do not know yet whether it is done. I do not start it again; as soon as it is known, or a "
+    "colleague has looked, you will hear it here."
+)
 NOT_DONE: Final = "I am sorry, that did not work."
 REJECTED: Final = "I am sorry, a colleague has looked at it and we cannot do that: {title}."
 

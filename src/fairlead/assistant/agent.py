@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -63,6 +64,8 @@ CANNOT_ANSWER: Final = "I do not know that. Shall I pass you on to a person?"
 NOT_HERE: Final = "This can only be done in a conversation, where the customer is asked first."
 ONE_AT_A_TIME: Final = "One change at a time: the customer is asked about the first one."
 TOO_MANY_MISSES: Final = "I have looked several times without finding it; please let a person of our team do it."
+
+_OFFERS: Final = re.compile(r"\bpass you (?:on )?to a (?:person|colleague)\?", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -227,6 +230,8 @@ class Agent:
             said, outcome.act = [work.say(CANNOT_ANSWER)], "unknown"
         if work.pending is None or self._acting is None or outcome.act not in {"answer", "small_talk", "tool"}:
             return [*said]
+        if _OFFERS.search(outcome.text):  # one question at a time: a yes to this one must not be a yes to the other
+            return [*said, work.say(f"\n\n{OPEN_STILL}")]
         again = await asyncio.to_thread(self._acting.ask_again, work.pending)
         outcome.action = again.action_id
         return [*said, work.say(f"\n\n{OPEN_STILL} {again.title} {ANSWER_IT}"), again]

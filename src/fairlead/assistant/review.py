@@ -179,9 +179,10 @@ def _same_subject(one: _Fact, two: _Fact) -> bool:
         return False
     left, right = _unmatched(one, two), _unmatched(two, one)
     shorter, longer = sorted((left, right), key=len)
-    if not shorter and len(longer) <= max(1, min(len(one.words), len(two.words)) // 3):
-        return True
     ideas = [concepts_of(words_of(fact.sentence)) - _LOOSE for fact in (one, two)]
+    few = len(longer) <= max(1, min(len(one.words), len(two.words)) // 3)
+    if not shorter and few and not concepts_of(longer) - (ideas[0] & ideas[1]):
+        return True  # what only one of them says is no idea of its own, as "express" would be
     things = [word for word in (*left, *right) if names_thing(word) and stem(word) not in _ANY]
     return bool(ideas[0]) and ideas[0] == ideas[1] and not things
 

@@ -11,6 +11,7 @@ import typer
 from fairlead import spec
 from fairlead.app import faults
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
+from fairlead.errors import UsageError
 from fairlead.spec import CheckReport
 from fairlead.spec.plan import CostPlan, Measure, ObjectivePlan, Sight
 
@@ -91,7 +92,10 @@ def schema(
     if output is None:
         print_json(spec.json_schema())
         return
-    output.write_bytes(msgspec.json.format(msgspec.json.encode(spec.json_schema()), indent=2) + b"\n")
+    try:
+        output.write_bytes(msgspec.json.format(msgspec.json.encode(spec.json_schema()), indent=2) + b"\n")
+    except OSError as error:
+        raise UsageError(detail=f"{output} cannot be written ({error.strerror}). Choose another file.") from error
     err.print(f"Wrote {output}. First line for fairlead.yaml: # yaml-language-server: $schema={output}", markup=False)
 
 

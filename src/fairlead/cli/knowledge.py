@@ -83,7 +83,10 @@ def add(
         target = targets[Path(page.path)]
         did = "would be " if dry_run else ""
         sort = "replaced" if target in there else "added"
-        out.print(f"{did}{sort}: {target.name} ({page.title}), {page.passages} passages", markup=False)
+        out.print(
+            f"{did}{sort}: {target.name} ({page.title}), {page.passages} passage{'s' * (page.passages != 1)}",
+            markup=False,
+        )
     if not dry_run:
         out.print(f"Snapshot is now {knowledge.snapshot[:16]}.", markup=False)
         paths = " ".join(str(target) for target in targets.values())
@@ -229,7 +232,8 @@ def check(
             _print(finding)
         links = len(outside_links(knowledge))
         rest = f" {links} addresses outside were not tried (--online)." if links and not online else ""
-        err.print(f"{len(knowledge.pages)} pages, {len(found)} findings.{rest}", markup=False)
+        findings = f"{len(found)} finding{'s' * (len(found) != 1)}"
+        err.print(f"{len(knowledge.pages)} pages, {findings}.{rest}", markup=False)
     if found:
         raise typer.Exit(1)
 

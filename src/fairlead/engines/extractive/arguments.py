@@ -37,8 +37,8 @@ _TIME = re.compile(
     r"\b\d{1,2}[:.]\d{2}\s?(?:am|pm)?\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midnight)\b", re.IGNORECASE
 )
 _MONEY = re.compile(
-    r"(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
-    r"(?<!\d)(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
+    r"(?<!-)(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
+    r"(?<![\d.,-])(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
     re.IGNORECASE,
 )
 _MARKED_ID = re.compile(
@@ -70,7 +70,7 @@ _ADDRESS = re.compile(
     r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd"
     r"|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
     r"|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
-    r"|\b[A-Z][\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street"
+    r"|\b(?:(?-i:[A-Z])[\w.'-]* ){0,3}[A-Z]?[\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street|avenue|lane"
     r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
     re.IGNORECASE,
 )
@@ -352,7 +352,7 @@ _NO_PRODUCT = frozenset(
 
 
 def _address(message: str) -> str | None:
-    found = _ADDRESS.search(message)
+    found = _ADDRESS.search(EMAIL.sub(";", message))
     return None if found is None else _AFTER_ADDRESS.sub("", found[0]).strip(" ,.;") or None
 
 
