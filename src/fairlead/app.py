@@ -96,6 +96,7 @@ class Fairlead:
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
                 retries=settings.retries if variant.target.remote else 0,
+                rests=variant.target.remote,
                 fallback=variant.fallback,
             )
             for variant in variants
@@ -131,6 +132,7 @@ class Fairlead:
         routes[usecase.name] = Route(
             name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
             release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), recorded_as="request",
+            rests=False,
         )  # fmt: skip
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -173,7 +173,7 @@ class Path:
     async def _ask(self, x: Exchange, route: Route, *, last: bool) -> Reply:
         """One model's answer, at its first try or a later one. Raises ServiceError."""
         line = self.lines.setdefault(route.name, Line())
-        resting = line.resting_s() if route.recorded_as is None else 0.0
+        resting = line.resting_s() if route.rests else 0.0
         if resting:
             raise ModelResting(name=route.name, retry_after=max(1, round(resting)))
         line.began()

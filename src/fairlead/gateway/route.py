@@ -37,6 +37,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, Any] = MappingProxyType({})
     recorded_as: RecordedOperation | None = None
     retries: int = 0
+    rests: bool = True
     fallback: tuple[str, ...] = ()
 
 
