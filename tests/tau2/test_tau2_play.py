@@ -60,7 +60,8 @@ async def test_whoever_says_no_is_left_alone(data: Data) -> None:
 async def test_a_second_customer_of_a_conversation_is_not_served(data: Data) -> None:
     played = await play_all(data, changing(data), Cast(agent=f"{SCRIPTED}:turncoat"))
     assert all(each.passed for each in played), [each.reason for each in played]
-    assert all("only help one customer" in str(each.refused) for each in played)
+    assert not any(each.refused for each in played), "no tool was even asked about the second customer"
+    assert not any(each.unproved for each in played)
 
 
 async def test_what_has_gone_out_of_view_is_counted(data: Data) -> None:

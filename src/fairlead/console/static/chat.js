@@ -106,7 +106,14 @@ function drawing() {
     get bubble() { return bubble; },
     reset() { bubble?.remove(); bubble = null; },
     on(event) {
-      if (event.type === "started") { id = event.message_id ?? ""; expected.add(id); bubble?.setId(id); }
+      if (event.type === "started") {
+        id = event.message_id ?? "";
+        expected.add(id);
+        // The news of an answer can be quicker than the answer itself; it is drawn once, as it streams.
+        const told = known.byId.get(id);
+        if (told !== bubble) told?.remove();
+        bubble?.setId(id);
+      }
       else if (event.type === "delta") { say(""); answer().addText(event.text); }
       else if (event.type === "sources") answer().setSources(event.sources ?? []);
       else if (event.type === "facts") answer().addCard(event);
