@@ -28,6 +28,7 @@ from fairlead.engines.extractive import protocol
 from fairlead.engines.extractive.evidence import shared
 from fairlead.engines.extractive.reply import respond
 from fairlead.engines.extractive.units import cut
+from fairlead.spec.power import share_interval
 from training.embed_data import Split
 
 _NUMBER = re.compile(r"\d+")
@@ -51,16 +52,6 @@ class Tally:
     characters: int = 0
     answered: int = 0
     wrong: list[str] = field(default_factory=list)
-
-
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as percentages."""
-    if n == 0:
-        return 0.0, 100.0
-    share = hits / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return 100 * (centre - half), 100 * (centre + half)
 
 
 def conversation(asked: Asked) -> list[dict[str, str]]:
@@ -165,13 +156,13 @@ def _whole(body: dict[str, Any]) -> bytes:
 
 def add_share(report: Report, name: str, hits: int, n: int, *, target: str = "", peer: float | None = None) -> None:
     """A share in percent with its interval."""
-    low, high = wilson(hits, n)
+    low, high = (100 * bound for bound in share_interval(hits, n))
     label = "" if peer is None else "TF-IDF sentence"
     report.add(name, 100 * hits / max(1, n), "%", n=n, low=low, high=high, peer=label, peer_value=peer, target=target)
 
 
 def add_set(report: Report, name: str, questions: Sequence[Asked], *, targets: bool) -> list[str]:
-    """Judge a set, add its figures beside the peer's, with the issue's targets or without. Returns what was wrong."""
+    """Judge a set, add its figures beside the peer's, with the aims as targets or without. Returns what was wrong."""
     tally = judge(questions)
     peer_right, peer_known = judge_peer(questions, tally.refused / max(1, tally.answerable))
     bounds = (">= 90", "<= 6", ">= 85", "<= 0") if targets else ("", "", "", "<= 0")

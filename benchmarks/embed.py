@@ -32,10 +32,10 @@ import numpy.typing as npt
 
 from benchmarks.near_misses import Triple, by_hand, by_rule
 from benchmarks.report import Report
-from benchmarks.shop_questions import wilson
 from fairlead.engines.embed.embedder import WEIGHTS, Embedder, shared
 from fairlead.engines.embed.likeness import Likeness
 from fairlead.engines.embed.words import words_of
+from fairlead.spec.power import share_interval
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq, read_intents, read_shard
 from training.embed_teacher import Teacher
 from training.embed_texts import NATURAL
@@ -298,7 +298,7 @@ def tasks(data: Path | None) -> dict[str, Callable[[Encoder], Count]]:
 
 def _add(report: Report, name: str, count: Count, peers: dict[str, float]) -> None:
     hits, n = count
-    low, high = (100 * bound for bound in wilson(hits, n))
+    low, high = (100 * bound for bound in share_interval(hits, n))
     for peer, value in peers.items() or {"": None}.items():
         report.add(name, 100 * hits / n, "%", n=n, low=low, high=high, peer=peer, peer_value=value)
 

@@ -25,9 +25,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.report import Report
-from benchmarks.shop_questions import wilson
 from fairlead.engines.embed.embedder import shared
 from fairlead.engines.embed.intents import Intents
+from fairlead.spec.power import share_interval
 from training.embed_data import read_intents
 
 FOLDS, SEED = 5, 0
@@ -65,7 +65,7 @@ def add_share(
     report: Report, name: str, hits: Hits, peer: str = "", peer_value: float | None = None, target: str = ""
 ) -> None:
     """A share with its interval."""
-    low, high = (100 * bound for bound in wilson(int(hits.sum()), len(hits)))
+    low, high = (100 * bound for bound in share_interval(int(hits.sum()), len(hits)))
     report.add(
         name,
         100 * float(hits.mean()),

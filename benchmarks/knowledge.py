@@ -14,11 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.answers import wilson
 from benchmarks.report import Report
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.review import contradictions
 from fairlead.engines.embed.embedder import shared
+from fairlead.spec.power import share_interval
 from fairlead.store.derived import Derived
 
 HERE = Path(__file__).parent
@@ -58,13 +58,13 @@ def main() -> int:
     report = Report("knowledge", note="Pairs and shops are our own, written by hand. CPU time of this process.")
     for name, pairs in (("contradicting pairs found", CONTRADICTING), ("pairs that only look alike reported", ALIKE)):
         hits = sum(map(_clashes, pairs))
-        low, high = wilson(hits, len(pairs))
-        report.add(name, 100 * hits / len(pairs), "%", n=len(pairs), low=max(0.0, low), high=high)
+        low, high = (100 * bound for bound in share_interval(hits, len(pairs)))
+        report.add(name, 100 * hits / len(pairs), "%", n=len(pairs), low=low, high=high)
     pages = [page for folder in SHOPS for page in sorted(folder.glob("*.md")) if page.stem != "README"]
     alarms = sum(bool(contradictions(Knowledge.load([page]).passages)) for page in pages)
-    low, high = wilson(alarms, len(pages))
+    low, high = (100 * bound for bound in share_interval(alarms, len(pages)))
     share = 100 * alarms / len(pages)
-    report.add("invented shops with a false alarm", share, "%", n=len(pages), low=max(0.0, low), high=high)
+    report.add("invented shops with a false alarm", share, "%", n=len(pages), low=low, high=high)
     _cost(report, pages)
     return report.finish()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import math
 import os
 import re
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.report import Report
 from fairlead.guard import Masker, grounded
+from fairlead.spec.power import share_interval
 
 KINDS = {"EMAIL_ADDRESS": "email", "PHONE_NUMBER": "phone", "CREDIT_CARD": "card", "IBAN_CODE": "iban"}
 VECTORS = {"email": "email", "credit_card": "card", "iban": "iban", "phone": "phone"}
@@ -79,16 +79,6 @@ def cpu_us(work: Callable[[], object], *, repeats: int = 9, seconds: float = 0.0
             work()
         rounds.append((time.process_time() - began) / count * 1e6)
     return statistics.median(rounds), min(rounds), max(rounds)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    if not n:
-        return 0.0, 1.0
-    z, share = 1.96, hits / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def research(data: Path) -> Labelled:
@@ -170,12 +160,12 @@ def measure_found(report: Report, mask: Masker, texts: Labelled, name: str) -> N
         known += wanted
         found += Counter(kind for kind, value in entities if value not in masked)
     for kind in ("email", "phone", "card", "iban"):
-        low, high = wilson(found[kind], known[kind])
+        low, high = share_interval(found[kind], known[kind])
         report.add(
             f"recall, {kind}, {name}", found[kind] / max(known[kind], 1), "share", n=known[kind], low=low, high=high
         )
         right = marks[kind] - false[kind]
-        low, high = wilson(right, marks[kind])
+        low, high = share_interval(right, marks[kind])
         report.add(
             f"precision, {kind}, {name}", right / max(marks[kind], 1), "share", n=marks[kind], low=low, high=high
         )
@@ -206,13 +196,13 @@ def main() -> int:
     for stem, kind in VECTORS.items():
         cases = list(vectors(data / "presidio_vectors" / f"test_{stem}_recognizer.py"))
         right = sum(Masker({kind})(text).count(f"[{kind}]") == count for text, count in cases)
-        low, high = wilson(right, len(cases))
+        low, high = share_interval(right, len(cases))
         report.add(
             f"presidio's vectors, {kind}, same count", right / len(cases), "share", n=len(cases), low=low, high=high
         )
     messages = clean_messages(data)
     alarms = sum(mask(message) != message for message in messages)
-    low, high = wilson(alarms, len(messages))
+    low, high = share_interval(alarms, len(messages))
     report.add(
         "messages without personal data that are changed", alarms / len(messages), "share", n=len(messages), low=low,
         high=high, target="<= 0.001",

@@ -37,9 +37,10 @@ from fairlead.engines.extractive import Extractive
 from fairlead.engines.llamacpp import LlamaCpp
 from fairlead.gateway.cascade import SKILLS, Cascade, skill_of
 from fairlead.providers.base import Call, CallContext, Upstream
+from fairlead.spec.power import share_interval
 from training.corpus import find_data, read_extra
 from training.generator import Extra, draw_cases, unseen_result_document
-from training.judging import is_right, wilson
+from training.judging import is_right
 from training.natural_shops import read_shops
 from training.prompt import Document, Turn, as_messages
 
@@ -187,9 +188,10 @@ async def measure_skills(report: Report, engine: LlamaCpp, count: int, pairs: li
         result = await compare(skill, cases, careful, cascade, pairs)
         results.append(result)
         low, high = result.interval
+        low, high = share_interval(result.cascade, result.n)
         report.add(
             f"{skill}: right with mini's words where they pass", result.cascade / result.n, "share", n=result.n,
-            low=wilson(result.cascade, result.n)[0], high=wilson(result.cascade, result.n)[1], peer="extractive",
+            low=low, high=high, peer="extractive",
             peer_value=result.extractive / result.n,
         )  # fmt: skip
         report.add(f"{skill}: difference", (result.gained - result.lost) / result.n, "share", n=result.n, low=low,

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Report
-from benchmarks.shop_questions import SHOP, Question, ask, is_right, place_of, read_questions, wilson
+from benchmarks.shop_questions import SHOP, Question, ask, is_right, place_of, read_questions
 from fairlead.assistant import Answer, Assistant, Knowledge, Tools
 from fairlead.assistant.retrieve import Scores, best_first, expand, terms_of
 from fairlead.engines.extractive import Extractive
@@ -26,6 +26,7 @@ from fairlead.gateway import Gateway, Identity, Route
 from fairlead.guard import Masker
 from fairlead.settings import Settings
 from fairlead.spec import load
+from fairlead.spec.power import share_interval
 from fairlead.store import Store
 
 Rank = Callable[[Question], list[int]]
@@ -92,7 +93,7 @@ def _recall(report: Report, name: str, rank: Rank, questions: list[Question], kn
     places = [place_of(question, rank(question), knowledge) for question in questions]
     for k in (1, 3, 5, 8):
         found = sum(place is not None and place < k for place in places)
-        low, high = wilson(found, len(places))
+        low, high = share_interval(found, len(places))
         target = ">= 0.85" if (name, k) == ("as used", 5) else ""
         report.add(
             f"recall@{k}, {name}", found / len(places), "share", n=len(places), low=low, high=high, target=target
@@ -118,10 +119,10 @@ async def measure_answers(report: Report, questions: list[Question]) -> list[tup
                 wrong.append((question, answer))
         spent = (time.process_time_ns() - began) / len(questions) / 1e6
     for kind, results in outcomes.items():
-        low, high = wilson(sum(results), len(results))
+        low, high = share_interval(sum(results), len(results))
         report.add(f"right, {kind}", sum(results) / len(results), "share", n=len(results), low=low, high=high)
     answerable = len(outcomes["answer"]) + len(outcomes["follow-up"])
-    low, high = wilson(refused, answerable)
+    low, high = share_interval(refused, answerable)
     report.add("refused although a page answers", refused / answerable, "share", n=answerable, low=low, high=high)
     missed = [question for question, _ in wrong if question.expect == "answer"]
     index = assistant.knowledge.index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +71,4 @@ def is_right(question: Question, answer: Answer) -> bool:
     return stated and (question.expect != "ask" or answer.act == "ask")
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927); (0, 1) without samples."""
-    if n == 0:
-        return 0.0, 1.0
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-__all__ = ["SHOP", "Question", "ask", "is_right", "place_of", "read_questions", "wilson"]
+__all__ = ["SHOP", "Question", "ask", "is_right", "place_of", "read_questions"]

@@ -26,13 +26,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.report import RESULTS, Report
-from benchmarks.shop_questions import wilson
 from benchmarks.tau2_retail.database import Database
 from benchmarks.tau2_retail.run import REFUSING, SCRIPTED, Cast, Log, agents, interval, pass_k, play_all
 from benchmarks.tau2_retail.stage import Played
 from benchmarks.tau2_retail.tasks import Data, DataMissing, Task, load, replay
 from fairlead.assistant.agent import CANNOT_ANSWER
 from fairlead.errors import FairleadError
+from fairlead.spec.power import share_interval
 
 NOTE = (
     "Retail tasks of tau2-bench (train split, MIT). "
@@ -156,7 +156,7 @@ def _memory(report: Report, played: Sequence[Played], tasks: Sequence[Task]) -> 
     """What a model that looks up one thing after the other still has before it when it asks for a change."""
     asked = sum(action.writes for task in tasks for action in task.actions)
     seen = asked - _sum(played, "unseen")
-    low, high = wilson(seen, asked)
+    low, high = share_interval(seen, asked)
     report.add(
         "changes with all they need in view, one lookup at a time", seen / asked, "share", n=asked, low=low, high=high
     )
@@ -219,7 +219,7 @@ def _safety(report: Report, played: Sequence[Played]) -> None:
 
 def _effort(report: Report, played: Sequence[Played]) -> None:
     calls, refused = _sum(played, "calls"), sum(len(each.refused) for each in played)
-    low, high = wilson(refused, calls)
+    low, high = share_interval(refused, calls)
     report.add("calls refused by a tool", refused / max(calls, 1), "share", n=calls, low=low, high=high)
     for figure, field in (("time of a conversation", "seconds"), ("CPU of one, without the tools'", "cpu_seconds")):
         report.add(figure, statistics.fmean(getattr(each, field) for each in played), "s", n=len(played))

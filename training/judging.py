@@ -6,11 +6,11 @@ else it says.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fairlead.spec.power import share_interval
 from training.prompt import CALL_START, Turn, parse_call
 
 Verdict = Literal["pass", "fail", "not enough data"]
@@ -32,7 +32,7 @@ class Count:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.right, self.n)
+        return share_interval(self.right, self.n)
 
     @property
     def verdict(self) -> Verdict:
@@ -45,16 +45,6 @@ class Count:
         low, high = self.interval
         rounded = {"low": round(low, 4), "high": round(high, 4)}
         return {"skill": self.skill, "n": self.n, "right": self.right, **rounded, "verdict": self.verdict}
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Score interval of a share at 95 % (Wilson 1927); (0, 1) when nothing was counted."""
-    if n == 0:
-        return 0.0, 1.0
-    share, square = right / n, _Z * _Z
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
-    return 0.0 if right == 0 else middle - half, 1.0 if right == n else middle + half
 
 
 def find_numbers(text: str) -> set[str]:

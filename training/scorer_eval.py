@@ -22,6 +22,7 @@ import numpy.typing as npt
 from fairlead.engines.embed.embedder import shared
 from fairlead.engines.scorer import Scorer
 from fairlead.engines.scorer.pieces import apart
+from fairlead.spec.power import share_interval
 from training.scorer_data import Library, from_pages, natural_shops
 
 Floats = npt.NDArray[np.float32]
@@ -47,7 +48,7 @@ class Figures:
 
     def row(self) -> str:
         """The figures in one line."""
-        low, high = wilson(sum(self.first), len(self.first))
+        low, high = share_interval(sum(self.first), len(self.first))
         rightly = [score for score, right in zip(self.answered, self.first, strict=True) if right]
         return (
             f"right first {np.mean(self.first):.3f} ({low:.2f}-{high:.2f}, n {len(self.first)}), "
@@ -99,16 +100,6 @@ def auc_with_width(good: Sequence[float], bad: Sequence[float]) -> str:
     below = 2 * a * a / (1 + a) - a * a
     spread = math.sqrt((a * (1 - a) + (len(good) - 1) * above + (len(bad) - 1) * below) / (len(good) * len(bad)))
     return f"{a:.3f} ± {1.96 * spread:.2f} (n {len(bad)})"
-
-
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    if not total:
-        return 0.0, 1.0
-    share = hits / total
-    middle = share + z * z / (2 * total)
-    spread = z * float(np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)))
-    return (middle - spread) / (1 + z * z / total), (middle + spread) / (1 + z * z / total)
 
 
 def cosine(question: str, units: Sequence[str]) -> Floats:

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.shop_questions import wilson
 from benchmarks.tau2_retail.agents import AGENTS, Address, Right, script
 from benchmarks.tau2_retail.stage import Played, Stage, stage
 from benchmarks.tau2_retail.tasks import Data, Task
 from benchmarks.tau2_retail.users import ModelUser, ScriptedUser, User
+from fairlead.spec.power import share_interval
 
 SCRIPTED: Final = "scripted"
 """The agent that does what is right (``scripted:missing`` and the like do wrong), or the user who says yes to all."""
@@ -145,7 +145,7 @@ def interval(played: Sequence[Played]) -> tuple[float, float]:
     """The 95 % interval of pass^1: Wilson's for one trial of each task, else from the spread over the tasks."""
     tasks = list(_by_task(played).values())
     if all(len(results) == 1 for results in tasks):
-        return wilson(sum(sum(results) for results in tasks), len(tasks))
+        return share_interval(sum(sum(results) for results in tasks), len(tasks))
     means = [statistics.fmean(results) for results in tasks]
     half = 1.96 * statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else 1.0
     middle = statistics.fmean(means)

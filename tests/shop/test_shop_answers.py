@@ -12,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.retrieval import quoting_assistant
-from benchmarks.shop_questions import SHOP, Question, ask, is_right, place_of, read_questions, wilson
+from benchmarks.shop_questions import SHOP, Question, ask, is_right, place_of, read_questions
 from fairlead.assistant import Answer, Knowledge
 from fairlead.guard import grounded
+from fairlead.spec.power import share_interval
 from fairlead.store import Store
 
 RECALL_5 = 0.88  # measured 0.92
@@ -76,6 +77,6 @@ async def test_a_card_is_shown_only_to_who_gave_number_and_address(answers: Answ
 
 
 def test_the_interval_is_wilsons() -> None:
-    low, high = wilson(8, 10)
+    low, high = share_interval(8, 10)
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert share_interval(0, 0) == (0.0, 1.0)

@@ -13,15 +13,13 @@ from fairlead.store.derived import Derived
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
 
-def test_what_is_put_is_found_and_can_be_cleared(tmp_path: Path) -> None:
+def test_what_is_put_is_found(tmp_path: Path) -> None:
     shelf = Derived(tmp_path / "derived")
     assert shelf.get(A) is None
     shelf.put(A, b"one")
     shelf.put(A, b"two")
     assert shelf.get(A) == b"two"
     assert shelf.get(B) is None
-    assert shelf.clear() == 1
-    assert shelf.get(A) is None
 
 
 def test_the_least_used_are_dropped_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

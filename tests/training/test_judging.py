@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.judging import AT_LEAST, Count, invents_number, is_right, wilson
+from fairlead.spec.power import share_interval
+from training.judging import AT_LEAST, Count, invents_number, is_right
 from training.prompt import Turn, call_text
 
 GROUNDED = Turn(
@@ -75,21 +76,21 @@ def test_invented_numbers_are_numbers_of_no_source() -> None:
 
 def test_wilson_agrees_with_published_values() -> None:
     # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3 (score without continuity correction).
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-    assert wilson(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert share_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert share_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert share_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share(counts: tuple[int, int]) -> None:
     right, n = counts
-    low, high = wilson(right, n)
+    low, high = share_interval(right, n)
     assert 0 <= low <= right / n <= high <= 1
 
 
 def test_verdicts_come_from_the_bound_never_from_the_share() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert share_interval(0, 0) == (0.0, 1.0)
     assert Count("x", 20, 20).verdict == "not enough data"
     assert Count("x", 300, 285).verdict == "pass"
     assert Count("x", 300, 275).interval[0] < AT_LEAST < 275 / 300

@@ -37,6 +37,12 @@ def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def share_interval(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of ``hits`` out of ``n``; (0, 1), which says nothing, without samples."""
+    low, high = wilson(hits / n, n, confidence) if n else (0.0, 1.0)
+    return (0.0 if hits == 0 else low), (1.0 if hits == n else high)  # exact where rounding would miss by a hair
+
+
 def share_half_width(share: float, n: int, confidence: float) -> float:
     """Half the width of the Wilson interval when ``share`` is observed."""
     low, high = wilson(share, n, confidence)

@@ -45,13 +45,6 @@ class Derived:
             return
         self._prune()
 
-    def clear(self) -> int:
-        """Drop everything; returns how many entries there were."""
-        entries = list(self._directory.glob("*"))
-        for entry in entries:
-            entry.unlink(missing_ok=True)
-        return len(entries)
-
     def _prune(self) -> None:
         try:
             entries = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in self._directory.iterdir()]
