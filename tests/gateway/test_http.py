@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from fairlead.engines.embed.engine import Embed
-from fairlead.errors import ModelUnknown
-from fairlead.gateway.http import Receive, Scope, Send
+from fairlead.errors import ModelUnknown, PathUnknown
+from fairlead.gateway.http import Receive, Scope, Send, respond
 from fairlead.gateway.route import find_route
 from fairlead.providers.scripted import Script
 from tests.gateway.gateway_harness import CHAT, House, build, post, raw, route, serving
@@ -343,3 +343,19 @@ def test_a_fault_of_ours_shows_no_trace_and_no_secret(caplog: pytest.LogCaptureF
     assert "find-me" in answer.text
     assert any("find-me" in record.getMessage() for record in caplog.records)
     assert house.written()[0].error == "internal_error"
+
+
+def test_a_surface_answers_its_path_and_all_below_it_and_refuses_in_the_gateways_words() -> None:
+    house = build()
+
+    async def files(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/v1/files/none":
+            raise PathUnknown(method=scope["method"], path=scope["path"])
+        await respond(send, 200, scope["path"].encode(), "r-1", kind=b"text/plain")
+
+    house.gateway.surfaces["/v1/files"] = files
+    with serving(house.gateway) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/files").text == "/v1/files"
+        assert client.post("/v1/files/a/content").text == "/v1/files/a/content"
+        assert error_of(client.get("/v1/files/none"))["code"] == "unknown_url"
+        assert client.get("/v1/filesystem").status_code == 404

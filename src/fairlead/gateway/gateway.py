@@ -75,6 +75,9 @@ class Gateway:
         self.routes = routes
         self.settings = settings
         self.telemetry = telemetry or Telemetry()
+        self.surfaces: dict[str, ASGIApp] = {}
+        """What answers other protocols and services: a path of two names (``/v1/files``) and all below it, to an ASGI
+        app, which refuses by raising ServiceError or by itself. To be filled before serving."""
         self._fallback = fallback
         self._ready = ready
         self._created = int(time.time())
@@ -176,6 +179,10 @@ class Gateway:
         if operation is not None and scope["method"] == "POST":
             await self._infer(operation, scope, receive, send)
             return
+        surface = self.surfaces.get("/".join(path.split("/", 3)[:3])) if operation is None else None
+        if surface is not None:
+            await self._served(surface, scope, receive, send)
+            return
         if operation is None and not path.startswith("/v1/") and path not in READS and self._fallback is not None:
             await self._fallback(scope, receive, send)
             return
@@ -184,6 +191,12 @@ class Gateway:
             await self._read_only(path, scope["method"], head, send)
         except ServiceError as error:
             await http.respond_error(send, error, head.request)
+
+    async def _served(self, surface: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await surface(scope, receive, send)
+        except ServiceError as error:
+            await http.respond_error(send, error, Head(scope).request)
 
     async def _infer(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
         head = Head(scope)
@@ -243,19 +256,20 @@ class Gateway:
         elif path == "/openapi.json":
             body = orjson.dumps(openapi.describe())
         elif path == "/metrics":
-            self._demand(head, ADMIN)
+            self.demand(head, ADMIN)
             body, kind = self.telemetry.expose(), CONTENT_TYPE.encode("ascii")
         else:
-            self._demand(head, INFERENCE)
+            self.demand(head, INFERENCE)
             body = orjson.dumps(self._model(model) if model else self._models())
         await http.respond(send, status, body, head.request, kind=kind)
 
-    def _demand(self, head: Head, scope: str) -> None:
-        """Raise unless the caller may do this. Without required keys anyone on this address may."""
+    def demand(self, head: Head, scope: str) -> Principal:
+        """The caller. Raises unless they may do what ``scope`` names; without required keys anyone here may."""
         self._keyring.watch()
         principal = self._keyring.identify(head.authorization)
         if scope not in principal.scopes and self.settings.require_key:
             raise ScopeMissing(scope=scope)
+        return principal
 
     def _readiness(self) -> tuple[int, bytes]:
         waiting = ["shutting down"] if self._path.closing else self._ready()
