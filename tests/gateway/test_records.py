@@ -258,16 +258,21 @@ async def test_supplied_steps_run_in_their_place_and_leave_their_time() -> None:
         return run
 
     async def recall(x: Exchange) -> None:
+        assert x.route is not None  # the release is part of what is asked for
         seen.append("recall")
+        x.afterwards.append(lambda done: seen.append(f"afterwards:{done.recalled}"))
+        x.recalled = "exact"
         x.reply = Reply(200, body=b'{"choices":[{"index":0,"message":{"role":"assistant","content":"known"}}]}')
 
     house = build(steps={"admit": (step("limit"), step("budget")), "recall": (recall,), "check": (step("check"),)})
     answer = await house.gateway.complete(dict(CHAT), principal=WHO)
     assert answer["choices"][0]["message"]["content"] == "known"
-    assert seen == ["limit:no reply", "budget:no reply", "recall", "check:reply"]
+    assert seen == ["limit:no reply", "budget:no reply", "recall", "check:reply", "afterwards:exact"]
     assert house.upstream.calls == []
     await house.gateway.aclose()
-    assert list(house.records[0].steps) == ["authenticate", "read", "admit", "recall", "check", "deliver"]
+    record = house.records[0]
+    assert list(record.steps) == ["authenticate", "read", "admit", "choose", "recall", "check", "deliver"]
+    assert (record.release, record.cost, record.input_tokens, record.output_tokens) == ("r1", 0, 0, 0)
 
 
 async def test_a_step_that_refuses_stops_the_request() -> None:

@@ -16,7 +16,7 @@ from fairlead.records import now_us
 
 Step = Callable[["Exchange"], Awaitable[None]]
 """A step of the request path that another room supplies. It may change the exchange, set ``reply`` (then no model is
-called) or refuse by raising a ServiceError."""
+called, and ``recalled`` says where it is from) or refuse by raising a ServiceError."""
 
 clock = time.perf_counter_ns
 
@@ -24,13 +24,15 @@ clock = time.perf_counter_ns
 class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
-    ``tags`` go into the record.
+    ``tags`` go into the record. ``recalled`` is how an answer was found that no model was called for, empty for others;
+    ``afterwards`` are told when the last byte has gone or the request has failed, in order; they must not raise.
     ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
     the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """
 
     __slots__ = (
         "_mark",
+        "afterwards",
         "answer",
         "authorization",
         "body",
@@ -42,6 +44,7 @@ class Exchange:
         "marks",
         "operation",
         "principal",
+        "recalled",
         "receive",
         "relay",
         "reply",
@@ -87,6 +90,8 @@ class Exchange:
         self.marks: list[int] = []
         self.error: ServiceError | None = None
         self.hung_up = True
+        self.recalled = ""
+        self.afterwards: list[Callable[[Exchange], None]] = []
         self.steps: dict[str, int] = {}
         self.tags: dict[str, str] = {}
         self.total_us = 0

@@ -84,9 +84,9 @@ class Path:
                 await self.admit(x)
                 await self.run("mask", x)
                 await self.run("screen", x)
+                self.choose(x)
                 await self.run("recall", x)
                 if x.reply is None:
-                    self.choose(x)
                     await self.call(x)
                 await self.run("restore", x)
                 await self.check(x)
@@ -106,8 +106,11 @@ class Path:
             raise
         finally:
             self.in_flight -= 1
-            if x.reply is not None and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
+            began = x.reply is not None and not x.recalled
+            if began and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
                 self.lines[x.route.name].failed()  # it began and broke off
+            for told in x.afterwards:
+                told(x)
             await x.close()
             x.total_us = x.elapsed_us()
             self.record(x)
@@ -222,7 +225,7 @@ class Path:
         """Whether the answer is one."""
         if x.reply is None:
             raise InternalFault(request=x.context.request)
-        name = x.route.upstream.name if x.route else "the cache"
+        name = x.route.upstream.name if x.route else "the model"
         if x.reply.chunks is not None:
             wants = (x.body.get("stream_options") or {}).get("include_usage") is True
             x.relay = Relay(name, wants_usage=wants)

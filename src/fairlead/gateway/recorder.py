@@ -95,8 +95,8 @@ class Recorder:
         tags = x.tags
         tokens = self._count_tokens(x, folded, tags)
         route = x.route
-        cost = None if route is not None else 0  # refused before any model was called
-        if route is not None and route.price is not None:
+        cost = None if route is not None and not x.recalled else 0  # no model was called
+        if cost is None and route is not None and route.price is not None:
             cost = round(tokens[0] * route.price[0] + tokens[1] * route.price[1])
         inference = Inference(
             id=x.id,
@@ -151,6 +151,8 @@ class Recorder:
 
     def _count_tokens(self, x: Exchange, folded: Folded | None, tags: dict[str, str]) -> tuple[int, int, int]:
         """Tokens (in, out, cached) as the upstream reports them; estimated, and tagged so, where it did not."""
+        if x.recalled:
+            return 0, 0, 0  # no model read or wrote any
         usage = folded.usage if folded else (x.answer or {}).get("usage")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
