@@ -173,6 +173,18 @@ class ScopeMissing(ServiceError):
     status, code, kind = 403, "insufficient_scope", "permission_error"
 
 
+class ModelForbidden(ServiceError):
+    """The API key does not open the model {model}. It opens: {allowed}."""
+
+    status, code, kind = 403, "model_not_allowed", "permission_error"
+
+
+class OperationForbidden(ServiceError):
+    """The API key does not open {operation}. It opens: {allowed}."""
+
+    status, code, kind = 403, "operation_not_allowed", "permission_error"
+
+
 class ModelUnknown(ServiceError):
     """There is no model {model}. Nearest: {nearest}. `fairlead check` lists the variants, GET /v1/models all."""
 
@@ -251,6 +263,10 @@ class KeyUnknown(UsageError):
 
 class KeyAmbiguous(UsageError):
     """{name!r} is the beginning of more than one API key: {found}. Give the whole id."""
+
+
+class KeyEnded(UsageError):
+    """The API key {name}… is {state} and cannot be rotated. Make a new one: fairlead keys create NAME"""
 
 
 class ObjectDamaged(StoreError):

@@ -543,6 +543,7 @@ class _Trace:
         return CallContext(
             request=self._outer.request or self.id, tenant=self.tenant, subject=self.subject,
             conversation=self.conversation, parent=self.id, channel=self.channel,
+            payer=self._outer.payer, priority=self._outer.priority,
         )  # fmt: skip
 
     def finish(self, outcome: Outcome, text: str) -> None:

@@ -24,8 +24,8 @@ clock = time.perf_counter_ns
 class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
-    ``tags`` go into the record. ``recalled`` is how an answer was found that no model was called for, empty for others;
-    ``afterwards`` are told when the last byte has gone or the request has failed, in order; they must not raise.
+    ``tags`` go into the record, ``headers`` to an HTTP client, with an answer or an error. ``recalled`` is how an
+    answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone or the request has failed, in order; they must not raise.
     ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
     the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """
@@ -39,11 +39,13 @@ class Exchange:
         "context",
         "deadline",
         "error",
+        "headers",
         "hung_up",
         "id",
         "marks",
         "operation",
         "principal",
+        "priority",
         "recalled",
         "receive",
         "relay",
@@ -89,6 +91,8 @@ class Exchange:
         self.relay: Relay | None = None
         self.marks: list[int] = []
         self.error: ServiceError | None = None
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.priority = context.priority
         self.hung_up = True
         self.recalled = ""
         self.afterwards: list[Callable[[Exchange], None]] = []

@@ -127,9 +127,11 @@ def error_object(error: ServiceError, request: str) -> dict[str, Any]:
     }
 
 
-async def respond_error(send: Send, error: ServiceError, request: str) -> None:
+async def respond_error(
+    send: Send, error: ServiceError, request: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
     """Send ``error`` with its status and the headers that help the client."""
-    extra: list[tuple[bytes, bytes]] = []
+    extra = [*headers]
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if retry := error.details.get("retry_after"):
@@ -183,7 +185,7 @@ class Delivery:
     async def deliver(self) -> None:
         """Send the answer. Raises what the upstream's stream raises, and TimeoutError at the deadline."""
         x = self._x
-        extra = ((b"x-inference-id", x.id.encode("ascii")),)
+        extra = ((b"x-inference-id", x.id.encode("ascii")), *x.headers)
         if x.reply is None:
             raise InternalFault(request=x.context.request)
         if x.reply.chunks is None or x.relay is None:
@@ -229,4 +231,4 @@ class Delivery:
             await self._send({"type": "http.response.body", "body": sse.encode(error_object(error, request))})
         else:
             self.started = True
-            await respond_error(self._send, error, request)
+            await respond_error(self._send, error, request, self._x.headers)

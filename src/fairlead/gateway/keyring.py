@@ -14,21 +14,54 @@ from typing import Protocol
 
 import msgspec
 
-from fairlead.errors import FairleadError, KeyMissing, KeyRefused
-from fairlead.records import Key, now_us
+from fairlead.errors import FairleadError, KeyMissing, KeyRefused, ModelForbidden, OperationForbidden
+from fairlead.providers.base import Operation
+from fairlead.records import Key, Limits, Priority, now_us
 
 POLL_S = 0.5
 INFERENCE, ADMIN = "inference", "admin"
+NO_LIMITS = Limits()
 logger = logging.getLogger(__name__)
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks. ``subject`` is a pseudonym or empty, ``key_id`` empty for a caller without a key."""
+    """Who asks. ``subject`` is a pseudonym or empty, ``key_id`` empty for a caller without a key.
+
+    ``account`` is what limits and budgets of the key are counted under (it outlives a rotation); ``models`` and
+    ``operations`` are those the key opens, all when empty.
+    """
 
     tenant: str = "default"
     subject: str = ""
     key_id: str = ""
     scopes: frozenset[str] = frozenset({INFERENCE})
+    account: str = ""
+    models: frozenset[str] = frozenset()
+    operations: frozenset[str] = frozenset()
+    priority: Priority = "standard"
+    limits: Limits = NO_LIMITS
+
+    def demand(self, model: str, operation: Operation) -> None:
+        """Raise ModelForbidden or OperationForbidden unless the key opens both."""
+        if self.models and model not in self.models:
+            raise ModelForbidden(model=repr(model[:80]), allowed=", ".join(sorted(self.models)), param="model")
+        if self.operations and operation not in self.operations:
+            raise OperationForbidden(operation=operation, allowed=", ".join(sorted(self.operations)))
+
+
+def principal_of(key: Key) -> Principal:
+    """Whom a key proves."""
+    return Principal(
+        tenant=key.tenant,
+        subject=f"key:{key.id}",
+        key_id=key.id,
+        scopes=frozenset(key.scopes),
+        account=key.origin or key.id,
+        models=frozenset(key.models),
+        operations=frozenset(key.operations),
+        priority=key.priority,
+        limits=key.limits,
+    )
 
 
 ANONYMOUS = Principal(subject="anonymous")
@@ -62,11 +95,7 @@ class KeyRing:
         if version == self._version:
             return
         self._keys = {
-            key.digest: (
-                Principal(tenant=key.tenant, subject=f"key:{key.id}", key_id=key.id, scopes=frozenset(key.scopes)),
-                key.expires,
-            )
-            for key in self._source.active()
+            key.digest: (principal_of(key), key.expires) for key in self._source.active()
         }
         self._version = version
 

@@ -138,6 +138,8 @@ class Path:
         """Whether it may start now."""
         if self.closing:
             raise ShuttingDown(retry_after=self.retry_after_s)
+        if x.principal is not None:
+            x.principal.demand(x.body["model"], x.operation)
         await self.run("admit", x)
 
     def choose(self, x: Exchange) -> None:
@@ -206,6 +208,8 @@ class Path:
             conversation=x.context.conversation,
             parent=x.id,
             channel=x.context.channel,
+            payer=principal.account or x.context.payer,
+            priority=x.priority,
         )
         call = Call(operation=x.operation, body=x.sent, stream=x.stream, deadline=x.deadline, context=context)
         try:

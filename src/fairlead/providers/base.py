@@ -11,11 +11,16 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from fairlead.records import Priority
+
 Operation = Literal["chat", "completion", "embedding"]
 
 
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks and on behalf of what; travels with a call, is never sent to a provider as is."""
+    """Who asks and on behalf of what; travels with a call, is never sent to a provider as is.
+
+    ``payer`` is the account of the key whose budget the call is on, empty when there is no key.
+    """
 
     request: str = ""
     tenant: str = "default"
@@ -23,6 +28,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     conversation: str = ""
     parent: str = ""
     channel: str = "api"
+    payer: str = ""
+    priority: Priority = "standard"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

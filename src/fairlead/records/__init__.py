@@ -19,6 +19,8 @@ ConversationState = Literal["open", "waiting", "with_person", "closed"]
 ReleaseState = Literal["proposed", "shadow", "canary", "live", "retired"]
 FeedbackKind = Literal["thumb", "comment", "csat", "solved", "demonstration"]
 Outcome = Literal["pass", "fail", "not_enough_data"]
+Priority = Literal["interactive", "standard", "batch"]
+"""Who goes first where a model is busy: people who wait, then programs, then work without haste."""
 ActionState = Literal[
     "proposed",
     "confirmed",
@@ -304,8 +306,23 @@ class AuditEntry(Record, frozen=True, kw_only=True):
     previous: str = ""
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that may be asked for; None: no limit. Money is whole nano-dollars, days and months are those of UTC."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    nanos_per_day: int | None = None
+    nanos_per_month: int | None = None
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key at rest: ``digest`` is the SHA-256 of the secret, which is shown once and never stored."""
+    """An API key at rest: ``digest`` is the SHA-256 of the secret, which is shown once and never stored.
+
+    ``models`` and ``operations`` are those it opens, all when empty. ``origin`` is the id of the key it replaces,
+    directly or over others, else its own: limits and budgets are counted under it, so that rotating a key gives nothing
+    anew.
+    """
 
     id: str
     name: str
@@ -316,6 +333,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     revoked: int | None = None
     expires: int | None = None
+    origin: str = ""
+    models: tuple[str, ...] = ()
+    operations: tuple[str, ...] = ()
+    priority: Priority = "standard"
+    limits: Limits = Limits()
 
 
 class Action(Record, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -296,6 +296,11 @@ keys = Table(
     _number("created"),
     _number("revoked", nullable=True),
     _number("expires", nullable=True),
+    _id("origin"),
+    Column("models", Json, nullable=False),
+    Column("operations", Json, nullable=False),
+    _text("priority"),
+    Column("limits", Json, nullable=False),
     Index(None, "digest", unique=True),
     Index(None, "prefix"),
 )
