@@ -134,9 +134,32 @@ def test_keys_are_shown_once_listed_and_revoked(run: Run, shop: Path) -> None:
     assert not any(secret.encode() in file.read_bytes() for file in files)
 
 
+def test_a_rotated_key_leaves_a_successor_with_the_same_terms(run: Run, shop: Path) -> None:
+    where = ("--project", shop)
+    terms = ("--models", "extractive,mini", "--operations", "chat", "--rpm", "60", "--usd-per-day", "1.5")
+    first = json.loads(run("keys", "create", "app", *terms, *where, "--json").out)
+    made = run("keys", "rotate", first["prefix"], "--overlap", "1h", *where, "--json")
+    second = json.loads(made.out)
+    assert second["secret"] not in ("", first["secret"])
+    assert "works until" in made.err
+    for same in ("name", "scopes", "models", "operations", "limits", "origin", "expires"):
+        assert second[same] == first[same], same
+    old, new = json.loads(run("keys", "list", *where, "--json").out)
+    assert old["expires"] is not None
+    assert (new["origin"], new["limits"]["nanos_per_day"]) == (old["id"], 1_500_000_000)
+    assert run("keys", "revoke", old["prefix"], *where).code == 0
+    again = run("keys", "rotate", old["prefix"], *where)
+    assert (again.code, "revoked" in again.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("keys", "create", "x", "--models", "gpt-9"), "extractive"),
+        (("keys", "create", "x", "--operations", "sing"), "chat, completion, embedding"),
+        (("keys", "create", "x", "--priority", "first"), "interactive, standard, batch"),
+        (("keys", "create", "x", "--rpm", "0"), "rpm"),
+        (("keys", "rotate", "fl-nothing"), "fairlead keys list"),
         (("keys", "create", "x", "--scope", "root"), "inference, admin"),
         (("keys", "create", "x", "--expires", "soon"), "24h or 30d"),
         (("keys", "revoke", "fl-nothing"), "fairlead keys list"),

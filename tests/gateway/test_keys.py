@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fairlead.errors import StoreBusy
+from fairlead.errors import KeyEnded, StoreBusy
 from fairlead.gateway.keyring import KeyRing
-from fairlead.records import Key, now_us
+from fairlead.providers.scripted import Scripted
+from fairlead.records import Key, Limits, now_us
 from fairlead.store import Store
-from tests.gateway.gateway_harness import CHAT, build, recent, serving, stored
+from tests.gateway.gateway_harness import CHAT, build, recent, route, serving, stored
 
 
 @pytest.fixture
@@ -115,6 +116,45 @@ def test_scopes(store: Store, url: str) -> None:
     assert httpx.get(f"{url}/v1/models").status_code == 401
     for path in ("/healthz", "/readyz", "/openapi.json"):
         assert httpx.get(f"{url}{path}").status_code == 200
+
+
+def test_a_key_opens_only_its_models_and_operations(store: Store) -> None:
+    upstream = Scripted()
+    routes = {name: route(upstream, name) for name in ("support", "other")}
+    with serving(build(keys=store.keys, routes=routes).gateway) as url:
+        _, secret = store.keys.create("app", ["inference"], models=["support"], operations=["chat"])
+        await_status(url, secret, 200, 1.0)
+        headers = {"authorization": f"Bearer {secret}"}
+        for path, body, code in (
+            ("/v1/chat/completions", {**CHAT, "model": "other"}, "model_not_allowed"),
+            ("/v1/chat/completions", {**CHAT, "model": "nobody"}, "model_not_allowed"),
+            ("/v1/embeddings", {"model": "support", "input": "x"}, "operation_not_allowed"),
+        ):
+            answer = httpx.post(f"{url}{path}", json=body, headers=headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (403, code)
+            assert answer.json()["error"]["type"] == "permission_error"
+        listed = httpx.get(f"{url}/v1/models", headers=headers).json()["data"]
+        assert [model["id"] for model in listed] == ["support"]
+        assert httpx.get(f"{url}/v1/models/other", headers=headers).status_code == 403
+
+
+def test_a_rotated_key_works_beside_its_successor_until_the_overlap_ends(store: Store, url: str) -> None:
+    key, first = store.keys.create("app", ["inference"], limits=Limits(requests_per_minute=100))
+    old, new, second = store.keys.rotate(key.prefix, 1_500_000)
+    assert (new.origin, new.limits, new.expires) == (key.id, key.limits, None)
+    assert old.expires is not None
+    await_status(url, first, 200, 1.0)
+    await_status(url, second, 200, 1.0)
+    await_status(url, first, 401, 2.5)
+    assert ask(url, second).status_code == 200
+    with pytest.raises(KeyEnded, match="expired"):
+        store.keys.rotate(key.id, 1_000_000)
+
+
+def test_rotating_never_makes_a_key_live_longer(store: Store) -> None:
+    key, _ = store.keys.create("brief", ["inference"], expires=now_us() + 1_000_000)
+    old, new, _ = store.keys.rotate(key.id, 3_600_000_000)
+    assert old.expires == new.expires == key.expires
 
 
 async def test_a_store_that_cannot_be_read_keeps_the_known_keys_in_force(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 
-from fairlead.records import Inference, Record
+from fairlead.records import Inference, Limits, Record
 from fairlead.store import Store, migrations, schema
 from fairlead.store.traces.index import FIGURES
 from fairlead.store.traces.parquet import TYPES
@@ -60,6 +60,20 @@ def test_an_older_store_is_migrated_when_opened(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         store.usecases.put("shop", "h", "{}")
         assert store._database.revision() == schema.HEAD
+
+
+def test_keys_survive_the_migration_that_gives_them_terms(tmp_path: Path) -> None:
+    engine = _migrated(tmp_path / "fairlead.db", "0004")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO keys (id, name, prefix, digest, scopes, tenant, created) "
+            "VALUES ('k1', 'app', 'fl-12345678', 'd', '[\"inference\"]', 'acme', 5)"
+        )
+    engine.dispose()
+    with Store.open(tmp_path) as store:
+        (key,) = store.keys.active()
+    assert (key.id, key.name, key.tenant, key.scopes, key.created) == ("k1", "app", "acme", ("inference",), 5)
+    assert (key.origin, key.models, key.priority, key.limits) == ("k1", (), "standard", Limits())
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

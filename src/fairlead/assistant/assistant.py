@@ -58,6 +58,8 @@ from fairlead.store import Store
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_FEEDBACK_CHARS: Final = 2_000
 RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "solved": (0, 1), "csat": (1, 5)}
+WAITED_FOR: Final = frozenset({"chat", "widget", "cli"})
+"""Channels at whose other end a person waits."""
 
 WAITING: Final = "Your message is with our team; a colleague will answer here."
 RESUMED: Final = "All right, I go on helping you. What would you like to know?"
@@ -543,7 +545,7 @@ class _Trace:
         return CallContext(
             request=self._outer.request or self.id, tenant=self.tenant, subject=self.subject,
             conversation=self.conversation, parent=self.id, channel=self.channel,
-            payer=self._outer.payer, priority=self._outer.priority,
+            payer=self._outer.payer, priority="interactive" if self.channel in WAITED_FOR else self._outer.priority,
         )  # fmt: skip
 
     def finish(self, outcome: Outcome, text: str) -> None:

@@ -25,7 +25,8 @@ class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
     ``tags`` go into the record, ``headers`` to an HTTP client, with an answer or an error. ``recalled`` is how an
-    answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone or the request has failed, in order; they must not raise.
+    answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone
+    or the request has failed, in order; they must not raise.
     ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
     the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """

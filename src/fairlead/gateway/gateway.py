@@ -259,8 +259,8 @@ class Gateway:
             self.demand(head, ADMIN)
             body, kind = self.telemetry.expose(), CONTENT_TYPE.encode("ascii")
         else:
-            self.demand(head, INFERENCE)
-            body = orjson.dumps(self._model(model) if model else self._models())
+            principal = self.demand(head, INFERENCE)
+            body = orjson.dumps(self._model(model, principal) if model else self._models(principal))
         await http.respond(send, status, body, head.request, kind=kind)
 
     def demand(self, head: Head, scope: str) -> Principal:
@@ -277,10 +277,12 @@ class Gateway:
             return 503, orjson.dumps({"status": "not ready", "waiting_for": waiting})
         return 200, b'{"status":"ready"}'
 
-    def _models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._show(route) for route in self.routes.values()]}
+    def _models(self, principal: Principal) -> dict[str, Any]:
+        routes = [route for name, route in self.routes.items() if not principal.models or name in principal.models]
+        return {"object": "list", "data": [self._show(route) for route in routes]}
 
-    def _model(self, name: str) -> dict[str, Any]:
+    def _model(self, name: str, principal: Principal) -> dict[str, Any]:
+        principal.demand(name)
         if name not in self.routes:
             find_route(self.routes, name, "chat")
         return self._show(self.routes[name])

@@ -41,11 +41,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = "standard"
     limits: Limits = NO_LIMITS
 
-    def demand(self, model: str, operation: Operation) -> None:
-        """Raise ModelForbidden or OperationForbidden unless the key opens both."""
+    def demand(self, model: str, operation: Operation | None = None) -> None:
+        """Raise ModelForbidden or OperationForbidden unless the key opens them."""
         if self.models and model not in self.models:
             raise ModelForbidden(model=repr(model[:80]), allowed=", ".join(sorted(self.models)), param="model")
-        if self.operations and operation not in self.operations:
+        if self.operations and operation is not None and operation not in self.operations:
             raise OperationForbidden(operation=operation, allowed=", ".join(sorted(self.operations)))
 
 
@@ -94,9 +94,7 @@ class KeyRing:
         version = self._source.version()
         if version == self._version:
             return
-        self._keys = {
-            key.digest: (principal_of(key), key.expires) for key in self._source.active()
-        }
+        self._keys = {key.digest: (principal_of(key), key.expires) for key in self._source.active()}
         self._version = version
 
     def watch(self) -> None:

@@ -119,6 +119,7 @@ class Path:
         """Who asks: given in process, proved by a key over HTTP."""
         if x.principal is None:
             x.principal = self.keyring.identify(x.authorization)
+            x.priority = x.principal.priority
         if INFERENCE not in x.principal.scopes:
             raise ScopeMissing(scope=INFERENCE)
         x.mark("authenticate")

@@ -175,6 +175,11 @@ class Variant(Part):
         """What ``model`` points at."""
         return read_target(self.model)
 
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what it costs: declared, or nothing on a machine of our own."""
+        return self.price is not None or not self.target.remote
+
     def release_content(self, *, knowledge: str = "", tools: str = "", engine: str = "") -> dict[str, Any]:
         """Everything that decides an answer, as JSON data: ``release_hash`` of it names a release.
 
