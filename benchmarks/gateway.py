@@ -283,20 +283,18 @@ def thin(upstream: int, folder: Path) -> Iterator[Peer]:
         yield Peer(THIN, port, pid)
 
 
-def run_server(app: Any, port: int) -> None:
-    """``app`` on uvicorn as `fairlead serve` sets it up."""
+def run_server(app: Any, port: int, http: Any = "httptools") -> None:
+    """``app`` on uvicorn as `fairlead serve` sets it up; ``http`` is its side of a connection."""
     import uvicorn
 
-    options: dict[str, Any] = {"access_log": False, "server_header": False}
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", log_level="warning", **options
-    )
+    options: dict[str, Any] = {"access_log": False, "server_header": False, "http": http}
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, loop="uvloop", log_level="warning", **options)
     uvicorn.Server(config).run()
 
 
 def serve(port: int, upstream: int, data: Path) -> None:
     """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
-    from fairlead.gateway import Gateway, Identity, Route, settle
+    from fairlead.gateway import Gateway, Identity, Route, front, settle
     from fairlead.guard import KINDS, Masker
     from fairlead.providers.openai_compatible import OpenAICompatible
     from fairlead.settings import Settings
@@ -322,7 +320,7 @@ def serve(port: int, upstream: int, data: Path) -> None:
             identity=Identity("benchmark", "0" * 64),
         )
         settle()
-        run_server(gateway, port)
+        run_server(gateway, port, front(gateway))
 
 
 def serve_thin(port: int, upstream: int) -> None:

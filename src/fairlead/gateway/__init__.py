@@ -1,6 +1,7 @@
 """The data plane: OpenAI-compatible HTTP, and the same request path in process (see docs/design/request-path.md)."""
 
 from fairlead.gateway.exchange import Exchange, Step
+from fairlead.gateway.front import IDLE_S, front
 from fairlead.gateway.gateway import Gateway
 from fairlead.gateway.keyring import ADMIN, ANONYMOUS, INFERENCE, KeySource, Principal
 from fairlead.gateway.memory import settle
@@ -10,6 +11,7 @@ from fairlead.gateway.route import Identity, Route
 __all__ = [
     "ADMIN",
     "ANONYMOUS",
+    "IDLE_S",
     "INFERENCE",
     "SLOTS",
     "Exchange",
@@ -20,5 +22,6 @@ __all__ = [
     "Route",
     "Slot",
     "Step",
+    "front",
     "settle",
 ]

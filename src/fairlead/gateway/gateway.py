@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -27,7 +27,7 @@ from fairlead.errors import (
 from fairlead.gateway import body as bodies
 from fairlead.gateway import http, openapi
 from fairlead.gateway.exchange import Exchange, Step, clock
-from fairlead.gateway.http import ASGIApp, Delivery, Head, Receive, Scope, Send
+from fairlead.gateway.http import ASGIApp, AsgiClient, Client, Delivery, Head, Receive, Scope, Send
 from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
 from fairlead.gateway.path import Path, Slot
 from fairlead.gateway.recorder import Recorder
@@ -44,6 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "/v1/completions": "completion",
     "/v1/embeddings": "embedding",
 }
+_OPERATION_AT = {path.encode("ascii"): operation for path, operation in OPERATIONS.items()}
 READS = ("/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json")
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class Gateway:
         path: str = scope["path"]
         operation = OPERATIONS.get(path)
         if operation is not None and scope["method"] == "POST":
-            await self._infer(operation, scope, receive, send)
+            await self.infer(operation, scope["headers"], AsgiClient(receive, send))
             return
         surface = self.surfaces.get("/".join(path.split("/", 3)[:3])) if operation is None else None
         if surface is not None:
@@ -186,20 +187,25 @@ class Gateway:
         if operation is None and not path.startswith("/v1/") and path not in READS and self._fallback is not None:
             await self._fallback(scope, receive, send)
             return
-        head = Head(scope)
+        head, client = Head(scope["headers"]), AsgiClient(receive, send)
         try:
-            await self._read_only(path, scope["method"], head, send)
+            await self._read_only(path, scope["method"], head, client)
         except ServiceError as error:
-            await http.respond_error(send, error, head.request)
+            await http.respond_error(client, error, head.request)
 
     async def _served(self, surface: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await surface(scope, receive, send)
         except ServiceError as error:
-            await http.respond_error(send, error, Head(scope).request)
+            await http.respond_error(AsgiClient(receive, send), error, Head(scope["headers"]).request)
 
-    async def _infer(self, operation: Operation, scope: Scope, receive: Receive, send: Send) -> None:
-        head = Head(scope)
+    def operation_at(self, url: bytes) -> Operation | None:
+        """What a POST to ``url`` asks of a model; None when it has a query, or is none of a model's."""
+        return _OPERATION_AT.get(url)
+
+    async def infer(self, operation: Operation, headers: Iterable[tuple[bytes, bytes]], client: Client) -> None:
+        """Answer one request for a model. Names of ``headers`` are lower case."""
+        head = Head(headers)
         self._keyring.watch()
         x = Exchange(
             new_id(),
@@ -208,13 +214,11 @@ class Gateway:
             timeout_s=head.timeout_s(self.settings.request_timeout_s),
             authorization=head.authorization,
         )
-        delivery = Delivery(x, receive, send)
+        delivery = Delivery(x, head, client)
 
         async def read() -> bytes:
             bodies.check_content_type(head.content_type, head.content_encoding)
-            raw = await http.read_body(receive, head, self.settings.max_body_bytes)
-            delivery.watch()
-            return raw
+            return await delivery.read(self.settings.max_body_bytes)
 
         x.read_raw(read)
         task = asyncio.current_task()
@@ -234,11 +238,11 @@ class Gateway:
             logger.exception("Request %s failed.", head.request)
             await delivery.fail(InternalFault(request=head.request))
         finally:
-            delivery.unwatch()
+            delivery.end()
             if task is not None:
                 self._tasks.discard(task)
 
-    async def _read_only(self, path: str, method: str, head: Head, send: Send) -> None:
+    async def _read_only(self, path: str, method: str, head: Head, client: Client) -> None:
         if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
@@ -261,7 +265,7 @@ class Gateway:
         else:
             principal = self.demand(head, INFERENCE)
             body = orjson.dumps(self._model(model, principal) if model else self._models(principal))
-        await http.respond(send, status, body, head.request, kind=kind)
+        await http.respond(client, status, body, head.request, kind=kind)
 
     def demand(self, head: Head, scope: str) -> Principal:
         """The caller. Raises unless they may do what ``scope`` names; without required keys anyone here may."""

@@ -1,5 +1,6 @@
-"""The HTTP side of the gateway: raw ASGI in, OpenAI-shaped answers and errors out. Knows no model and no record.
+"""The HTTP side of the gateway: requests in, OpenAI-shaped answers and errors out. Knows no model and no record.
 
+Who asks is a ``Client``: behind any ASGI server an ``AsgiClient``, behind ours the connection itself (``front``).
 Starlette and pydantic would cost more per request than everything else here together; six endpoints do not need them.
 """
 
@@ -7,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Protocol
 
 import orjson
 
@@ -16,6 +17,7 @@ from fairlead.errors import BodyTooLarge, CallerGone, InternalFault, ServiceErro
 from fairlead.gateway.exchange import Exchange, clock
 from fairlead.gateway.relay import Relay
 from fairlead.providers import sse
+from fairlead.providers.base import Pumped
 from fairlead.providers.deadline import Handle, Until, wheel
 from fairlead.records import new_id
 
@@ -24,6 +26,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
@@ -43,11 +46,11 @@ class Head:
         "timeout",
     )
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.authorization = self.content_type = self.content_encoding = b""
         self.content_length = self.timeout = self.conversation = b""
         self.request = ""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"authorization":
                 self.authorization = value
             elif name == b"content-type":
@@ -76,42 +79,122 @@ class Head:
             return limit
         return min(limit, max(asked, 0.001)) if asked == asked else limit
 
-
-async def read_body(receive: Receive, head: Head, limit: int) -> bytes:
-    """The whole request body. Raises BodyTooLarge (by declaration or by count), CallerGone."""
-    if head.content_length.isdigit() and int(head.content_length[:20]) > limit:
-        raise BodyTooLarge(limit=limit)
-    parts: list[bytes] = []
-    size = 0
-    while (message := await receive())["type"] == "http.request":
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
+    def check_length(self, limit: int) -> None:
+        """Raise BodyTooLarge when the declared length is above ``limit``."""
+        if self.content_length.isdigit() and int(self.content_length[:20]) > limit:
             raise BodyTooLarge(limit=limit)
-        parts.append(part)
-        if not message.get("more_body"):
-            return part if len(parts) == 1 else b"".join(parts)
-    raise CallerGone
+
+
+class Client(Protocol):
+    """Who asked, at the other end of a connection. ``push`` writes a piece of a begun stream at once and says whether
+    more may follow now; where it may not, ``drained`` is called when it may. Where ``push`` is None, ``send`` is the
+    only way.
+    """
+
+    push: Callable[[bytes], bool] | None
+    drained: Callable[[], None] | None
+
+    async def read(self, head: Head, limit: int) -> bytes:
+        """The whole request body. Raises BodyTooLarge (by declaration or by count), CallerGone."""
+        ...
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Call ``left`` when the client goes away. The body must have been read."""
+        ...
+
+    def unwatch(self) -> None:
+        """Stop watching. Idempotent."""
+        ...
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a complete answer."""
+        ...
+
+    async def start(self, headers: Headers) -> None:
+        """Begin a stream with status 200."""
+        ...
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """Send a piece of a stream that has begun."""
+        ...
+
+
+class AsgiClient:
+    """A client behind any ASGI server."""
+
+    __slots__ = ("_left", "_receive", "_send", "_timer", "_watch", "drained", "push")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._left: Callable[[], None] | None = None
+        self._timer: Handle | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self.push: Callable[[bytes], bool] | None = None
+        self.drained: Callable[[], None] | None = None
+
+    async def read(self, head: Head, limit: int) -> bytes:
+        """See Client."""
+        head.check_length(limit)
+        parts: list[bytes] = []
+        size = 0
+        while (message := await self._receive())["type"] == "http.request":
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(limit=limit)
+            parts.append(part)
+            if not message.get("more_body"):
+                return part if len(parts) == 1 else b"".join(parts)
+        raise CallerGone
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """See Client. Not at once: most requests are over by the next tick, and a watch costs 5 µs."""
+        self._left = left
+        self._timer = wheel().call_at(0.0, self._start_watch)
+
+    def _start_watch(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._await_hangup())
+
+    async def _await_hangup(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._left is not None:
+            self._left()
+
+    def unwatch(self) -> None:
+        """See Client."""
+        self._left = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """See Client."""
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start(self, headers: Headers) -> None:
+        """See Client."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+
+    async def send(self, data: bytes, *, last: bool = False) -> None:
+        """See Client."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
 
 async def respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    request: str,
-    *,
-    kind: bytes = JSON,
-    extra: tuple[tuple[bytes, bytes], ...] = (),
+    client: Client, status: int, body: bytes, request: str, *, kind: bytes = JSON, extra: Headers = ()
 ) -> None:
     """Send a complete answer. ``request`` is echoed as x-request-id."""
-    headers = [
+    headers = (
         (b"content-type", kind),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request.encode("ascii")),
         *extra,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    )
+    await client.respond(status, headers, body)
 
 
 def error_object(error: ServiceError, request: str) -> dict[str, Any]:
@@ -127,9 +210,7 @@ def error_object(error: ServiceError, request: str) -> dict[str, Any]:
     }
 
 
-async def respond_error(
-    send: Send, error: ServiceError, request: str, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
+async def respond_error(client: Client, error: ServiceError, request: str, headers: Headers = ()) -> None:
     """Send ``error`` with its status and the headers that help the client."""
     extra = [*headers]
     if error.status == 401:
@@ -140,87 +221,106 @@ async def respond_error(
         extra.append((b"allow", allowed.encode("ascii")))
     if error.status in (408, 413, 503):
         extra.append((b"connection", b"close"))
-    await respond(send, error.status, orjson.dumps(error_object(error, request)), request, extra=tuple(extra))
+    await respond(client, error.status, orjson.dumps(error_object(error, request)), request, extra=tuple(extra))
 
 
 class Delivery:
     """Brings the answer of one exchange to one client. ``started`` tells whether a status has been sent."""
 
-    __slots__ = ("_receive", "_send", "_task", "_timer", "_watch", "_x", "started")
+    __slots__ = ("_client", "_head", "_task", "_x", "started")
 
-    def __init__(self, x: Exchange, receive: Receive, send: Send) -> None:
+    def __init__(self, x: Exchange, head: Head, client: Client) -> None:
         self._x = x
-        self._receive = receive
-        self._send = send
+        self._head = head
+        self._client = client
         self._task: asyncio.Task[Any] | None = None
-        self._timer: Handle | None = None
-        self._watch: asyncio.Task[None] | None = None
         self.started = False
 
-    def watch(self) -> None:
-        """From the next tick on, cancel the current task when the client goes away. The body must have been read.
-
-        Not at once: most requests are over by then, and a watch costs 5 µs.
-        """
+    async def read(self, limit: int) -> bytes:
+        """The request's body. From then on the current task is cancelled when the client goes away."""
+        raw = await self._client.read(self._head, limit)
         self._task = asyncio.current_task()
-        self._timer = wheel().call_at(0.0, self._start_watch)
+        self._client.watch(self._hang_up)
+        return raw
 
-    def _start_watch(self) -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._await_hangup())
-
-    async def _await_hangup(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def _hang_up(self) -> None:
         self._x.hung_up = True
         if self._task is not None:
             self._task.cancel()
 
-    def unwatch(self) -> None:
-        """Stop watching."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
+    def end(self) -> None:
+        """Let go of the client."""
+        self._client.unwatch()
+        self._client.drained = None
 
     async def deliver(self) -> None:
         """Send the answer. Raises what the upstream's stream raises, and TimeoutError at the deadline."""
         x = self._x
-        extra = ((b"x-inference-id", x.id.encode("ascii")), *x.headers)
         if x.reply is None:
             raise InternalFault(request=x.context.request)
         if x.reply.chunks is None or x.relay is None:
             self.started = True
-            await respond(self._send, 200, x.reply.body or b"", x.context.request, extra=extra)
+            extra = ((b"x-inference-id", x.id.encode("ascii")), *x.headers)
+            await respond(self._client, 200, x.reply.body or b"", x.context.request, extra=extra)
             return
         with Until(x.deadline):
-            await self._relay(x, x.relay, x.reply.chunks, extra)
+            if self._client.push is not None and isinstance(x.reply.chunks, Pumped):
+                await self._pump(x.relay, x.reply.chunks, self._client.push)
+            else:
+                await self._relay(x.relay, x.reply.chunks)
+            rest = x.relay.end()
+            if not self.started:
+                await self._start_stream()
+            await self._client.send(rest, last=True)
 
-    async def _relay(
-        self, x: Exchange, relay: Relay, chunks: AsyncIterator[bytes], extra: tuple[tuple[bytes, bytes], ...]
-    ) -> None:
-        send, marks = self._send, x.marks
+    async def _relay(self, relay: Relay, chunks: AsyncIterator[bytes]) -> None:
+        """Pass a stream on, piece by piece."""
+        marks = self._x.marks
         async for data in chunks:
             whole = relay.feed(data)
             if whole:
                 marks.append(clock())
                 if not self.started:  # not before: an upstream that fails at once still gets its own status
-                    await self._start_stream(x, extra)
-                await send({"type": "http.response.body", "body": whole, "more_body": True})
-        rest = relay.end()
-        if not self.started:
-            await self._start_stream(x, extra)
-        await send({"type": "http.response.body", "body": rest})
+                    await self._start_stream()
+                await self._client.send(whole)
 
-    async def _start_stream(self, x: Exchange, extra: tuple[tuple[bytes, bytes], ...]) -> None:
+    async def _pump(self, relay: Relay, chunks: Pumped, push: Callable[[bytes], bool]) -> None:
+        """Pass a stream on from one connection to the other as it arrives; this task wakes only at its ends.
+
+        Waking a task for every piece costs 10 µs each, half of what relaying it costs altogether.
+        """
+        async for data in chunks:  # until the first event is whole, so that a failure before it keeps its own status
+            whole = relay.feed(data)
+            if whole:
+                self._x.marks.append(clock())
+                await self._start_stream()
+                await self._client.send(whole)
+                break
+        marks = self._x.marks
+
+        def take(data: bytes) -> bool:
+            whole = relay.feed(data)
+            if not whole:
+                return True
+            marks.append(clock())
+            return push(whole)
+
+        self._client.drained = chunks.resume
+        await chunks.pump(take)
+
+    async def _start_stream(self) -> None:
         self.started = True
-        headers = [
-            (b"content-type", EVENTS),
-            (b"cache-control", b"no-cache"),
-            (b"x-accel-buffering", b"no"),
-            (b"x-request-id", x.context.request.encode("ascii")),
-            *extra,
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        x = self._x
+        await self._client.start(
+            (
+                (b"content-type", EVENTS),
+                (b"cache-control", b"no-cache"),
+                (b"x-accel-buffering", b"no"),
+                (b"x-request-id", x.context.request.encode("ascii")),
+                (b"x-inference-id", x.id.encode("ascii")),
+                *x.headers,
+            )
+        )
 
     async def fail(self, error: ServiceError) -> None:
         """Tell the client; in a stream that has begun, by an error event and no [DONE]."""
@@ -228,7 +328,7 @@ class Delivery:
             return
         request = self._x.context.request
         if self.started:
-            await self._send({"type": "http.response.body", "body": sse.encode(error_object(error, request))})
+            await self._client.send(sse.encode(error_object(error, request)), last=True)
         else:
             self.started = True
-            await respond_error(self._send, error, request, self._x.headers)
+            await respond_error(self._client, error, request, self._x.headers)

@@ -6,7 +6,8 @@ translates inside. It knows nothing of keys, tenants' limits or records.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import abc
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -43,6 +44,24 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     deadline: float
     context: CallContext
+
+
+class Pumped(abc.ABC):
+    """Chunks that can also be handed on as they arrive, without waking a task for each."""
+
+    @abc.abstractmethod
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The chunks, one by one."""
+
+    @abc.abstractmethod
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Call ``take`` with every chunk that is left; returns at the end. Raises what iterating raises, and what
+        ``take`` raises. When ``take`` returns False, no more comes until ``resume``.
+        """
+
+    @abc.abstractmethod
+    def resume(self) -> None:
+        """More may come. Idempotent."""
 
 
 class Reply:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from fairlead.providers.base import Pumped
 from fairlead.providers.deadline import wheel
 from fairlead.providers.wire import Broken, Connection
 
@@ -48,6 +49,21 @@ class Response:
             self._connection = None
         return data
 
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Give ``take`` every piece as it arrives; returns at the body's end. Raises UpstreamBroken."""
+        connection = self._connection
+        if connection is not None:
+            try:
+                await connection.pump(take)
+            except Broken as error:
+                raise UpstreamBroken(name=self._name, detail=str(error)) from error
+            self._connection = None
+
+    def resume(self) -> None:
+        """``take`` may be given more."""
+        if self._connection is not None:
+            self._connection.resume()
+
     async def read(self) -> bytes:
         """The whole body; the connection goes back to the pool. Raises UpstreamBroken."""
         connection = self._connection
@@ -72,7 +88,7 @@ class Response:
             self._connection.fail("it took too long")
 
 
-class Chunks:
+class Chunks(Pumped):
     """A body as it arrives: an async iterator of bytes. Raises UpstreamBroken, UpstreamTimeout.
 
     A class and not a generator, so that ``aclose`` before the first chunk works too.
@@ -102,6 +118,21 @@ class Chunks:
             self._timer.cancel()
             raise StopAsyncIteration
         return chunk
+
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """See Pumped."""
+        try:
+            await self._response.pump(take)
+        except UpstreamBroken as error:
+            if self._late:
+                raise UpstreamTimeout(name=self._name, seconds=self._seconds) from error
+            raise
+        finally:
+            self._timer.cancel()
+
+    def resume(self) -> None:
+        """See Pumped."""
+        self._response.resume()
 
     def _expire(self) -> None:
         self._late = True

@@ -41,8 +41,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body_length", "_chunked", "_chunks", "_done", "_error", "_head_bytes", "_interim", "_keep", "_length",
         "_loop",
-        "_parser", "_paused", "_transport", "_unpack", "_waiter", "_waiting", "begun", "closed", "freed", "headers",
-        "status", "unread",
+        "_parser", "_paused", "_take", "_thrown", "_transport", "_unpack", "_waiter", "_waiting", "begun", "closed",
+        "freed", "headers", "status", "unread",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, freed: Callable[[Connection], None]) -> None:
@@ -71,6 +71,8 @@ class Connection(asyncio.Protocol):
         self._unpack: zlib._Decompress | None = None
         self._keep = False
         self._waiting = False
+        self._take: Callable[[bytes], bool] | None = None
+        self._thrown: Exception | None = None
 
     # --- what the pool does --------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class Connection(asyncio.Protocol):
                 data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
                 self._chunks.clear()
                 self.unread = 0
-                self._resume()
+                self.resume()
                 return data
             if self._error is not None:
                 raise self._error
@@ -101,6 +103,41 @@ class Connection(asyncio.Protocol):
                 self._finish()
                 return b""
             await self._wait()
+
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Call ``take`` with every piece of the body that is left, as it arrives; returns at the end.
+
+        When it returns False, the server is not read from until ``resume``. Raises Broken, and what ``take`` raises.
+        """
+        self._take = take
+        try:
+            if self._chunks:
+                self._hand_on()
+            while not self._done and self._error is None and self._thrown is None:
+                await self._wait()
+        finally:
+            self._take = None
+        if self._thrown is not None:
+            raise self._thrown
+        if self._error is not None:
+            raise self._error
+        self._finish()
+
+    def _hand_on(self) -> None:
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self.unread = 0
+        try:
+            goes_on = self._take is None or self._take(data)
+        except Exception as error:  # noqa: BLE001  it belongs to who called pump, not to the event loop
+            self._thrown = error
+            self.close()
+            return
+        if goes_on:
+            self.resume()
+        elif not self._paused and self._transport is not None and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
 
     async def body(self) -> bytes:
         """The whole body. Raises Broken, also for one of more than MAX_BODY_BYTES."""
@@ -142,7 +179,7 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         if self._keep:
-            self._resume()
+            self.resume()
             self.freed(self)
         else:
             self.close()
@@ -158,7 +195,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Read from the server again. Idempotent."""
         if self._paused and self._transport is not None and not self.closed:
             self._paused = False
             self._transport.resume_reading()
@@ -185,6 +223,11 @@ class Connection(asyncio.Protocol):
             self.fail(f"no valid HTTP ({_reason(error)})")
         if self._head_bytes > MAX_HEAD_BYTES and (not self.status or self.status < 200):
             self.fail(f"a head of more than {MAX_HEAD_BYTES:,} bytes")
+        if self._take is not None:
+            if self._chunks:
+                self._hand_on()
+            if not self._done and self._error is None and self._thrown is None:
+                return  # nobody need wake
         if self._error is not None:
             self.close()
         elif self.unread > HIGH and not self._paused and self._transport is not None:
