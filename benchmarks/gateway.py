@@ -294,7 +294,7 @@ def run_server(app: Any, port: int, http: Any = "httptools") -> None:
 
 def serve(port: int, upstream: int, data: Path) -> None:
     """Fairlead's data plane alone, as `fairlead serve` builds it: store, keys, masking, recording."""
-    from fairlead.gateway import Gateway, Identity, Route, front, settle
+    from fairlead.gateway import Gateway, Identity, Route, fronting, settle
     from fairlead.guard import KINDS, Masker
     from fairlead.providers.openai_compatible import OpenAICompatible
     from fairlead.settings import Settings
@@ -320,7 +320,7 @@ def serve(port: int, upstream: int, data: Path) -> None:
             identity=Identity("benchmark", "0" * 64),
         )
         settle()
-        run_server(gateway, port, front(gateway))
+        run_server(gateway, port, fronting(gateway))
 
 
 def serve_thin(port: int, upstream: int) -> None:

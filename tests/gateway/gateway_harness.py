@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from fairlead.gateway import Gateway, Identity, Route, Slot, Step, front
+from fairlead.gateway import Gateway, Identity, Route, Slot, Step, fronting
 from fairlead.gateway.http import ASGIApp
 from fairlead.guard import mask_text
 from fairlead.providers.base import Upstream
@@ -109,7 +109,7 @@ def serving(app: Any, **config: Any) -> Iterator[str]:
     """``app`` on a free port, in a thread with a loop of its own; the base URL. Stops gracefully."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind(("127.0.0.1", 0))
-    http = front(app) if isinstance(app, Gateway) else "httptools"
+    http = fronting(app) if isinstance(app, Gateway) else "httptools"
     settings = {"log_level": "error", "access_log": False, "loop": "uvloop", "http": http, "lifespan": "on"}
     server = uvicorn.Server(uvicorn.Config(app, **{**settings, "timeout_graceful_shutdown": 5, **config}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)

@@ -20,7 +20,7 @@ from fairlead.app import Fairlead, build
 from fairlead.cli.output import err, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
-from fairlead.gateway import IDLE_S, front, settle
+from fairlead.gateway import IDLE_S, fronting, settle
 from fairlead.settings import Settings
 
 
@@ -81,7 +81,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
     settle()
     config = uvicorn.Config(
         fairlead.gateway,
-        http=front(fairlead.gateway),
+        http=fronting(fairlead.gateway),
         timeout_keep_alive=round(IDLE_S),
         loop="none",
         ws="none",

@@ -1,7 +1,7 @@
 """The data plane: OpenAI-compatible HTTP, and the same request path in process (see docs/design/request-path.md)."""
 
 from fairlead.gateway.exchange import Exchange, Step
-from fairlead.gateway.front import IDLE_S, front
+from fairlead.gateway.front import IDLE_S, fronting
 from fairlead.gateway.gateway import Gateway
 from fairlead.gateway.keyring import ADMIN, ANONYMOUS, INFERENCE, KeySource, Principal
 from fairlead.gateway.memory import settle
@@ -22,6 +22,6 @@ __all__ = [
     "Route",
     "Slot",
     "Step",
-    "front",
+    "fronting",
     "settle",
 ]

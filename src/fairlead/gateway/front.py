@@ -41,7 +41,7 @@ class Served(Protocol):
         ...
 
 
-def front(served: Served) -> Any:
+def fronting(served: Served) -> Any:
     """What uvicorn takes as ``http=``: connections of ours in front of ``served``."""
     return functools.partial(Front, served)
 
@@ -120,8 +120,9 @@ class Front(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Called by the transport when the client has read enough of what waits for it."""
         super().resume_writing()
-        if isinstance(self.cycle, Direct) and self.cycle.drained is not None:
-            self.cycle.drained()
+        cycle: object = self.cycle
+        if isinstance(cycle, Direct) and cycle.drained is not None:
+            cycle.drained()
 
     def _rest(self) -> None:
         """Wait for a request, but not for ever. A coarse timer: one of the loop costs more than parsing the request."""

@@ -83,6 +83,8 @@ class Relay:
                 chunk = None
             if isinstance(chunk, dict):
                 if chunk.get("error") and not chunk.get("choices"):
+                    if passed:  # what came before it has been generated, and is paid for
+                        self._capture(b"".join(passed))
                     raise UpstreamBroken(name=self.upstream, detail=_message(chunk["error"]))
                 if isinstance(chunk.get("usage"), dict):
                     self.usage = chunk["usage"]
