@@ -75,7 +75,7 @@ class Relay:
 
     def _inspect(self, whole: bytes) -> bytes:
         """``whole`` without the usage chunk, unless it was asked for."""
-        passed = []
+        passed: list[bytes] = []
         for event in sse.split(whole):
             try:
                 chunk = orjson.loads(sse.payload(event))
