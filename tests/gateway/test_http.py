@@ -12,7 +12,7 @@ import pytest
 
 from fairlead.engines.embed.engine import Embed
 from fairlead.errors import ModelUnknown, PathUnknown
-from fairlead.gateway.http import AsgiClient, Receive, Scope, Send, respond
+from fairlead.gateway.http import Receive, Scope, Send, respond
 from fairlead.gateway.route import find_route
 from fairlead.providers.scripted import Script
 from tests.gateway.gateway_harness import CHAT, House, build, post, raw, route, serving
@@ -351,7 +351,7 @@ def test_a_surface_answers_its_path_and_all_below_it_and_refuses_in_the_gateways
     async def files(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/v1/files/none":
             raise PathUnknown(method=scope["method"], path=scope["path"])
-        await respond(AsgiClient(receive, send), 200, scope["path"].encode(), "r-1", kind=b"text/plain")
+        await respond(send, 200, scope["path"].encode(), "r-1", kind=b"text/plain")
 
     house.gateway.surfaces["/v1/files"] = files
     with serving(house.gateway) as url, httpx.Client(base_url=url) as client:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -36,7 +36,7 @@ class Served(Protocol):
         """What a POST to ``url`` (path and query, as sent) asks for; None for what goes through ASGI."""
         ...
 
-    async def infer(self, operation: Operation, headers: Iterable[tuple[bytes, bytes]], client: Client) -> None:
+    async def infer(self, operation: Operation, head: Head, client: Client) -> None:
         """Answer one request. Never raises."""
         ...
 
@@ -208,7 +208,7 @@ class Direct:
     async def run_asgi(self, app: object) -> None:
         """Called by uvicorn: answer the request. Not through ``app``."""
         try:
-            await self._served.infer(self._operation, self._headers, self)
+            await self._served.infer(self._operation, Head({"headers": self._headers}), self)
         except Exception:
             logger.exception("A request failed.")
         finally:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -178,7 +178,7 @@ class Gateway:
         path: str = scope["path"]
         operation = OPERATIONS.get(path)
         if operation is not None and scope["method"] == "POST":
-            await self.infer(operation, scope["headers"], AsgiClient(receive, send))
+            await self.infer(operation, Head(scope), AsgiClient(receive, send))
             return
         surface = self.surfaces.get("/".join(path.split("/", 3)[:3])) if operation is None else None
         if surface is not None:
@@ -187,25 +187,24 @@ class Gateway:
         if operation is None and not path.startswith("/v1/") and path not in READS and self._fallback is not None:
             await self._fallback(scope, receive, send)
             return
-        head, client = Head(scope["headers"]), AsgiClient(receive, send)
+        head = Head(scope)
         try:
-            await self._read_only(path, scope["method"], head, client)
+            await self._read_only(path, scope["method"], head, send)
         except ServiceError as error:
-            await http.respond_error(client, error, head.request)
+            await http.respond_error(send, error, head.request)
 
     async def _served(self, surface: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await surface(scope, receive, send)
         except ServiceError as error:
-            await http.respond_error(AsgiClient(receive, send), error, Head(scope["headers"]).request)
+            await http.respond_error(send, error, Head(scope).request)
 
     def operation_at(self, url: bytes) -> Operation | None:
         """What a POST to ``url`` asks of a model; None when it has a query, or is none of a model's."""
         return _OPERATION_AT.get(url)
 
-    async def infer(self, operation: Operation, headers: Iterable[tuple[bytes, bytes]], client: Client) -> None:
-        """Answer one request for a model. Names of ``headers`` are lower case."""
-        head = Head(headers)
+    async def infer(self, operation: Operation, head: Head, client: Client) -> None:
+        """Answer one request for a model."""
         self._keyring.watch()
         x = Exchange(
             new_id(),
@@ -242,7 +241,7 @@ class Gateway:
             if task is not None:
                 self._tasks.discard(task)
 
-    async def _read_only(self, path: str, method: str, head: Head, client: Client) -> None:
+    async def _read_only(self, path: str, method: str, head: Head, send: Send) -> None:
         if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
@@ -265,7 +264,7 @@ class Gateway:
         else:
             principal = self.demand(head, INFERENCE)
             body = orjson.dumps(self._model(model, principal) if model else self._models(principal))
-        await http.respond(client, status, body, head.request, kind=kind)
+        await http.respond(send, status, body, head.request, kind=kind)
 
     def demand(self, head: Head, scope: str) -> Principal:
         """The caller. Raises unless they may do what ``scope`` names; without required keys anyone here may."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import orjson
@@ -46,11 +46,11 @@ class Head:
         "timeout",
     )
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, scope: Mapping[str, Any]) -> None:
         self.authorization = self.content_type = self.content_encoding = b""
         self.content_length = self.timeout = self.conversation = b""
         self.request = ""
-        for name, value in headers:
+        for name, value in scope["headers"]:
             if name == b"authorization":
                 self.authorization = value
             elif name == b"content-type":
@@ -135,18 +135,7 @@ class AsgiClient:
 
     async def read(self, head: Head, limit: int) -> bytes:
         """See Client."""
-        head.check_length(limit)
-        parts: list[bytes] = []
-        size = 0
-        while (message := await self._receive())["type"] == "http.request":
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(limit=limit)
-            parts.append(part)
-            if not message.get("more_body"):
-                return part if len(parts) == 1 else b"".join(parts)
-        raise CallerGone
+        return await read_body(self._receive, head, limit)
 
     def watch(self, left: Callable[[], None]) -> None:
         """See Client. Not at once: most requests are over by the next tick, and a watch costs 5 µs."""
@@ -184,17 +173,39 @@ class AsgiClient:
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
 
-async def respond(
-    client: Client, status: int, body: bytes, request: str, *, kind: bytes = JSON, extra: Headers = ()
-) -> None:
-    """Send a complete answer. ``request`` is echoed as x-request-id."""
-    headers = (
+async def read_body(receive: Receive, head: Head, limit: int) -> bytes:
+    """The whole request body. Raises BodyTooLarge (by declaration or by count), CallerGone."""
+    head.check_length(limit)
+    parts: list[bytes] = []
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(limit=limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return part if len(parts) == 1 else b"".join(parts)
+    raise CallerGone
+
+
+def headers_of(body: bytes, request: str, *, kind: bytes = JSON, extra: Headers = ()) -> Headers:
+    """The headers of a complete answer. ``request`` is echoed as x-request-id."""
+    return (
         (b"content-type", kind),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request.encode("ascii")),
         *extra,
     )
-    await client.respond(status, headers, body)
+
+
+async def respond(
+    send: Send, status: int, body: bytes, request: str, *, kind: bytes = JSON, extra: Headers = ()
+) -> None:
+    """Send a complete answer through ASGI."""
+    headers = list(headers_of(body, request, kind=kind, extra=extra))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def error_object(error: ServiceError, request: str) -> dict[str, Any]:
@@ -210,9 +221,15 @@ def error_object(error: ServiceError, request: str) -> dict[str, Any]:
     }
 
 
-async def respond_error(client: Client, error: ServiceError, request: str, headers: Headers = ()) -> None:
-    """Send ``error`` with its status and the headers that help the client."""
-    extra = [*headers]
+async def respond_error(send: Send, error: ServiceError, request: str, headers: Headers = ()) -> None:
+    """Send ``error`` through ASGI."""
+    body, extra = error_answer(error, request)
+    await respond(send, error.status, body, request, extra=(*headers, *extra))
+
+
+def error_answer(error: ServiceError, request: str) -> tuple[bytes, Headers]:
+    """What tells a client of ``error``, and the headers that help it."""
+    extra: list[tuple[bytes, bytes]] = []
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if retry := error.details.get("retry_after"):
@@ -221,7 +238,7 @@ async def respond_error(client: Client, error: ServiceError, request: str, heade
         extra.append((b"allow", allowed.encode("ascii")))
     if error.status in (408, 413, 503):
         extra.append((b"connection", b"close"))
-    await respond(client, error.status, orjson.dumps(error_object(error, request)), request, extra=tuple(extra))
+    return orjson.dumps(error_object(error, request)), tuple(extra)
 
 
 class Delivery:
@@ -261,7 +278,8 @@ class Delivery:
         if x.reply.chunks is None or x.relay is None:
             self.started = True
             extra = ((b"x-inference-id", x.id.encode("ascii")), *x.headers)
-            await respond(self._client, 200, x.reply.body or b"", x.context.request, extra=extra)
+            body = x.reply.body or b""
+            await self._client.respond(200, headers_of(body, x.context.request, extra=extra), body)
             return
         with Until(x.deadline):
             if self._client.push is not None and isinstance(x.reply.chunks, Pumped):
@@ -331,4 +349,6 @@ class Delivery:
             await self._client.send(sse.encode(error_object(error, request)), last=True)
         else:
             self.started = True
-            await respond_error(self._client, error, request, self._x.headers)
+            body, extra = error_answer(error, request)
+            headers = headers_of(body, request, extra=(*self._x.headers, *extra))
+            await self._client.respond(error.status, headers, body)
