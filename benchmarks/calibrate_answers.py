@@ -4,8 +4,9 @@
 
 Questions: invented shops with the wordings of the split CALIBRATE, the frequently asked questions of public venues that
 neither embedder nor scorer saw (FAIRLEAD_DATA), and hand-written ones, which count most: six older invented shops, the
-reference shop, and the shops of `training/natural` of the split "calibration". Some are asked once more after another
-question of their shop, so that the engine learns when a message does not lean on the one before.
+reference shop, the shops of `training/natural` of the split "calibration", and `training/pairs/calibration`. Some are
+asked once more after another question of their shop, so that the engine learns when a message does not lean on the one
+before.
 
 Four models: a multinomial logistic one that picks the units to read, a second that orders these with what the scorer
 says of them, and two binary ones, for the confidence in the quote and for the choice of a tool. The threshold to
@@ -22,7 +23,9 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,14 +37,15 @@ from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.retrieve import Index
 from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.extractive import answer, evidence, question, toolmatch
-from fairlead.engines.extractive.evidence import FEATURES, READ, SURENESS, Readers, shared
-from fairlead.engines.extractive.features import aspects_of, compare, contradicts
+from fairlead.engines.extractive.evidence import FEATURES, READ, SURENESS, Compared, Readers, Scores, shared
 from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.tools import read_tools
-from fairlead.engines.extractive.units import Unit, cut, is_lead
+from fairlead.engines.extractive.units import Unit, cut
 from fairlead.engines.scorer import LEAST
+from fairlead.engines.scorer.pieces import apart
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
+from training.scorer_data import from_pairs
 
 SHOPS, VENUES = 40, 40
 GENERATED = 3.0  # weight of a question of an invented wording
@@ -66,6 +70,7 @@ READ_PRIOR = {"answers": 3.0, "answers below best": 1.0}
 TAKEN_OUT = 1.0
 Matches = list[evidence.Match]
 NATURAL_SHOPS = Path(__file__).parents[1] / "training" / "natural"
+BLOCKS = Path(__file__).parents[1] / "training" / "pairs" / "calibration"
 TOOLS_DEV = Path(__file__).parent / "data" / "tools_dev.json"
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -177,6 +182,26 @@ def tools_of(shop: Path) -> list[dict[str, Any]]:
     return tools
 
 
+def from_blocks(folder: Path = BLOCKS) -> Iterator[Asked]:
+    """The hand-written blocks that train no weight, each as a page of its own."""
+    for path in sorted(folder.glob("*.txt")):
+        library = from_pairs(path)
+        for number, shelf in enumerate(library.shelves):
+            units = [apart(unit) for unit in shelf.units]
+            rows = [
+                {"q": one.text, "right": [units[i][1].rstrip(".") for i in one.right]}
+                for one in library.asked
+                if one.shelf == number
+            ]
+            lines = [f"# {shelf.name}"]
+            for heading, group in groupby(units, key=lambda unit: unit[0].partition(" › ")[2]):
+                lines.append(f"## {heading}\n\n" + " ".join(text for _, text in group))
+            with TemporaryDirectory() as kept:
+                page = Path(kept) / "help.md"
+                page.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+                yield from from_pages(shelf.name, rows, page)
+
+
 def from_natural() -> Iterator[Asked]:
     """The questions of `answers_natural.json`: two shops, with the tools they offer."""
     data = json.loads((Path(__file__).parent / "data" / "answers_natural.json").read_text(encoding="utf-8"))
@@ -241,19 +266,29 @@ def reading(one: Asked) -> Query:
     return question.joined(one.text, one.earlier) if one.earlier else question.query_of(one.text)
 
 
-def first_rows(asked: Sequence[Asked], readers: Readers) -> Iterator[tuple[Floats, npt.NDArray[np.bool_], float]]:
-    """(features, which units are right, weight) of every answerable question, over all units of its passages."""
+class Prepared(NamedTuple):
+    """A question as it is read, with the features of the units that may be quoted; they depend on no constant."""
+
+    asked: Asked
+    query: Query
+    compared: Compared
+
+
+def prepare(asked: Iterable[Asked], embedder: Embedder) -> list[Prepared]:
+    """Every question with its units."""
+    found = []
     for one in asked:
-        if not one.right:
-            continue
-        query, passages = reading(one), cut(one.documents, readers.embedder)
-        units = [unit for passage in passages for unit in passage.units]
-        if not units or not query.words:
-            continue
-        rows = compare(aspects_of(query, units, readers.embedder), passages)
-        usable = np.array([not contradicts(row) and not is_lead(unit) for row, unit in zip(rows, units, strict=True)])
-        gold = which_right([unit for unit, fine in zip(units, usable, strict=True) if fine], one.right)
-        yield rows[usable], gold, one.weight
+        query = reading(one)
+        found.append(Prepared(one, query, evidence.prepare(query, cut(one.documents, embedder), embedder)))
+    return found
+
+
+def first_rows(prepared: Sequence[Prepared]) -> Iterator[tuple[Floats, npt.NDArray[np.bool_], float]]:
+    """(features, which units are right, weight) of every answerable question, over all units of its passages."""
+    for one in prepared:
+        if one.asked.right and one.compared.units:
+            gold = which_right([unit for _, unit in one.compared.units], one.asked.right)
+            yield one.compared.rows, gold, one.asked.weight
 
 
 def which_right(units: Sequence[Unit], right: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -265,14 +300,31 @@ def which_right(units: Sequence[Unit], right: tuple[str, ...]) -> npt.NDArray[np
     return np.zeros(len(units), bool)
 
 
-def see(asked: Sequence[Asked], readers: Readers) -> list[Seen]:
+class Remembering:
+    """The scorer, each pair of question and unit read once: only the constants change between the passes."""
+
+    def __init__(self, scorer: Scores) -> None:
+        self.digest = scorer.digest
+        self._scorer = scorer
+        self._known: dict[tuple[str, str], float] = {}
+
+    def score(self, question: str, units: Sequence[str]) -> Floats:
+        """As the scorer's."""
+        new = [unit for unit in dict.fromkeys(units) if (question, unit) not in self._known]
+        if new:
+            self._known.update(
+                zip(((question, u) for u in new), self._scorer.score(question, new).tolist(), strict=True)
+            )
+        return np.array([self._known[question, unit] for unit in units], np.float32)
+
+
+def see(prepared: Sequence[Prepared], readers: Readers) -> list[Seen]:
     """Every question with its units as the engine orders them now."""
     seen = []
-    for one in asked:
-        query = reading(one)
-        matches = evidence.match(query, cut(one.documents, readers.embedder), readers)
+    for one in prepared:
+        matches = evidence.order(one.query, one.compared, readers)
         read = [m.unit for m in matches if m.answers > LEAST]
-        seen.append(Seen(one, query, matches, which_right(read, one.right)))
+        seen.append(Seen(one.asked, one.query, matches, which_right(read, one.asked.right)))
     return seen
 
 
@@ -490,24 +542,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--each-left-out", action="store_true", help="also fit the confidence without each shop")
     options = parser.parse_args()
-    readers = shared()
-    by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration", take_out=False)]
+    readers = Readers(shared().embedder, Remembering(shared().scorer))
+    by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration"), *from_blocks()]
     generated = [*from_shops(Split.CALIBRATE, SHOPS, readers.embedder), *from_faq(options.data, readers.embedder)]
     whole = [one for one in by_hand if "taken out" not in one.source]
     asked = [*by_hand, *after_another(whole), *generated]
     constants: dict[str, Any] = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
     constants["about"] = "Written by benchmarks/calibrate_answers.py; do not edit."
     prior = np.array([PRIOR.get(name, 0.0) for name in FEATURES])
-    order = fit_order(first_rows(asked, readers), prior)
+    prepared = prepare(asked, readers.embedder)
+    order = fit_order(first_rows(prepared), prior)
     constants["order"] = named(FEATURES, order)
     start = np.concatenate([order / 2, [READ_PRIOR.get(name, 0.0) for name in READ]])
     constants["choose"] = named((*FEATURES, *READ), start)
     write(constants)
-    seen = see(asked, readers)
+    seen = see(prepared, readers)
     choose = fit_order(((read_rows(one), one.right, one.asked.weight) for one in seen if one.read), start)
     constants["choose"] = named((*FEATURES, *READ), choose)
     write(constants)
-    seen = see(asked, readers)
+    seen = see(prepared, readers)
     told = observe(seen, readers)
     sure = fit_odds(told.rows, told.either, told.weights)
     constants["sure"] = sure.stored(SURENESS)

@@ -13,7 +13,6 @@ taken up again where it stopped. Seeds are fixed; another processor may differ i
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,26 +30,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairlead.engines.scorer.pieces import BUCKETS, apart, question_pieces, unit_pieces
+from fairlead.engines.scorer.pieces import BUCKETS, question_pieces, unit_pieces
 from training import scorer_data as data_of
 from training.embed_data import slip
-from training.scorer_data import Asked, Library
-from training.scorer_eval import Figures, measure, outside
+from training.scorer_data import Library, gather
+from training.scorer_draw import SLIPS, TAKEN_OUT, Drawer, likeness_of
+from training.scorer_eval import Figures, held_libraries, measure
 from training.scorer_export import rater, write
+from training.scorer_labels import Read, read_labels
 from training.scorer_model import CONTEXT, QUESTION, TEXT, WIDTH, Batch, Scorer, fit_grams
-from training.scorer_teacher import encoded, encoded_each
+from training.scorer_teacher import encoded
 
 Floats = npt.NDArray[np.float32]
 SEED = 20260301
 TEXTS, VOCABULARY, SHOPS = 60_000, 16_000, 200
 DISTIL_STEPS, ROUNDS = 5_000, (1_100,)
-DISTIL_BATCH, QUESTIONS, CANDIDATES, HARD = 64, 8, 16, 9
+DISTIL_BATCH, QUESTIONS, CANDIDATES = 64, 8, 12
 TRAIN_PIECES = 44  # of a unit that are looked at in training; few are longer
-TAKEN_OUT = 0.3  # of the questions whose right units are hidden, so that none answers
 LIKENESS = 0.15  # share of the teacher's likeness in the loss of the third stage
 EACH = 0.5  # share of every unit judged by itself
-SHARES = {"natural": 0.5, "pairs": 0.2, "invented": 0.17, "faq": 0.08, "clapnq": 0.05}
+GOLD = 0.5  # share of the hand-made label where the tuned teacher has spoken too
+SHARES = {"natural": 0.4, "pairs": 0.33, "invented": 0.13, "faq": 0.06, "clapnq": 0.04, "mtrag": 0.04}
+READ = 0.65  # share of the batches that the tuned teacher has read, where there are any
 Text = tuple[list[str], list[int]]
+
+
+class Drawing(NamedTuple):
+    """Questions, units, the units of each question, which answer, the tuned teacher's log-odds, its likeness."""
+
+    questions: list[Text]
+    units: list[Text]
+    chosen: list[list[int]]
+    golds: list[Tensor | None]
+    scores: list[Tensor | None]
+    likes: list[Tensor]
 
 
 def asked_text(text: str) -> Text:
@@ -67,24 +81,6 @@ def told_text(unit: str) -> Text:
 def shortened(text: Text) -> Text:
     """The first TRAIN_PIECES pieces."""
     return text[0][:TRAIN_PIECES], text[1][:TRAIN_PIECES]
-
-
-def gather(data: Path, left_out: set[str]) -> Library:
-    """Everything there is to learn from, but the natural shops left out."""
-    library = Library([], [])
-    for name, rows, page in data_of.natural_shops("train"):
-        if name not in left_out:
-            library.add(rename(data_of.from_pages(name, rows, page), "natural"))
-    library.add(data_of.from_pairs())
-    library.add(data_of.from_invented(0, SHOPS))
-    library.add(data_of.from_faq(data))
-    library.add(data_of.from_clapnq(data))
-    return library
-
-
-def rename(library: Library, source: str) -> Library:
-    """The same questions under another source."""
-    return Library(library.shelves, [dataclasses.replace(a, source=source) for a in library.asked])
 
 
 # ---------------------------------------------------------------- stages one and two
@@ -110,7 +106,7 @@ def distil(model: Scorer, texts: list[str], target: Floats, work: Path, steps: i
     torch.manual_seed(SEED + start)
     model.train()
     model.to_grams, model.word_drop, model.drop = 0.1, 0.05, 0.0
-    mean, began = 0.0, time.time()
+    mean, began = 0.0, time.process_time()
     for step in range(start, steps):
         at = rng.randrange(len(order) - 4 * DISTIL_BATCH)
         chosen = rng.sample(order[at : at + 4 * DISTIL_BATCH], DISTIL_BATCH)
@@ -128,62 +124,69 @@ def distil(model: Scorer, texts: list[str], target: Floats, work: Path, steps: i
         climb(model, optimiser, schedule, loss)
         mean += 0.01 * ((1 - (sense * goal).sum(-1).mean()).item() - mean) if step > start else 0.3
         if step % 250 == 249:
-            print(f"distil {step + 1}: 1 - cosine {mean:.3f}, {time.time() - began:.0f} s", flush=True)
+            print(f"distil {step + 1}: 1 - cosine {mean:.3f}, {time.process_time() - began:.0f} s of CPU", flush=True)
         if step % 1000 == 999 or step + 1 == steps:
             keep(model, optimiser, schedule, step + 1, work / "distil.pt")
 
 
 # ---------------------------------------------------------------- stage three
-class Sampler:
-    """Draws questions of one shop, and units to tell apart for each."""
+class Batcher:
+    """Draws questions and units to tell apart: labelled by hand, or read by the tuned teacher."""
 
-    def __init__(self, library: Library, likeness: dict[str, Floats]) -> None:
-        self._library = library
-        self._vector = likeness
-        self._told = [[shortened(told_text(u)) for u in shelf.units] for shelf in library.shelves]
-        by_shelf: dict[str, dict[int, list[Asked]]] = {}
-        for one in library.asked:
-            by_shelf.setdefault(one.source, {}).setdefault(one.shelf, []).append(one)
-        self._groups = {s: list(groups.values()) for s, groups in by_shelf.items()}
-        self._sources = [s for s in SHARES if s in self._groups]
+    def __init__(self, drawer: Drawer, read: Sequence[Read]) -> None:
+        self._drawer = drawer
+        self._told: dict[str, Text] = {}
+        by_shelf: dict[int, list[Read]] = {}
+        for one in read:
+            by_shelf.setdefault(one.shelf, []).append(one)
+        self._read = list(by_shelf.values())
+        self._weights = [len(group) for group in self._read]
 
-    def draw(self, rng: random.Random) -> tuple[list[Text], list[Text], list[list[int]], list[Tensor], list[Tensor]]:
-        """(questions, units, units of each question, whether each answers, teacher's likeness of each)."""
-        source = rng.choices(self._sources, [SHARES[s] for s in self._sources])[0]
-        groups = rng.choices(self._groups[source], k=1 if source in ("natural", "invented") else 3)
-        asked = [one for group in groups for one in rng.sample(group, min(len(group), QUESTIONS))]
-        asked = rng.sample(asked, min(len(asked), QUESTIONS))
-        questions: list[Text] = []
-        number: dict[tuple[int, int], int] = {}
-        chosen: list[list[int]] = []
-        golds: list[Tensor] = []
-        likes: list[Tensor] = []
-        for one in asked:
-            units = self._candidates(one, rng)
-            questions.append(asked_text(slip(rng, one.text) if rng.random() < 0.15 else one.text))
-            chosen.append([number.setdefault((one.shelf, i), len(number)) for i in units])
-            golds.append(torch.tensor([float(i in one.right) for i in units]))
-            texts = self._library.shelves[one.shelf].units
-            cosines = np.stack([self._vector[texts[i]] for i in units]) @ self._vector[one.text]
-            likes.append(torch.tensor(cosines))
-        return questions, [self._told[s][i] for s, i in number], chosen, golds, likes
+    def draw(self, rng: random.Random) -> Drawing:
+        """A batch of either kind."""
+        if self._read and rng.random() < READ:
+            return self._read_batch(rng)
+        drawn = self._drawer.draw(rng)
+        vector = self._drawer.likeness
+        likes = [torch.tensor(np.stack([vector[u] for u in one.units]) @ vector[one.one.text]) for one in drawn]
+        kept = [(one.asked, one.units, torch.tensor(one.gold), None) for one in drawn]
+        return self._together(kept, likes)
 
-    def _candidates(self, one: Asked, rng: random.Random) -> list[int]:
-        shelf = self._library.shelves[one.shelf]
-        others = [i for i in range(len(shelf.units)) if i not in one.right]
-        vector = self._vector[one.text]
-        hard = sorted(others, key=lambda i: -float(self._vector[shelf.units[i]] @ vector))[: 2 * HARD]
-        chosen = dict.fromkeys(rng.sample(hard, min(len(hard), HARD)))
-        near = [i for i in one.near if i not in one.right and i not in chosen]
-        chosen.update(dict.fromkeys(rng.sample(near, min(len(near), CANDIDATES - len(chosen) - 2))))
-        if one.right and rng.random() >= TAKEN_OUT:
-            chosen.update(dict.fromkeys(rng.sample(one.right, min(len(one.right), 3))))
-        rest = [i for i in others if i not in chosen]
-        chosen.update(dict.fromkeys(rng.sample(rest, max(0, min(len(rest), CANDIDATES - len(chosen))))))
-        return list(chosen) or list(one.right)[:3]
+    def _read_batch(self, rng: random.Random) -> Drawing:
+        groups = rng.choices(self._read, self._weights, k=2)
+        some = [one for group in groups for one in rng.sample(group, min(len(group), QUESTIONS))]
+        kept = []
+        for one in rng.sample(some, min(len(some), QUESTIONS)):
+            places = list(range(len(one.units)))
+            if one.gold is not None and rng.random() < TAKEN_OUT:
+                places = [i for i in places if not one.gold[i]] or places
+            asked = slip(rng, one.asked) if rng.random() < SLIPS else one.asked
+            gold = None if one.gold is None else torch.tensor([one.gold[i] for i in places])
+            scores = torch.tensor([one.scores[i] for i in places])
+            kept.append((asked, [one.units[i] for i in places], gold, scores))
+        return self._together(kept, [])
+
+    def _together(
+        self, kept: Sequence[tuple[str, list[str], Tensor | None, Tensor | None]], likes: list[Tensor]
+    ) -> Drawing:
+        number: dict[str, int] = {}
+        chosen = [[number.setdefault(unit, len(number)) for unit in units] for _, units, _, _ in kept]
+        return Drawing(
+            [asked_text(asked) for asked, _, _, _ in kept],
+            [self._pieces(unit) for unit in number],
+            chosen,
+            [gold for _, _, gold, _ in kept],
+            [scores for _, _, _, scores in kept],
+            likes,
+        )
+
+    def _pieces(self, unit: str) -> Text:
+        if unit not in self._told:
+            self._told[unit] = shortened(told_text(unit))
+        return self._told[unit]
 
 
-def learn(model: Scorer, sampler: Sampler, work: Path, steps: int, name: str) -> None:
+def learn(model: Scorer, batcher: Batcher, work: Path, steps: int, name: str) -> None:
     """Questions and units: which answers, if any. The tables stay: a word never seen here must not fall behind."""
     model.words.requires_grad_(False)
     model.grams.requires_grad_(False)
@@ -193,36 +196,58 @@ def learn(model: Scorer, sampler: Sampler, work: Path, steps: int, name: str) ->
     torch.manual_seed(SEED + start)
     model.train()
     model.to_grams, model.word_drop, model.drop = 0.1, 0.08, 0.1
-    mean, began = 2.0, time.time()
+    mean, began = 2.0, time.process_time()
     for step in range(start, steps):
-        loss = loss_of(model, sampler, rng)
+        loss = loss_of(model, batcher, rng)
         climb(model, optimiser, schedule, loss)
         mean += 0.02 * (loss.item() - mean)
         if step % 50 == 49:
-            print(f"learn {step + 1}: loss {mean:.3f}, {time.time() - began:.0f} s", flush=True)
+            print(f"learn {step + 1}: loss {mean:.3f}, {time.process_time() - began:.0f} s of CPU", flush=True)
         if step % 200 == 199 or step + 1 == steps:
             keep(model, optimiser, schedule, step + 1, work / f"{name}.pt")
 
 
-def loss_of(model: Scorer, sampler: Sampler, rng: random.Random) -> Tensor:
-    """The loss of one draw: the right unit or none, every unit by itself, the teacher's likeness."""
-    questions, units, chosen, golds, likes = sampler.draw(rng)
+def loss_of(model: Scorer, batcher: Batcher, rng: random.Random) -> Tensor:
+    """The loss of one draw: the right unit or none, every unit by itself, and what a teacher says of them."""
+    drawing = batcher.draw(rng)
     keys: dict[str, int] = {}
-    asked, told = model.batch(questions, keys), model.batch(units, keys)
-    rows = [i for i, group in enumerate(chosen) for _ in group]
-    columns = [j for group in chosen for j in group]
+    asked, told = model.batch(drawing.questions, keys), model.batch(drawing.units, keys)
+    rows = [i for i, group in enumerate(drawing.chosen) for _ in group]
+    columns = [j for group in drawing.chosen for j in group]
     with torch.autocast("cpu", torch.bfloat16):
         scores = pair_scores(model, asked, told, rows, columns)
-    scores = scores.float()
+    found = scores.float().split([len(group) for group in drawing.chosen])
     total = torch.zeros(())
-    for found, gold, like in zip(scores.split([len(g) for g in chosen]), golds, likes, strict=True):
-        wanted = torch.cat([gold, (1 - gold.max())[None]])
-        log_odds = torch.cat([found, torch.zeros(1)]).log_softmax(-1)
-        listed = -torch.logsumexp(log_odds.masked_fill(wanted == 0, -1e4), -1)
-        each = functional.binary_cross_entropy_with_logits(found, gold, pos_weight=torch.tensor(3.0), reduction="sum")
-        kept = functional.kl_div(found.log_softmax(-1), (like / 0.07).log_softmax(-1), log_target=True, reduction="sum")
-        total = total + listed + EACH * each / 4 + LIKENESS * kept
-    return total / len(chosen)
+    for i, log_odds in enumerate(found):
+        gold, taught = drawing.golds[i], drawing.scores[i]
+        if gold is not None:
+            total = total + (1.0 if taught is None else GOLD) * gold_loss(log_odds, gold)
+        if taught is not None:
+            total = total + taught_loss(log_odds, taught)
+        else:
+            like = (drawing.likes[i] / 0.07).log_softmax(-1)
+            total = total + LIKENESS * functional.kl_div(
+                log_odds.log_softmax(-1), like, log_target=True, reduction="sum"
+            )
+    return total / len(found)
+
+
+def gold_loss(found: Tensor, gold: Tensor) -> Tensor:
+    """The right unit or none (a softmax with an empty option), and every unit by itself."""
+    wanted = torch.cat([gold, (1 - gold.max())[None]])
+    odds = torch.cat([found, torch.zeros(1)]).log_softmax(-1)
+    listed = -torch.logsumexp(odds.masked_fill(wanted == 0, -1e4), -1)
+    each = functional.binary_cross_entropy_with_logits(found, gold, pos_weight=torch.tensor(3.0), reduction="sum")
+    return listed + EACH * each / 4
+
+
+def taught_loss(found: Tensor, taught: Tensor) -> Tensor:
+    """As the tuned teacher has it: which unit or none, and every unit by itself."""
+    empty = torch.zeros(1)
+    wanted = torch.cat([taught, empty]).log_softmax(-1)
+    listed = functional.kl_div(torch.cat([found, empty]).log_softmax(-1), wanted, log_target=True, reduction="sum")
+    near = functional.smooth_l1_loss(found, taught.clamp(-6, 6), reduction="sum")
+    return listed + EACH * near / 8
 
 
 def pair_scores(model: Scorer, asked: Batch, told: Batch, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
@@ -300,6 +325,7 @@ def main() -> None:
     parser.add_argument("--without", type=int, default=0, help="leave out every n-th natural shop")
     parser.add_argument("--name", default="learn", help="of the third stage's state")
     parser.add_argument("--rounds", type=int, nargs="+", default=ROUNDS, help="steps of each round of stage three")
+    parser.add_argument("--read", type=Path, default=None, help="the folder of training.scorer_labels")
     parser.add_argument("--distil-steps", type=int, default=DISTIL_STEPS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -307,7 +333,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     names = [name for name, _, _ in data_of.natural_shops("train")]
     left_out = set(names[:: options.without]) if options.without else set()
-    library = gather(options.data, left_out)
+    library = gather(options.data, left_out, invented=SHOPS)
     counts = {s: sum(a.source == s for a in library.asked) for s in SHARES}
     print(f"questions: {counts}; left out: {sorted(left_out)}", flush=True)
 
@@ -317,25 +343,23 @@ def main() -> None:
     texts: list[str] = json.loads(kept.read_text(encoding="utf-8"))
     vectors = encoded(texts, options.work, "texts")
     model = start_model(texts, vectors, library, options.work, options.distil_steps)
-    own = list(dict.fromkeys([a.text for a in library.asked] + [u for s in library.shelves for u in s.units]))
-    told = encoded_each([". ".join(part for part in apart(t) if part) for t in own], options.work, "own")
-    likeness = dict(zip(own, told, strict=True))
-    sampler = Sampler(library, likeness)
+    drawer = Drawer(library, likeness_of(library, options.work), SHARES, QUESTIONS, CANDIDATES)
+    read = read_labels(options.read) if options.read else []
+    print(f"{len(read)} questions read by the tuned teacher", flush=True)
+    batcher = Batcher(drawer, read)
     for number, steps in enumerate(options.rounds):
-        learn(model, sampler, options.work, steps, f"{options.name}-{number}")
+        learn(model, batcher, options.work, steps, f"{options.name}-{number}")
 
     model.eval()
     rate = rater(model)
-    report: dict[str, Figures] = {"answers_shops": Figures(), "left out": Figures(), "calibration": Figures()}
-    for shop in outside():
-        report["answers_shops"].add(measure(rate, shop))
-    for split, label in (("train", "left out"), ("calibration", "calibration")):
-        for name, rows, page in data_of.natural_shops(split):
-            if label == "calibration" or name in left_out:
-                report[label].add(measure(rate, data_of.from_pages(name, rows, page)))
-    for label, figures in report.items():
+    left = [data_of.from_pages(n, rows, page) for n, rows, page in data_of.natural_shops("train") if n in left_out]
+    for label, libraries in (*held_libraries(), ("left out", left)):
+        figures = Figures()
+        for held in libraries:
+            figures.add(measure(rate, held))
         if figures.first:
             print(f"{label}: {figures.row()}", flush=True)
+    own = [one.text for one in library.asked] + [unit for shelf in library.shelves for unit in shelf.units]
     digest = hashlib.sha256("".join(own).encode()).hexdigest()[:16]
     card = {
         "name": "fairlead-scorer",
@@ -345,6 +369,7 @@ def main() -> None:
         "seed": SEED,
         "questions": counts,
         "questions_digest": digest,
+        "read_by_the_tuned_teacher": len(read),
         "natural_shops": [name for name in names if name not in left_out],
         "teacher": "all-MiniLM-L6-v2 (Apache-2.0), its vectors only",
         "data": data_of.LICENCES,

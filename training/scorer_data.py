@@ -12,7 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
 HERE = Path(__file__).parent
 NATURAL = HERE / "natural"
 PAIRS = HERE / "scorer_pairs.txt"
+PAGES = HERE / "pairs"
 SEED = 20260229
 PASSAGES = 8  # that retrieval hands to the answerer
 MOST_UNITS = 200  # of a shop
@@ -46,6 +47,7 @@ LICENCES = {
     "training/embed_topics.txt": "Apache-2.0 (own)",
     "training/natural": "Apache-2.0 (own)",
     "training/scorer_pairs.txt": "Apache-2.0 (own)",
+    "training/pairs": "Apache-2.0 (own)",
 }
 
 
@@ -145,6 +147,22 @@ def from_invented(first: int, count: int) -> Library:
     return library
 
 
+def gather(data: Path, left_out: set[str], *, invented: int) -> Library:
+    """Everything there is to learn from, but the natural shops left out."""
+    library = Library([], [])
+    for name, rows, page in natural_shops("train"):
+        if name not in left_out:
+            found = from_pages(name, rows, page)
+            library.add(Library(found.shelves, [replace(one, source="natural") for one in found.asked]))
+    for path in (PAIRS, *sorted(PAGES.glob("*.txt"))):
+        library.add(from_pairs(path))
+    library.add(from_invented(0, invented))
+    library.add(from_faq(data))
+    library.add(from_clapnq(data))
+    library.add(from_mtrag(data))
+    return library
+
+
 def from_pairs(path: Path = PAIRS) -> Library:
     """The hand-written pairs: a block a shop, `U heading | unit`, `Q question | question`, `N unanswered | ...`.
 
@@ -216,6 +234,25 @@ def from_clapnq(data: Path) -> Library:
         units = tuple(with_context("", s) for s in sentences)
         asked = Asked("clapnq", 0, record["turns"][0][1], right, tuple(range(len(units))))
         library.add(Library([Shelf("", units)], [asked]))
+    return library
+
+
+def from_mtrag(data: Path) -> Library:
+    """The last questions of conversations on public documents, over the sentences of these."""
+    library = Library([], [])
+    for record in read_shard(data, "mtrag-un"):
+        text = re.sub(r"(?:<br>|\s)+", " ", re.sub(r"\]\(\S+\)|\[", " ", record["context"][:6000]))
+        sentences = [s for s in split_sentences(text) if 20 < len(s) < 400][:40]
+        turns = record["turns"]
+        if len(sentences) < 4 or turns[-1][0] != "agent":
+            continue
+        earlier = [said for who, said in turns[:-2] if who == "user"]
+        question = standalone(turns[-2][1], earlier[-1:]).text
+        answered = record["answerability"] == "ANSWERABLE"
+        right = tuple(i for i, s in enumerate(sentences) if answered and shared_words(s, turns[-1][1]) >= 0.6)
+        if bool(right) == answered:
+            units = tuple(with_context("", s) for s in sentences)
+            library.add(Library([Shelf("", units)], [Asked("mtrag", 0, question, right, tuple(range(len(units))))]))
     return library
 
 

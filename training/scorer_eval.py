@@ -64,6 +64,12 @@ def outside() -> list[Library]:
     return [from_pages(name, rows, SHOPS / f"{name}.md") for name, rows in shops.items()]
 
 
+def held_libraries() -> list[tuple[str, list[Library]]]:
+    """The shops whose questions train no weight: those of the benchmarks, and the natural ones of the calibration."""
+    natural = [from_pages(name, rows, page) for name, rows, page in natural_shops("calibration")]
+    return [("answers_shops", outside()), ("natural, calibration", natural)]
+
+
 def measure(rate: Rater, library: Library) -> Figures:
     """The figures of a rater over one library, units as retrieval hands them over."""
     figures = Figures()
@@ -131,8 +137,7 @@ def main() -> None:
     """Print everything on the shops whose questions trained no weight."""
     print(cost())
     raters = {"embedder's cosine": cosine, "scorer": Scorer.load().score}
-    natural = [from_pages(name, rows, page) for name, rows, page in natural_shops("calibration")]
-    for label, libraries in (("answers_shops", outside()), ("natural, calibration", natural)):
+    for label, libraries in held_libraries():
         for words, rate in raters.items():
             figures = Figures()
             for library in libraries:

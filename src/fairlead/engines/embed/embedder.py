@@ -114,8 +114,13 @@ class Embedder:
     def encode_words(self, words: Sequence[str]) -> Vectors:
         """Vectors (n, d) of folded words, each L2-normalised."""
         out = np.zeros((len(words), self.dimension), np.float32)
-        for i, word in enumerate(words):
-            out[i] = self.vector(word)
+        rows = [self._row.get(word, -1) for word in words]
+        known = [i for i, row in enumerate(rows) if row >= 0]
+        if known:
+            out[known] = self._words.take([rows[i] for i in known])
+        for i, row in enumerate(rows):
+            if row < 0:
+                out[i] = self.vector(words[i])
         return _normalised(out)
 
     def encode(self, texts: Sequence[str]) -> Vectors:

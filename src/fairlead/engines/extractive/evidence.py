@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.text import STOP, names_thing, stem
 from fairlead.engines.extractive.units import Passage, Unit, is_lead
-from fairlead.engines.scorer import LEAST, Scorer, with_context
+from fairlead.engines.scorer import LEAST, with_context
 from fairlead.engines.scorer import shared as scorer_of_process
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -42,7 +42,7 @@ _OF_BEST = (
     "cosine", "cosine with context", "cosine with section", "words with context", "soft words", "rare words",
     "ideas", "ideas with context", "ideas in passage", "section asked", "fit", "loose fit", "rank", "own words",
     "things", "things in text", "row meant", "row not meant", "place agrees", "place differs", "in range",
-    "soft words alone", "other section ideas", "counted", "person named", "rate told",
+    "soft words alone", "other section ideas", "counted", "person named", "rate told", "wrong way",
 )  # fmt: skip
 READ = ("answers", "answers below best", "answers likely")
 SURENESS = (
@@ -68,11 +68,20 @@ class Calibration(NamedTuple):
 MOST_READ = 16  # units of a question that the scorer reads
 
 
+class Scores(Protocol):
+    """What is asked of the learned scorer."""
+
+    digest: str
+
+    def score(self, question: str, units: Sequence[str]) -> Vectors:
+        """Log-odds (units,) that each unit answers the question."""
+
+
 class Readers(NamedTuple):
     """The two learned models: the embedder for words and texts, the scorer for a question beside a unit."""
 
     embedder: Embedder
-    scorer: Scorer
+    scorer: Scores
 
 
 @cache
@@ -91,6 +100,13 @@ class Match(NamedTuple):
     answers: float
 
 
+class Compared(NamedTuple):
+    """The units that may be quoted, with their passages, and their features (units, len(FEATURES))."""
+
+    units: list[tuple[Passage, Unit]]
+    rows: Vectors
+
+
 @cache
 def calibration() -> Calibration:
     """The constants of calibration.json."""
@@ -103,15 +119,26 @@ def calibration() -> Calibration:
 
 def match(query: Query, passages: Sequence[Passage], readers: Readers) -> list[Match]:
     """Every unit that does not contradict the question nor only announces others, with its features, best first."""
+    return order(query, prepare(query, passages, readers.embedder), readers)
+
+
+def prepare(query: Query, passages: Sequence[Passage], embedder: Embedder) -> Compared:
+    """The units that may be quoted with their features, which depend on no constant of the calibration."""
     units = [(passage, unit) for passage in passages for unit in passage.units]
     if not units or not query.words:
-        return []
-    rows = compare(aspects_of(query, [unit for _, unit in units], readers.embedder), passages)
-    scores = rows @ calibration().order
+        return Compared([], np.zeros((0, len(FEATURES)), np.float32))
+    rows = compare(aspects_of(query, [unit for _, unit in units], embedder), passages)
     usable = [i for i, (_, unit) in enumerate(units) if not contradicts(rows[i]) and not is_lead(unit)]
-    first = sorted(usable, key=lambda i: (-scores[i], i))
-    if not first:
+    return Compared([units[i] for i in usable], rows[usable])
+
+
+def order(query: Query, compared: Compared, readers: Readers) -> list[Match]:
+    """The units best first: the likely ones are read by the scorer, the others follow."""
+    units, rows = compared
+    if not units:
         return []
+    scores = rows @ calibration().order
+    first = sorted(range(len(units)), key=lambda i: (-scores[i], i))
     near, far = first[:MOST_READ], first[MOST_READ:]
     odds = readers.scorer.score(query.text, [with_context(units[i][1].context, units[i][1].text) for i in near])
     chosen = np.concatenate([rows[near], read_features(odds)], axis=1) @ calibration().choose

@@ -79,8 +79,9 @@ FEATURES = (
     "ideas of section", "section asked", "other ideas", "other section ideas", "fit", "loose fit", "rank", "item",
     "list", "row", "own words", "length", "soft words alone", "things", "things in text", "row meant",
     "row not meant", "row of another", "column meant", "place agrees", "place differs", "in range", "out of range",
-    "first", "counted", "person named", "rate told",
+    "first", "counted", "person named", "rate told", "wrong way",
 )  # fmt: skip
+_WAYS = ("delivery", "return")
 _NUMBERS = ("duration", "money", "time", "number")
 
 
@@ -236,6 +237,7 @@ def _features(
         _counted(asked.query, unit),
         _person(asked.query, unit),
         _rate(asked.query, unit),
+        _wrong_way(asked.query.concepts, told | unit.section_concepts),
     )  # fmt: skip
 
 
@@ -272,6 +274,14 @@ def _rate(query: Query, unit: Unit) -> float:
     if not _RATE.search(query.text.lower()):
         return 0.0
     return 1.0 if re.search(r"%|per ?cent|APR|interest", unit.text) else -1.0
+
+
+def _wrong_way(asked: frozenset[str], told: frozenset[str]) -> float:
+    """1 when one direction of a parcel is asked for and the unit with its section speaks of the other alone."""
+    for wanted, other in (_WAYS, _WAYS[::-1]):
+        if wanted in asked and other not in asked:
+            return float(other in told and wanted not in told)
+    return 0.0
 
 
 def _section_asked(asked: Aspects, unit: Unit) -> float:
