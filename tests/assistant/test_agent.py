@@ -85,6 +85,43 @@ async def test_what_stands_nowhere_is_quoted_instead(make_shop: MakeShop, text: 
     assert parent.tags["rejected"] == reason
 
 
+async def test_a_draft_that_does_not_stand_is_asked_for_once_more(make_shop: MakeShop) -> None:
+    def script(call: Call) -> Script:
+        told = call.body["messages"][-1]["content"]
+        return Script(text="Standard delivery to Austria costs €5.90." if "not sent" in told else "It costs €4.20.")
+
+    shop = make_shop(script=script)
+    answer = await shop.assistant.ask(AUSTRIA, variant="mini")
+    assert (answer.text, answer.variant) == ("Standard delivery to Austria costs €5.90.", "mini")
+    first, second = shop.model.calls
+    assert second.body["messages"][: len(first.body["messages"])] == first.body["messages"]  # the prefix cache holds
+    draft, correction = second.body["messages"][-2:]
+    assert draft == {"role": "assistant", "content": "It costs €4.20."}
+    assert "figure" in correction["content"]
+    parent = next(trace for trace in await shop.traces() if trace.operation == "assistant")
+    assert parent.tags["rephrased"] == "ungrounded"
+    assert "rejected" not in parent.tags
+
+
+async def test_a_draft_is_asked_for_again_only_once_and_not_when_beyond_mending(make_shop: MakeShop) -> None:
+    shop = make_shop(script=Script(text="It costs €4.20."))
+    answer = await shop.assistant.ask(AUSTRIA, variant="mini")
+    assert (answer.variant, len(shop.model.calls)) == ("extractive", 2)
+    shop.model.script = Script(text="or" * 60)
+    await shop.assistant.ask(AUSTRIA, variant="mini")
+    assert len(shop.model.calls) == 3
+
+
+async def test_a_model_that_fails_at_the_second_asking_is_quoted_for(make_shop: MakeShop) -> None:
+    def script(call: Call) -> Script:
+        again = "not sent" in call.body["messages"][-1]["content"]
+        return Script(status=500) if again else Script(text="It costs €4.20.")
+
+    answer = await make_shop(script=script).assistant.ask(AUSTRIA, variant="mini")
+    assert answer.variant == "extractive"
+    assert "€5.90" in answer.text
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -31,7 +31,8 @@ document.addEventListener("securitypolicyviolation", (event) => {
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A shop that is served."""
     folder: Path = tmp_path_factory.mktemp("scene")
-    with serve(folder, chat_per_minute=100_000, chat_streams=1_000) as running:
+    policy = {"identity": {"secret": "env:SHOP_IDENTITY"}}
+    with serve(folder, policy=policy, chat_per_minute=100_000, chat_streams=1_000) as running:
         yield running
 
 

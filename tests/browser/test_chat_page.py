@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.server
 import re
 import threading
+import time
 from collections.abc import Iterator
 
+import jwt
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -16,6 +18,7 @@ from tests.console.scene import HOSTILE, UNREACHABLE, Scene
 pytestmark = pytest.mark.browser
 
 ORDER = "Where is my order TT-482913? I ordered with mira.holm@example.com"
+SECRET = "a secret of at least thirty-two bytes"
 RETURNS = "How many days do I have to return an item?"
 
 
@@ -341,6 +344,39 @@ def test_one_script_tag_makes_a_chat_on_another_site(watched: Watched, elsewhere
     assert page.context.cookies() == []
     newest = scene.store.conversations.list(since=0, until=1 << 60, limit=1)[0]
     assert newest.channel == "widget"
+
+
+def test_the_site_around_the_widget_says_who_is_signed_in_and_signs_out(
+    watched: Watched, elsewhere: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_IDENTITY", SECRET)
+    claims = {"sub": "1", "aud": scene.fairlead.usecase.name, "exp": time.time() + 60}
+    page = watched.page(viewport={"width": 800, "height": 700})
+    page.goto(elsewhere)
+    page.evaluate("token => fairleadWidget.identify(token)", jwt.encode(claims, SECRET, algorithm="HS256"))
+    page.get_by_role("button", name="Help").click()
+    frame = page.frame_locator("iframe")
+
+    def ask(text: str) -> None:
+        expect(frame.get_by_role("button", name="Send", exact=True)).to_be_enabled()
+        frame.get_by_label("Your message").fill(text)
+        page.keyboard.press("Enter")
+
+    ask("Where is my order TT-482913?")
+    expect(frame.locator(".facts")).to_contain_text("Order TT-482913")
+    page.evaluate("fairleadWidget.identify('')")
+    expect(frame.locator(".message.user")).to_have_count(0)
+    ask("Where is my order TT-482913?")
+    expect(frame.locator(".message.assistant").last).to_contain_text("e-mail")
+    # A token nobody signed: the page hears of it, the customer is answered like anybody.
+    page.evaluate(
+        "addEventListener('fairlead-identity-refused', (event) => { window.refused = event.detail.message; })"
+    )
+    watched.expected += ["401", "identity token"]
+    page.evaluate("fairleadWidget.identify('forged')")
+    ask(RETURNS)
+    expect(frame.locator(".message.assistant").last).to_contain_text("30 days")
+    assert "not accepted" in page.evaluate("window.refused.message")
 
 
 def test_no_other_site_can_frame_the_chat_or_the_console(watched: Watched, elsewhere: str, scene: Scene) -> None:

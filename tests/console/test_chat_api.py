@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from tests.console.scene import BROKEN, HOSTILE, UNREACHABLE, Scene, events_of, serve
@@ -296,3 +297,32 @@ def test_too_many_open_streams_from_one_address_are_refused_and_given_back(tmp_p
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert answer.status_code == 200
+
+
+# --- who is signed in on the embedding site -------------------------------------------------------------------------
+
+
+def test_a_signed_token_makes_the_customer_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = b"a secret of at least thirty-two bytes"
+    monkeypatch.setenv("SHOP_IDENTITY", secret.decode())
+    claims = {"sub": "1", "aud": "shop-support", "exp": time.time() + 60}
+    with serve(tmp_path, policy={"identity": {"secret": "env:SHOP_IDENTITY"}}) as shop:
+        token = jwt.encode(claims, secret, algorithm="HS256")
+        forged = jwt.encode(claims, b"x" * 32, algorithm="HS256")
+        with httpx.Client(base_url=shop.url, timeout=20) as client:
+            talk = Talk(client)
+            refused = talk.post("identity", {"token": forged})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "identity_refused")
+            assert forged not in refused.text
+            foreign = client.post(f"{API}/{talk.id}/identity", json={"token": token}, headers={})
+            assert foreign.status_code == 404
+            assert not any(event["type"] == "facts" for event in talk.say("Where is my order TT-482913?"))
+            assert talk.post("identity", {"token": token}).json() == {"signed_in": True}
+            cards = [event for event in talk.say("Where is my order TT-482913?") if event["type"] == "facts"]
+            assert cards[0]["title"] == "Order TT-482913"
+
+
+def test_without_the_policy_no_token_is_taken(talk: Talk) -> None:
+    refused = talk.post("identity", {"token": "x.y.z"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "identity_refused")
+    assert talk.post("identity", {"tokens": 1}).status_code == 400

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -59,6 +59,15 @@ MAX_MISSES: Final = 5
 I_AM_AN_AI: Final = "I am an AI assistant, not a person. You can ask for a person from our team whenever you like."
 PASSING_ON: Final = "Of course. I am passing you on to a person from our team."
 NO_PERSON: Final = "I am sorry, no person can be reached through this chat."
+REPHRASE: Final = {
+    "ungrounded": "it has a figure, date, price or address that stands in no source",
+    "unsupported": "it says things that no source says",
+    "contradicts": "it says the opposite of a source",
+    "claims_action": "it says that something was done which no tool has done",
+    "claims_human": "it says that you are a person; you are an AI assistant",
+}
+"""Reasons for which a draft is held back and asked for once more, as the model is told; others are beyond mending."""
+
 REST_UNSURE: Final = "I am not sure about the rest; a person from our team can tell you."
 CANNOT_ANSWER: Final = "I do not know that. Shall I pass you on to a person?"
 NOT_HERE: Final = "This can only be done in a conversation, where the customer is asked first."
@@ -298,16 +307,17 @@ class Agent:
         work.spend("retrieve", began)
 
     async def _speak(self, work: _Work, draft: Draft) -> AsyncGenerator[str, None]:
-        """The text of one model call; falls back to quoting when the model fails or says what stands nowhere."""
-        try:
-            async with aclosing(self._call(work, draft)) as pieces:
+        """The text of one model call. A draft that does not stand is asked for once more, then quoted instead."""
+        async with aclosing(self._try(work, draft)) as pieces:
+            async for piece in pieces:
+                yield piece
+        if draft.rejected in REPHRASE and not work.begun and "rephrased" not in work.outcome.tags:
+            work.outcome.tags["rephrased"] = draft.rejected
+            correction = _correction(draft)
+            draft.reset()
+            async with aclosing(self._try(work, draft, correction)) as pieces:
                 async for piece in pieces:
                     yield piece
-        except ServiceError as error:
-            if work.begun or not self._can_fall_back(work):
-                raise
-            log.warning("variant %s failed (%s); quoting instead", work.variant.id, error.code)
-            draft.rejected = error.code
         if not draft.rejected:
             return
         work.outcome.tags["rejected"] = draft.rejected
@@ -320,15 +330,32 @@ class Agent:
                 async for piece in pieces:
                     yield piece
 
+    async def _try(
+        self, work: _Work, draft: Draft, correction: Sequence[dict[str, Any]] = ()
+    ) -> AsyncGenerator[str, None]:
+        """One call whose failure only rejects the draft, where quoting can stand in for it."""
+        try:
+            async with aclosing(self._call(work, draft, correction)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ServiceError as error:
+            if work.begun or not self._can_fall_back(work):
+                raise
+            log.warning("variant %s failed (%s); quoting instead", work.variant.id, error.code)
+            draft.rejected = error.code
+
     def _can_fall_back(self, work: _Work) -> bool:
         return self._safe is not None and not work.variant.target.quotes
 
-    async def _call(self, work: _Work, draft: Draft) -> AsyncGenerator[str, None]:
+    async def _call(
+        self, work: _Work, draft: Draft, correction: Sequence[dict[str, Any]] = ()
+    ) -> AsyncGenerator[str, None]:
         began = time.perf_counter_ns()
         quoting = work.variant.target.quotes
         said = [text_of(message) for message in work.turn.messages if message.get("role") == "user"]
         gate = None if quoting else Gate(work.evidence, said, self._prompts[work.variant.id])
         body = self._body(work, quoting)
+        body["messages"] += correction
         chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)
         async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):
             async for chunk in chunks:
@@ -436,6 +463,13 @@ class Agent:
             return _said(name, summary=checked.sentence, found=checked.data.get("found") is not False)
         work.proposal = await asyncio.to_thread(self._acting.propose, prepared, conversation, checked)
         return _said(name, summary="The customer is asked first.")
+
+
+def _correction(draft: Draft) -> list[dict[str, Any]]:
+    """What a model is told of a draft that was held back; its own words, made harmless, and the reason."""
+    reason = REPHRASE[draft.rejected]
+    asked = f"This was not sent to the customer: {reason}. Answer again, only with what sources and tool results say."
+    return [{"role": "assistant", "content": defuse(draft.text) or "..."}, {"role": "user", "content": asked}]
 
 
 def _said(name: str, **data: Any) -> ToolResult:

@@ -35,10 +35,10 @@ class Draft:
 
     def __init__(self) -> None:
         self.reset()
-        self.rejected = ""
 
     def reset(self) -> None:
-        """Begin again, for another model's answer to the same question."""
+        """Begin again, for another answer to the same question."""
+        self.rejected = ""
         self.text = ""
         self.calls: list[ToolCall] = []
         self.extras: dict[str, Any] = {}

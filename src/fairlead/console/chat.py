@@ -28,6 +28,7 @@ from fairlead.errors import (
     ConversationClosed,
     ConversationUnknown,
     FeedbackInvalid,
+    IdentityRefused,
     ServiceError,
     TurnRunning,
 )
@@ -69,6 +70,10 @@ class _Open(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Contact(msgspec.Struct, forbid_unknown_fields=True):
     email: str
+
+
+class _Token(msgspec.Struct, forbid_unknown_fields=True):
+    token: str
 
 
 class _Decide(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,6 +134,7 @@ class Chat:
             Route(api + "/{conversation}/feedback", self.post_feedback, methods=["POST"]),
             Route(api + "/{conversation}/handoff", self.post_handoff, methods=["POST"]),
             Route(api + "/{conversation}/events", self.get_events, methods=["GET"]),
+            Route(api + "/{conversation}/identity", self.post_identity, methods=["POST"]),
             Route(api + "/{conversation}/contact", self.post_contact, methods=["POST"]),
             Route(api + "/{conversation}/rating", self.post_rating, methods=["POST"]),
             Route(api + "/{conversation}/rating/prompt", self.post_prompt, methods=["POST"]),
@@ -312,6 +318,18 @@ class Chat:
         except RefusalError as refusal:
             return refusal.response()
         return JSONResponse({**state, "notice": handoff_sentence(state)})
+
+    async def post_identity(self, request: Request) -> Response:
+        """``POST …/identity`` with ``{"token"}``: the embedding site says who is signed in (``policy.identity``)."""
+        try:
+            conversation = await self._owned(request)
+            token = (await _decoded(request, _Token)).token
+            await self._fairlead.assistant.identify(conversation.id, token)
+        except (IdentityRefused, ConversationUnknown, ConversationClosed) as error:
+            return RefusalError.of(error).response()
+        except RefusalError as refusal:
+            return refusal.response()
+        return JSONResponse({"signed_in": True})
 
     async def post_contact(self, request: Request) -> Response:
         """``POST …/contact`` with ``{"email"}``: where to answer when nobody is there."""

@@ -51,6 +51,9 @@ export const sendMessage = async ({ id, secret }, body) =>
 export const watch = async ({ id, secret }, cursor, signal) =>
   events(await request(`/${encodeURIComponent(id)}/events`, { secret, signal, headers: cursor === null ? {} : { "last-event-id": String(cursor) } }));
 
+export const signIn = async ({ id, secret }, token) =>
+  (await request(`/${encodeURIComponent(id)}/identity`, { method: "POST", secret, body: { token } })).json();
+
 export const leaveContact = async ({ id, secret }, email) =>
   (await request(`/${encodeURIComponent(id)}/contact`, { method: "POST", secret, body: { email } })).json();
 

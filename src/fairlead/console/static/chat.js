@@ -1,6 +1,6 @@
 // The chat's flow: open, send, stream, retry without doubling, judge, hand over, come back after a reload.
 import {
-  ApiError, askForPerson, decide, getConversation, judge, leaveContact, mayAskForRating, openConversation, rate, sendMessage, watch,
+  ApiError, askForPerson, decide, getConversation, judge, leaveContact, mayAskForRating, openConversation, rate, sendMessage, signIn, watch,
 } from "./chat-api.js";
 import { Bubble, clear, confirmCard, dropCards, known, scrollToEnd, UNJUDGED } from "./chat-view.js";
 
@@ -80,10 +80,28 @@ async function ensureConversation() {
   return kept.value;
 }
 
+// Who is signed in on the page around this frame, as that page's token says. Told before each message, because the server
+// keeps it in memory only; a token that is refused is dropped, and the customer is asked like anybody else.
+let identity = "";
+async function vouch(conversation) {
+  if (!identity) return;
+  const token = identity;
+  try {
+    await signIn(conversation, token);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.code !== "identity_refused") return;
+    if (identity === token) identity = "";
+    console.warn(`fairlead: ${error.message}`);
+    parent.postMessage({ fairlead: "identity-refused", message: error.message }, "*");
+  }
+}
+
 // One attempt: the answer's events into its bubble. Resolves with the closing event; throws ApiError when it broke off.
 async function stream(pending, own, draw) {
   const conversation = await ensureConversation();
   kept.save({ ...conversation, pending });
+  await vouch(conversation);
   const events = await sendMessage(conversation, pending);
   own.element.classList.remove("waiting");
   for await (const event of events) {
@@ -427,8 +445,15 @@ log.addEventListener("submit", async (event) => {
 // A passage that opens below the fold comes into view ("toggle" does not bubble).
 log.addEventListener("toggle", ({ target }) => { if (target.open && !busy) target.scrollIntoView({ block: "nearest" }); }, true);
 
+// Signing out ends the conversation for this browser: the next to sit here must not read on.
+function takeIdentity(token) {
+  const out = identity && !token;
+  identity = token;
+  if (out && kept.value) startAgain();
+}
+
 function startAgain(event) {
-  event.preventDefault();
+  event?.preventDefault();
   stopListening();
   kept.save(null);
   clear();
@@ -446,7 +471,11 @@ addEventListener("online", () => { if (!busy) say("You are back online."); });
 
 if (framed) {
   addEventListener("keydown", (event) => { if (event.key === "Escape") parent.postMessage({ fairlead: "close" }, "*"); });
-  addEventListener("message", (event) => { if (event.source === parent && event.data?.fairlead === "opened") field.focus(); });
+  addEventListener("message", (event) => {
+    if (event.source !== parent) return;
+    if (event.data?.fairlead === "opened") field.focus();
+    if (event.data?.fairlead === "identity") takeIdentity(String(event.data.token ?? ""));
+  });
 }
 
 await comeBack();

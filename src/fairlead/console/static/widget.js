@@ -1,11 +1,14 @@
 // The embeddable chat: one script tag on any page makes a button and a frame. Everything else happens inside the frame.
 //   <script src="https://chat.example/widget.js" data-label="Help" data-position="left" async></script>
+// Who is signed in on that page, if it says so: data-identity="TOKEN", or fairleadWidget.identify("TOKEN") at any time and
+// identify("") at signing out. A token that is refused makes the event "fairlead-identity-refused" on the page's window.
 // No cookies, no styles outside its own shadow tree, no reading of the page it stands on.
 (() => {
   const script = document.currentScript;
   if (!script || window.fairleadWidget) return;
   const origin = new URL(script.src).origin;
   const label = script.dataset.label || "Chat with us";
+  let identity = script.dataset.identity || "";
   const side = script.dataset.position === "left" ? "left" : "right";
 
   const styles = `
@@ -39,12 +42,22 @@
     root.append(box);
     document.body.append(host);
 
+    let loaded = false;
+    const tell = (message) => { if (loaded) frame.contentWindow.postMessage(message, origin); };
+    const identify = (token) => {
+      identity = String(token ?? "");
+      tell({ fairlead: "identity", token: identity });
+    };
     const show = (open) => {
       if (open && !frame.src) {
         frame.src = `${origin}/widget`;
-        frame.addEventListener("load", () => frame.contentWindow.postMessage({ fairlead: "opened" }, origin));
+        frame.addEventListener("load", () => {
+          loaded = true;
+          if (identity) identify(identity);
+          tell({ fairlead: "opened" });
+        });
       } else if (open) {
-        frame.contentWindow.postMessage({ fairlead: "opened" }, origin);
+        tell({ fairlead: "opened" });
       }
       frame.hidden = !open;
       button.setAttribute("aria-expanded", String(open));
@@ -53,9 +66,13 @@
     };
     button.addEventListener("click", () => show(frame.hidden));
     addEventListener("message", (event) => {
-      if (event.source === frame.contentWindow && event.origin === origin && event.data?.fairlead === "close") show(false);
+      if (event.source !== frame.contentWindow || event.origin !== origin) return;
+      if (event.data?.fairlead === "close") show(false);
+      if (event.data?.fairlead === "identity-refused") {
+        dispatchEvent(new CustomEvent("fairlead-identity-refused", { detail: { message: String(event.data.message) } }));
+      }
     });
-    return { open: () => show(true), close: () => show(false) };
+    return { open: () => show(true), close: () => show(false), identify };
   }
 
   const ready = () => { window.fairleadWidget = build(); };
