@@ -203,7 +203,9 @@ async def test_over_the_cap_a_person_decides(shop: Shop, folder: Path) -> None:
     assert spoken(await shop.say(talk, "yes")) == AWAITING
     waiting = shop.store.actions.list(states=("awaiting_approval",))
     assert [(each.conversation, each.amount) for each in waiting] == [(talk, 60.0)]
-    assert shop.assistant.action_details(waiting[0]) == {"order_id": "TT-215604", "amount": 60.0}
+    seen = shop.assistant.appraise_action(waiting[0])
+    assert seen.question.startswith("Shall I refund €60.00 of your order TT-215604")
+    assert (seen.known, seen.argument, seen.most, seen.hours, seen.before) == (True, "amount", 50.0, 24.0, 0.0)
     done = await shop.assistant.decide_action(waiting[0].id, True, operator="ada", note="damaged tent")
     assert (done.state, done.actor) == ("done", "ada")
     assert "€60.00" in shop.assistant.transcript(talk)[-1].text
@@ -238,6 +240,8 @@ async def test_a_cap_counts_what_was_done_in_other_conversations_too(shop: Shop)
         await shop.say(talk, "yes")
         states.append(shop.store.actions.list(conversation=talk)[0].state)
     assert states == ["done", "done", "awaiting_approval", "awaiting_approval"]
+    last = shop.store.actions.list(states=("awaiting_approval",), limit=1)[0]
+    assert shop.assistant.appraise_action(last).before == 60.0  # what waits counts, the action itself does not
 
 
 @pytest.mark.parametrize("amount", [-5, 0, 1e300, 0.001, "50", None, True, [1]])
@@ -533,8 +537,9 @@ def test_actions_go_with_their_conversation(shop: Shop) -> None:
 
 def test_the_sealed_arguments_open_with_this_store_only(tmp_path: Path, make_shop: MakeShop) -> None:
     shop, other = make_shop(), make_shop()
-    sealed = shop.assistant._acting._box.encrypt(b'{"arguments": {"a": 1}, "customer": null, "question": "?"}').decode()
-    assert shop.assistant.action_details(action("1", arguments=sealed)) == {"a": 1}
+    sealed = shop.assistant._acting._box.encrypt(b'{"arguments": {}, "customer": null, "question": "May I?"}').decode()
+    assert shop.assistant.appraise_action(action("1", arguments=sealed)).question == "May I?"
+    assert other.assistant.appraise_action(action("1", arguments=sealed)).question == ""
     with pytest.raises(ActionUnknown):
-        other.assistant.action_details(action("1", arguments=sealed))
+        other.assistant._acting.ask_again(action("1", arguments=sealed))
     assert (os.stat(shop.store.directory / "actions.secret").st_mode & 0o777) == 0o600

@@ -377,15 +377,38 @@ def test_strange_messages_arrive_as_they_are(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_100_kilobytes_are_refused_in_a_sentence(customer: Page, watched: Watched) -> None:
-    watched.expected.append("413")
-    customer.evaluate("document.getElementById('text').removeAttribute('maxlength')")
-    customer.get_by_label("Your message").fill("x" * 100_000)
+def test_100_kilobytes_are_refused_in_a_sentence_and_stay_in_the_field(customer: Page) -> None:
+    field = customer.get_by_label("Your message")
+    field.fill("x" * 100_000)
+    expect(customer.locator("#state")).to_contain_text("100,000 characters; 4,000 are possible")
     customer.keyboard.press("Enter")
-    expect(customer.locator(".failure")).to_contain_text("more than can be taken")
+    expect(customer.locator(".message.user")).to_have_count(0)
+    assert len(field.input_value()) == 100_000
     assert customer.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    ask(customer, RETURNS)
+    field.fill(RETURNS)
+    expect(customer.locator("#state")).to_have_text("")
+    customer.keyboard.press("Enter")
     expect(customer.locator(".judge:visible")).to_have_count(1)
+
+
+def test_a_rating_in_one_window_closes_the_question_in_the_other(customer: Page) -> None:
+    ask(customer, RETURNS)
+    question = "Your rating"
+    expect(customer.get_by_role("region", name=question)).to_be_visible()
+    second = customer.context.new_page()
+    ready(second)
+    expect(second.get_by_role("region", name=question)).to_be_visible()
+    second.get_by_role("region", name=question).get_by_label("5 of 5, very").check(force=True)
+    second.get_by_role("button", name="Send rating").click()
+    expect(customer.get_by_role("region", name=question)).to_be_hidden()
+
+
+def test_whoever_waits_reads_that_a_person_comes_and_not_an_ai(customer: Page) -> None:
+    ask(customer, RETURNS)
+    customer.get_by_role("button", name="Talk to a person").click()
+    expect(customer.locator("#who")).to_have_text("You are waiting for a person of our team.")
+    ask(customer, "never mind")
+    expect(customer.locator("#who")).to_contain_text("You are talking to an AI")
 
 
 def test_without_javascript_a_person_can_be_called_and_can_answer(

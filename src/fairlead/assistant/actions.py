@@ -30,8 +30,8 @@ from fairlead.tools import Context, Customer
 
 VALID_US: Final = 15 * 60 * 1_000_000
 """How long a question waits for its yes."""
-BEGUN_US: Final = 2 * 60 * 1_000_000
-"""After so long an action that was begun is not under way any more: its process has died."""
+BEGUN_US: Final = 45 * 1_000_000
+"""After so long an action that was begun is not under way any more: a tool gets 10 seconds, so its process has died."""
 MAX_SHOWN: Final = 200
 
 ANSWER_IT: Final = "Please answer yes or no."
@@ -84,6 +84,22 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     card: Facts | None = None
     reason: str = ""
+
+
+class Appraisal(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person needs to decide about an action. Texts are masked.
+
+    ``question`` is what the customer said yes to; ``argument`` is what the cap counts, ``most`` how much of it, within
+    ``hours``, ``before`` what the same customer had in that time; ``known`` whether the customer was recognised.
+    """
+
+    action: Action
+    question: str
+    known: bool
+    argument: str = ""
+    most: float | None = None
+    hours: float = 0.0
+    before: float = 0.0
 
 
 class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +239,23 @@ class Acting:
             return Ended(action=await self._now(action), text=REJECTED.format(title=action.title.lower()))
         return await self._run_apart(action, operator)
 
+    def appraise(self, action: Action) -> Appraisal:
+        """What a person should see before deciding; no question when another store sealed it. Blocks."""
+        tool = self._tools.get(action.tool)
+        cap = tool.rule.cap if tool is not None else None
+        try:
+            question = self._mask(self._open(action).question)
+        except ActionUnknown:
+            question = ""
+        known = bool(action.customer)
+        if cap is None:
+            return Appraisal(action=action, question=question, known=known)
+        before = self._store.actions.spent(action, action.time - int(cap.hours * 3_600_000_000))
+        return Appraisal(
+            action=action, question=question, known=known, argument=cap.argument, most=cap.max, hours=cap.hours,
+            before=before,
+        )  # fmt: skip
+
     async def settle(self, identifier: str, *, done: bool, operator: str, note: str = "") -> Action:
         """A person has found out how an unknown action ended. Raises ActionUnknown, ActionSettled."""
         action = await asyncio.to_thread(self._store.actions.get, identifier)
@@ -276,10 +309,6 @@ class Acting:
             await asyncio.wait(set(self._running), timeout=patience_s)
 
     # --- parts ------------------------------------------------------------------------------------------------------
-
-    def details(self, action: Action) -> dict[str, Any]:
-        """The unsealed arguments, for a person who decides."""
-        return self._open(action).arguments
 
     def _open(self, action: Action) -> _Sealed:
         try:

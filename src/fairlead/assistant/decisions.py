@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from fairlead.assistant.actions import Acting, Ended
+from fairlead.assistant.actions import Acting, Appraisal, Ended
 from fairlead.assistant.conversation import Thread, Threads
 from fairlead.assistant.events import Confirm, Delta, Done, Event, Facts, Started
 from fairlead.assistant.handoff import Desk
@@ -23,7 +23,7 @@ from fairlead.spec import UseCase
 from fairlead.store import Store
 from fairlead.tools import Customer
 
-SWEEP_S: Final = 30.0
+SWEEP_S: Final = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ class Decisions:
         """
         return await self._acting.settle(action_id, done=done, operator=operator, note=note)
 
-    def action_details(self, action: Action) -> dict[str, Any]:
-        """The arguments of an action as they will be run, unmasked, for whoever decides on it."""
-        return self._acting.details(action)
+    def appraise_action(self, action: Action) -> Appraisal:
+        """What a person should see before deciding about an action. Blocks."""
+        return self._acting.appraise(action)
 
     async def identify(self, conversation_id: str, token: str) -> Customer:
         """Take over from the embedding site who is signed in; see ``policy.identity``.

@@ -384,7 +384,7 @@ class Chat:
         except RefusalError as refusal:
             return refusal.response()
         seen = request.headers.get("last-event-id", "")
-        cursor = int(seen) if seen.isdecimal() and len(seen) < 18 else None
+        cursor = int(seen) if seen.isdecimal() and len(seen) < 18 else await self._live.now()
         return EventStream(self._live.watch(conversation.id, cursor), lambda: self._windows.leave(client))
 
     # --- what both have in common -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from fairlead.assistant.actions import Appraisal
 from fairlead.assistant.handoff import (
     ENDINGS,
     GRACE_S,
@@ -100,7 +101,7 @@ class Inbox:
             waiting_ones=[entry for entry in entries if entry.handoff.state == "waiting"],
             mine=[entry for entry in entries if entry.mine],
             others=[entry for entry in entries if entry.handoff.state == "taken" and not entry.mine],
-            approvals=self._approvals(session),
+            approvals=self._appraised(self._approvals(session)),
             closed=self._store.handoffs.closed_since(now_us() - DAY_US, tenant=session.tenant),
             overdue=sum(entry.overdue for entry in entries),
             endings=ENDINGS, policy=policy, is_open=self._people.is_open(), hours=self._people.hours,
@@ -129,7 +130,9 @@ class Inbox:
             question=question, suggestion=suggestion if fits else {}, asked=fits, use=use,
             draft=draft if draft is not None else suggestion.get("text", "") if use else handoff.draft,
             endings=ENDINGS, due=due, overdue=handoff.state == "waiting" and due < now_us(),
-            approvals=[each for each in self._approvals(session) if each.conversation == conversation.id],
+            approvals=self._appraised(
+                [each for each in self._approvals(session) if each.conversation == conversation.id]
+            ),
             message_id=new_id(), max_reply=MAX_REPLY_CHARS, max_note=MAX_NOTE_CHARS,
             mark=self._mark(session, handoff.id),
         )  # fmt: skip
@@ -152,6 +155,9 @@ class Inbox:
 
     def _approvals(self, session: Session) -> list[Action]:
         return self._store.actions.list(tenant=session.tenant, states=("awaiting_approval", "unknown"))
+
+    def _appraised(self, actions: list[Action]) -> list[Appraisal]:
+        return [self._desk.fairlead.assistant.appraise_action(action) for action in actions]
 
     # --- live -------------------------------------------------------------------------------------------------------
 

@@ -33,12 +33,14 @@ class Live:
         self._fairlead = fairlead
         self._pulse = pulse
 
-    async def watch(self, identifier: str, cursor: int | None) -> AsyncIterator[bytes]:
-        """Server-sent events of a conversation from ``cursor`` on, or from now on; ends when it is closed."""
+    async def now(self) -> int:
+        """The cursor of what has not happened yet. Read it before a client hears that it is watching."""
+        return await run_in_threadpool(self._fairlead.store.news.last)
+
+    async def watch(self, identifier: str, cursor: int) -> AsyncIterator[bytes]:
+        """Server-sent events of a conversation from ``cursor`` on; ends when it is closed."""
         store = self._fairlead.store
-        if cursor is None:
-            cursor = await run_in_threadpool(store.news.last)
-        elif 0 < cursor < await run_in_threadpool(store.news.first) - 1:
+        if 0 < cursor < await run_in_threadpool(store.news.first) - 1:
             # Older than what is kept: the window has to load the whole conversation again.
             yield frame(b'{"type": "reload"}')
         told: dict[str, Any] = {}

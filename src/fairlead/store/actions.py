@@ -7,7 +7,7 @@ sealed and texts masked. Knows no tools.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
 
@@ -111,20 +111,15 @@ class Actions:
                 return None
             target: ActionState = "confirmed"
             if cap is not None:
-                # Whoever is not known has no allowance to share: then only the conversation is counted.
-                whose = table.c.customer == row.customer if row.customer else table.c.conversation == row.conversation
-                spent = connection.execute(
-                    select(func.coalesce(func.sum(table.c.amount), 0.0)).where(
-                        whose,
-                        table.c.tenant == row.tenant,
-                        table.c.tool == row.tool,
-                        table.c.time >= since,
-                        table.c.state.in_(_SPENT),
-                    )
-                ).scalar_one()
-                if row.amount is None or float(spent) + row.amount > cap:
+                spent = _spent(connection, row, since)
+                if row.amount is None or spent + row.amount > cap:
                     target = "awaiting_approval"
             return target if _move(connection, identifier, "proposed", target, actor, None) else None
+
+    def spent(self, action: Action, since: int) -> float:
+        """What other actions of this tool and customer proposed from ``since`` on come to, as a cap counts them."""
+        with self._database.read() as connection:
+            return _spent(connection, action, since)
 
     def settle(self, *, proposed_before: int, begun_before: int) -> Sequence[Action]:
         """End what nobody will end: unanswered proposals, and actions whose process is gone. Returns them as they are.
@@ -147,6 +142,22 @@ class Actions:
                 with self._database.write(durable=True) as connection:
                     ended += [each for each in found if _move(connection, each, before, after, "time", None)]
         return [action for each in ended if (action := self.get(each)) is not None]
+
+
+def _spent(connection: Connection, action: Any, since: int) -> float:
+    """Sum of the amounts of the other actions (a record or a row) that share a cap with this one."""
+    table = schema.actions
+    # Whoever is not known has no allowance to share: then only the conversation is counted.
+    whose = table.c.customer == action.customer if action.customer else table.c.conversation == action.conversation
+    query = select(func.coalesce(func.sum(table.c.amount), 0.0)).where(
+        whose,
+        table.c.id != action.id,
+        table.c.tenant == action.tenant,
+        table.c.tool == action.tool,
+        table.c.time >= since,
+        table.c.state.in_(_SPENT),
+    )
+    return float(connection.execute(query).scalar_one())
 
 
 def _move(

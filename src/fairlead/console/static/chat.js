@@ -190,9 +190,20 @@ function failed(pending, own, drawn, error) {
   if (kept.value) kept.save({ ...kept.value, pending: null });
 }
 
+// The attribute would cut a pasted text without a word; here it stays whole and the words say why it cannot be sent.
+const longest = Number(field.getAttribute("maxlength"));
+field.removeAttribute("maxlength");
+function tooLong() {
+  const long = field.value.trim().length > longest;
+  if (long) say(`The message has ${field.value.trim().length.toLocaleString("en")} characters; ${longest.toLocaleString("en")} are possible. Shorten it.`, "bad long");
+  else if (state.classList.contains("long")) say("");
+  return long;
+}
+field.addEventListener("input", tooLong);
+
 function submit() {
   const text = field.value.trim();
-  if (!text || busy) return;
+  if (!text || busy || tooLong()) return;
   field.value = "";
   const id = newId();
   const own = new Bubble("user", { text, client_id: id });
@@ -205,7 +216,8 @@ function submit() {
 function handedOff(event) {
   const waits = event.state === "waiting" || event.state === "with_person";
   setInLine(waits);
-  who.textContent = event.state === "with_person" ? `You are talking with ${event.operator || "a person"}, a person of our team.` : aiWords;
+  who.textContent = event.state === "with_person" ? `You are talking with ${event.operator || "a person"}, a person of our team.`
+    : event.state === "waiting" ? "You are waiting for a person of our team." : aiWords;
   contact.hidden = !(event.state === "waiting" && event.away && !event.contact);
   if (event.state === "with_person") { say(""); return; }
   const place = event.position > 0 ? ` You are number ${event.position} in line.` : "";
@@ -331,6 +343,16 @@ async function askForRating() {
     if (!(error instanceof ApiError)) throw error;
   }
 }
+
+// Another window of this browser has rated, or put it off: nobody is asked twice.
+addEventListener("storage", (event) => {
+  if (event.key !== KEY || !kept.value?.asking) return;
+  const other = event.newValue ? JSON.parse(event.newValue) : null;
+  if (other?.id !== kept.value.id || other.asking) return;
+  kept.value.asking = false;
+  rated = true;
+  rating.hidden = true;
+});
 
 function doneRating(words) {
   rated = true;
