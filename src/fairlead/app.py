@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from fairlead import __version__, engines, providers
-from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
+from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError
@@ -75,6 +75,7 @@ class Fairlead:
         self.mask = Masker(frozenset(usecase.policy.privacy.mask))
         self.knowledge = Knowledge.load([usecase.path(part.path) for part in usecase.knowledge], self.store.derived)
         self.tools = Tools.of(usecase)
+        self.router = router_of(usecase, self.store.derived)
         self.engines: dict[str, Engine] = {}
         self.failures: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +126,7 @@ class Fairlead:
             store=self.store,
             knowledge=self.knowledge,
             tools=self.tools,
+            router=self.router,
             mask=self.mask,
             releases=releases,
             max_message_chars=settings.chat_message_chars,
@@ -149,7 +151,10 @@ class Fairlead:
         hashes = {}
         for variant in variants:
             content = variant.release_content(
-                knowledge=self.knowledge.snapshot, tools=self.tools.digest, engine=_engine_identity(variant)
+                knowledge=self.knowledge.snapshot,
+                tools=self.tools.digest,
+                routing=self.router.digest,
+                engine=_engine_identity(variant),
             )
             hashes[variant.id] = release_hash(content)
             self.store.releases.put(
@@ -265,6 +270,7 @@ def faults(usecase: UseCase) -> list[str]:
     loaders: list[Callable[[], object]] = [
         lambda: Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]),
         lambda: Tools.of(usecase),
+        lambda: router_of(usecase),
     ]
     for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
         if weights not in IN_PROCESS:
@@ -276,6 +282,12 @@ def faults(usecase: UseCase) -> list[str]:
         except FairleadError as error:
             found.append(str(error))
     return found
+
+
+def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
+    """What guesses the intents of a use case's messages. Raises IntentsInvalid."""
+    routing = usecase.routing
+    return Router.load(routing, usecase.path(routing.examples) if routing is not None else None, cache)
 
 
 def packaged_weights(name: str) -> Path:

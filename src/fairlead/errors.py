@@ -283,6 +283,10 @@ class KnowledgeInvalid(UsageError):
     """
 
 
+class IntentsInvalid(UsageError):
+    """The intents in {path} cannot be used: {detail}. Check `routing:` in fairlead.yaml."""
+
+
 class ToolsInvalid(UsageError):
     """The tools in {path} cannot be used: {detail}."""
 

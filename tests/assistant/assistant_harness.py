@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.assistant import Assistant, AssistantUpstream, Delta, Done, Event, Knowledge, Tools
+from fairlead.assistant import Assistant, AssistantUpstream, Delta, Done, Event, Knowledge, Router, Tools
 from fairlead.engines.extractive import Extractive
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.guard import Masker
@@ -61,6 +61,7 @@ class Shop:
             store=self.store,
             knowledge=knowledge or shop_knowledge(),
             tools=tools or Tools.load([SHOP / "tools.py"]),
+            router=shop_router() if self.usecase.routing is not None else None,
             mask=Masker(),
             releases={variant.id: f"release-{variant.id}" for variant in self.usecase.variants},
         )
@@ -88,6 +89,13 @@ class Shop:
 def quoting() -> Upstream:
     """The real extractive engine; it has no state, so one serves all tests."""
     return Extractive().upstream()
+
+
+@functools.cache
+def shop_router() -> Router:
+    """The shop's intents, fitted once."""
+    usecase = load_shop({})
+    return Router.load(usecase.routing, SHOP / "data" / "intents.jsonl")
 
 
 @functools.cache

@@ -1,8 +1,6 @@
-"""The intent classifier: it learns, says when nothing fits, keeps through a file, and refuses what cannot be learnt."""
+"""The intent classifier: it learns, says when nothing fits, keeps as bytes, and refuses what cannot be learnt."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 
 from fairlead.engines.embed.embedder import shared
 from fairlead.engines.embed.intents import BUCKETS, Intents, bag_of
-from fairlead.errors import WeightsDamaged
 from training.embed_data import OFF_TOPIC, Split, load_topics
 
 TOPICS = [topic for topic in load_topics() if len(topic.questions_of(Split.TRAIN)) >= 5]
@@ -53,22 +50,18 @@ def test_fitting_again_gives_the_same(model: Intents) -> None:
     assert again.guesses(TEXTS[:50], shared()) == model.guesses(TEXTS[:50], shared())
 
 
-def test_it_keeps_through_a_file(model: Intents, tmp_path: Path) -> None:
-    path = tmp_path / "intents.npz"
-    model.save(path)
-    kept = Intents.load(path)
+def test_it_keeps_as_bytes(model: Intents) -> None:
+    kept = Intents.decode(model.encode())
     assert kept.labels == model.labels
     for one, other in zip(kept.guesses(TEXTS, shared()), model.guesses(TEXTS, shared()), strict=True):
         assert one.intent == other.intent
         assert one.fit == pytest.approx(other.fit, abs=1e-2)
 
 
-def test_a_damaged_file_is_refused(model: Intents, tmp_path: Path) -> None:
-    path = tmp_path / "intents.npz"
-    model.save(path)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(WeightsDamaged):
-        Intents.load(path)
+@pytest.mark.parametrize("most", [0, 3, 200, -1])
+def test_damaged_bytes_are_refused(model: Intents, most: int) -> None:
+    with pytest.raises(ValueError, match=r"classifier|pickled"):
+        Intents.decode(model.encode()[:most] if most >= 0 else b"not a classifier")
 
 
 def test_too_little_to_learn_from_is_refused() -> None:

@@ -14,7 +14,8 @@ from fairlead.assistant.events import (
     Sources,
     Started,
 )
-from fairlead.assistant.knowledge import Knowledge, Passage
+from fairlead.assistant.intents import Router
+from fairlead.assistant.knowledge import Cache, Knowledge, Passage
 from fairlead.assistant.tools import Tool, ToolResult, Tools
 from fairlead.assistant.upstream import AssistantUpstream
 
@@ -23,6 +24,7 @@ __all__ = [
     "Answer",
     "Assistant",
     "AssistantUpstream",
+    "Cache",
     "Confirm",
     "Delta",
     "Done",
@@ -32,6 +34,7 @@ __all__ = [
     "HandedOff",
     "Knowledge",
     "Passage",
+    "Router",
     "Sources",
     "Started",
     "Tool",

@@ -23,6 +23,7 @@ from fairlead.assistant.draft import Draft
 from fairlead.assistant.events import Act, Confirm, Delta, Facts
 from fairlead.assistant.gate import FEW_WORDS, Gate
 from fairlead.assistant.identity import Session
+from fairlead.assistant.intents import Router
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.prompt import (
     asks_for_person,
@@ -58,6 +59,7 @@ MAX_MISSES: Final = 5
 
 I_AM_AN_AI: Final = "I am an AI assistant, not a person. You can ask for a person from our team whenever you like."
 PASSING_ON: Final = "Of course. I am passing you on to a person from our team."
+FOR_A_PERSON: Final = "This is for a person of our team to look at. I am passing you on."
 NO_PERSON: Final = "I am sorry, no person can be reached through this chat."
 REPHRASE: Final = {
     "ungrounded": "it has a figure, date, price or address that stands in no source",
@@ -159,13 +161,21 @@ class Agent:
     """Answers turns for one use case."""
 
     def __init__(
-        self, *, gateway: Gateway, usecase: UseCase, knowledge: Knowledge, tools: Tools, acting: Acting | None = None
+        self,
+        *,
+        gateway: Gateway,
+        usecase: UseCase,
+        knowledge: Knowledge,
+        tools: Tools,
+        acting: Acting | None = None,
+        router: Router | None = None,
     ) -> None:
         self._gateway = gateway
         self._usecase = usecase
         self._knowledge = knowledge
         self._tools = tools
         self._acting = acting
+        self._router = router or Router()
         self._prompts = {variant.id: variant.prompt_text() for variant in usecase.variants}
         self._safe = next((each for each in usecase.variants if each.target.kind == "extractive"), None)
 
@@ -178,6 +188,9 @@ class Agent:
         if not work.settled:
             for fixed in self._fixed(work):
                 yield fixed
+        if not work.settled:
+            async for routed in self._route(work):
+                yield routed
         if not work.settled:
             async with aclosing(self._rounds(work)) as parts:
                 async for part in parts:
@@ -295,6 +308,22 @@ class Agent:
             work.outcome.act = "handoff" if able else "answer"
             work.settled = True
             yield work.say(PASSING_ON if able else NO_PERSON)
+
+    async def _route(self, work: _Work) -> AsyncGenerator[Delta, None]:
+        """Note what the message is about; what the project wants a person to take is passed on."""
+        began = time.perf_counter_ns()
+        question, _ = last_question(work.turn.messages)
+        if not self._router.ready:
+            await asyncio.to_thread(self._router.guess, question)
+        intent, to_person = self._router.guess(question)
+        if not intent:
+            return
+        work.outcome.tags["intent"] = intent
+        work.spend("route", began)
+        if to_person and self._usecase.policy.handoff.enabled:
+            work.outcome.act, work.outcome.reason = "handoff", f"about {intent.replace('_', ' ')}"
+            work.settled = True
+            yield work.say(FOR_A_PERSON)
 
     async def _retrieve(self, work: _Work) -> None:
         began = time.perf_counter_ns()

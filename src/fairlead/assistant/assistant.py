@@ -35,6 +35,7 @@ from fairlead.assistant.events import (
 )
 from fairlead.assistant.handoff import Desk, open_question, summarise, wants_to_resume
 from fairlead.assistant.identity import Session
+from fairlead.assistant.intents import Router
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
 from fairlead.assistant.outcomes import Outcomes
@@ -79,6 +80,7 @@ class Assistant(Decisions):
         store: Store,
         knowledge: Knowledge,
         tools: Tools,
+        router: Router | None = None,
         mask: Callable[[str], str],
         releases: Mapping[str, str] | None = None,
         max_message_chars: int = MAX_MESSAGE_CHARS,
@@ -92,7 +94,9 @@ class Assistant(Decisions):
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
         self._keep_texts = usecase.policy.privacy.store_content
         self._acting = Acting(store=store, tools=tools, mask=self._mask, columns=self._action_columns)
-        self._agent = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting)
+        self._agent = Agent(
+            gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting, router=router
+        )
         self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools())
         self.desk = Desk(store, usecase.policy.handoff, self._mask)
         self.outcomes = Outcomes(store, usecase)

@@ -23,7 +23,7 @@ from fairlead.spec.metrics import (
     MetricEntry,
     effective,
 )
-from fairlead.spec.model import Dataset, Handoff, Knowledge, Objective, Tools, Users, Variant
+from fairlead.spec.model import Dataset, Handoff, Knowledge, Objective, Routing, Tools, Users, Variant
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.yaml_source import Source
 
@@ -327,6 +327,9 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
     for location, tools in _parts(data, "tools", Tools):
         if tools.path is not None:
             yield from _file(source, base, (*location, "path"), tools.path, "a Python file", (".py",))
+    routing = _valid(Routing, data.get("routing"))
+    if routing is not None:
+        yield from _file(source, base, ("routing", "examples"), routing.examples, "a .jsonl file", (".jsonl",))
     for location, knowledge in _parts(data, "knowledge", Knowledge):
         expected = "a folder of pages (Markdown, HTML, PDF, CSV), or one page"
         yield from _file(source, base, (*location, "path"), knowledge.path, expected, PAGES, folder=True)

@@ -180,11 +180,14 @@ class Variant(Part):
         """Whether it is known what it costs: declared, or nothing on a machine of our own."""
         return self.price is not None or not self.target.remote
 
-    def release_content(self, *, knowledge: str = "", tools: str = "", engine: str = "") -> dict[str, Any]:
+    def release_content(
+        self, *, knowledge: str = "", tools: str = "", routing: str = "", engine: str = ""
+    ) -> dict[str, Any]:
         """Everything that decides an answer, as JSON data: ``release_hash`` of it names a release.
 
-        ``knowledge`` and ``tools`` are hashes of what the assistant reads and may call, ``engine`` whatever identifies
-        built-in weights or code. The prompt is read from its file. Raises OSError when a file has gone.
+        ``knowledge``, ``tools`` and ``routing`` are hashes of what the assistant reads, may call and goes by,
+        ``engine`` whatever identifies built-in weights or code. The prompt is read from its file. Raises OSError when
+        a file has gone.
         """
         return release.content(
             model=self.model,
@@ -196,6 +199,7 @@ class Variant(Part):
             },
             knowledge=knowledge,
             tools=tools,
+            routing=routing,
             engine=engine,
         )
 
@@ -385,6 +389,15 @@ class Tools(Part):
         return self
 
 
+class Routing(Part):
+    """What messages are about, learnt from examples: for slices by intent, and for what a person should take."""
+
+    examples: RelativePath = Field(description="A .jsonl file of {text, intent}, five or more examples an intent.")
+    to_person: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=100, description="Intents that are handed to a person at once."
+    )
+
+
 class UseCase(Part):
     """A use case: what good means, who may answer, and what must hold. One file, one page."""
 
@@ -415,6 +428,7 @@ class UseCase(Part):
     )
     knowledge: tuple[Knowledge, ...] = Field(default=(), max_length=200, description="What it answers from.")
     tools: tuple[Tools, ...] = Field(default=(), max_length=50, description="What it may look up and do.")
+    routing: Routing | None = Field(default=None, description="What messages are about, and who takes them.")
 
     _base: Path = PrivateAttr(default=Path())
 

@@ -19,6 +19,7 @@ def content(
     settings: dict[str, Any],
     knowledge: str,
     tools: str,
+    routing: str,
     engine: str,
 ) -> dict[str, Any]:
     """A release's content as JSON data. Files enter by their content, so renaming one changes nothing.
@@ -32,6 +33,7 @@ def content(
         **settings,
         "knowledge": knowledge,
         "tools": tools,
+        "routing": routing,
         "engine": engine,
     }
 

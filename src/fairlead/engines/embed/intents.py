@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -24,7 +23,6 @@ import numpy.typing as npt
 
 from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
-from fairlead.errors import WeightsDamaged
 
 Floats = npt.NDArray[np.float32]
 BUCKETS = 1 << 15
@@ -119,10 +117,11 @@ class Intents:
         fits: Floats = NEAR * near + SURE * odds.max(axis=1)
         return odds, fits
 
-    def save(self, path: Path) -> None:
-        """Write the classifier to a file of a few megabytes."""
+    def encode(self) -> bytes:
+        """The classifier as bytes, some megabytes."""
+        data = io.BytesIO()
         np.savez_compressed(
-            path,
+            data,
             labels=np.frombuffer(json.dumps(self.labels).encode(), np.uint8),
             weights=self._weights.astype(np.float16),
             bias=self._bias,
@@ -130,13 +129,13 @@ class Intents:
             centres=self._centres.astype(np.float16),
             threshold=np.array([self.threshold]),
         )
+        return data.getvalue()
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote. Raises FileNotFoundError or WeightsDamaged."""
-        data = io.BytesIO(path.read_bytes())
+    def decode(cls, data: bytes) -> Self:
+        """Read what ``encode`` gave. Raises ValueError for anything else."""
         try:
-            with np.load(data, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return cls(
                     json.loads(arrays["labels"].tobytes()),
                     arrays["weights"].astype(np.float32),
@@ -145,8 +144,8 @@ class Intents:
                     arrays["centres"].astype(np.float32),
                     float(arrays["threshold"][0]),
                 )
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise WeightsDamaged(path=path, detail=str(error) or type(error).__name__) from error
+        except (KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"no classifier: {error}") from error
 
 
 def bag_of(text: str) -> npt.NDArray[np.int64]:
