@@ -37,6 +37,12 @@ ActionState = Literal[
 ``unknown`` was begun and nobody knows how it ended. From ``done`` on nothing leads further, but ``unknown`` can be
 settled by a person."""
 
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+BatchStatus = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
+"""As in OpenAI's API. ``failed``: the input could not be used; single requests that failed leave it ``completed``."""
+
 
 def new_id() -> str:
     """A fresh UUIDv7 (RFC 9562): sorts by creation time, so an id also says when."""
@@ -359,3 +365,79 @@ class Action(Record, frozen=True, kw_only=True):
     actor: str = ""
     result: str = ""
     updated: int = 0
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that outlives the process that does it. ``kind`` says who knows how, ``payload`` what.
+
+    ``key`` names the one job of its kind that may exist under it; empty for none. It runs from ``due`` on, and again
+    every ``every`` microseconds if that is not 0. ``attempt`` counts those who took it and tells their writes apart,
+    ``beat`` grows while one of them lives. ``failures`` in a row that got no further than ``before`` end it when there
+    are ``most_failures`` (0: never). ``done`` of ``total`` is its progress, ``note`` a sentence about how it stands.
+    """
+
+    id: str
+    time: int
+    kind: str
+    tenant: str = "default"
+    key: str = ""
+    payload: dict[str, Any] = {}
+    state: JobState = "waiting"
+    due: int = 0
+    every: int = 0
+    attempt: int = 0
+    beat: int = 0
+    worker: str = ""
+    cancelling: bool = False
+    failures: int = 0
+    most_failures: int = 5
+    done: int = 0
+    before: int = 0
+    total: int = 0
+    note: str = ""
+    updated: int = 0
+
+
+class StoredFile(Record, frozen=True, kw_only=True):
+    """A file a client uploaded, or one made for it. ``expires`` is when it is deleted, None for never."""
+
+    name: str
+    purpose: str
+    bytes: int
+    expires: int | None = None
+
+
+class Batch(Record, frozen=True, kw_only=True):
+    """Requests answered together when there is room. Its figures are those of the requests answered so far.
+
+    ``key`` and ``scopes`` are those of who asked. ``times`` holds when each status was reached; ``expires`` is the end
+    of the window, ``keep`` how long its output files stay (microseconds). ``estimate`` holds tokens and cost as told
+    before the start; ``cost`` is nano-dollars, None while a price is unknown. ``attempt`` is the job's whose writes
+    count; ``upstream`` what a back end elsewhere goes by.
+    """
+
+    key: str
+    scopes: tuple[str, ...]
+    endpoint: str
+    window: str
+    input_file: str
+    output_file: str = ""
+    error_file: str = ""
+    status: BatchStatus = "validating"
+    times: dict[str, int] = {}
+    expires: int
+    keep: int
+    model: str = ""
+    backend: str = ""
+    metadata: dict[str, str] = {}
+    errors: list[dict[str, Any]] = []
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: int | None = None
+    estimate: dict[str, Any] = {}
+    attempt: int = 0
+    upstream: dict[str, str] = {}
+    note: str = ""

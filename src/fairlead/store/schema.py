@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0005"
+HEAD = "0006"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -329,6 +329,78 @@ rolled_journals = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     _number("rolled"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    _number("time"),
+    _id("tenant"),
+    _id("kind"),
+    _text("key"),
+    Column("payload", Json, nullable=False),
+    _text("state"),
+    _number("due"),
+    _number("every"),
+    _number("attempt"),
+    _number("beat"),
+    _text("worker"),
+    _flag("cancelling"),
+    _number("failures"),
+    _number("most_failures"),
+    _number("done"),
+    _number("before"),
+    _number("total"),
+    _text("note"),
+    _number("updated"),
+    Index(None, "state", "due"),
+    Index(None, "time"),
+)
+
+Index("uq_jobs_key", jobs.c.kind, jobs.c.key, unique=True, sqlite_where=text("key != ''"))
+
+files = _record(
+    "files",
+    _text("name"),
+    _text("purpose"),
+    _number("bytes"),
+    _number("expires", nullable=True),
+    Index(None, "tenant", "time"),
+    Index(None, "expires"),
+    Index(None, "subject"),
+)
+
+batches = _record(
+    "batches",
+    _id("key"),
+    Column("scopes", Json, nullable=False),
+    _text("endpoint"),
+    _text("window"),
+    _id("input_file"),
+    _id("output_file"),
+    _id("error_file"),
+    _text("status"),
+    Column("times", Json, nullable=False),
+    _number("expires"),
+    _number("keep"),
+    _text("model"),
+    _text("backend"),
+    Column("metadata", Json, nullable=False),
+    Column("errors", Json, nullable=False),
+    _number("total"),
+    _number("completed"),
+    _number("failed"),
+    _number("input_tokens"),
+    _number("output_tokens"),
+    _number("cost", nullable=True),
+    Column("estimate", Json, nullable=False),
+    _number("attempt"),
+    Column("upstream", Json, nullable=False),
+    _text("note"),
+    Index(None, "tenant", "time"),
+    Index(None, "status"),
+    Index(None, "subject"),
 )
 
 meta = Table(

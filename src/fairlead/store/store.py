@@ -15,16 +15,20 @@ from fairlead.errors import StoreBusy, StoreError, StoreFull
 from fairlead.store import secrets
 from fairlead.store.actions import Actions
 from fairlead.store.audit import Audit
+from fairlead.store.batches import Batches
 from fairlead.store.conversations import Conversations, FeedbackLog
 from fairlead.store.counters import Counters
 from fairlead.store.database import Database
 from fairlead.store.datasets import Datasets, Verdicts
 from fairlead.store.derived import Derived
+from fairlead.store.files import Files
 from fairlead.store.handoffs import Handoffs
+from fairlead.store.jobs import Jobs
 from fairlead.store.keys import Keys
 from fairlead.store.news import News
 from fairlead.store.objects import Objects
 from fairlead.store.outcomes import Outcomes
+from fairlead.store.presence import Presence
 from fairlead.store.releases import Releases, UseCases
 from fairlead.store.traces import Traces
 
@@ -59,6 +63,10 @@ class Store:
         self.datasets = Datasets(database, self.objects)
         self.verdicts = Verdicts(database)
         self.derived = Derived(directory / "derived")
+        self.jobs = Jobs(database)
+        self.presence = Presence(directory / "workers")
+        self.files = Files(database, directory / "files")
+        self.batches = Batches(database, directory / "batches")
         self.counters = Counters()
         self._database = database
         self._held = held
