@@ -353,8 +353,8 @@ class RangeReversed(UsageError):
     """The time range ends before it begins: from {since} until {until}. Swap the two."""
 
 
-class ResponsesMissing(ServiceError):
-    """The Responses API is not offered yet. Send the request to POST /v1/chat/completions."""
+class PathUnserved(ServiceError):
+    """There is nothing at {method} {path}: {why}"""
 
     status, code, kind = 404, "unknown_url", "invalid_request_error"
 

@@ -145,13 +145,6 @@ def test_an_unknown_path(client: httpx.Client, path: str) -> None:
     assert error_of(answer)["code"] == "unknown_url"
 
 
-def test_the_responses_api_is_told_where_to_go(client: httpx.Client) -> None:
-    answer = client.post("/v1/responses", json={"model": "support", "input": "hello"})
-    assert answer.status_code == 404
-    assert "not offered yet" in error_of(answer)["message"]
-    assert "/v1/chat/completions" in error_of(answer)["message"]
-
-
 def test_the_use_cases_own_name_is_always_offered() -> None:
     upstream = build().upstream
     routes = {name: route(upstream, name) for name in ("extractive", "mini", "embed", "cascade")}

@@ -17,13 +17,16 @@ from schemathesis.generation import GenerationMode
 from fairlead.gateway import gateway as served
 from fairlead.gateway import openapi
 from fairlead.gateway.fields import BODIES
+from fairlead.gateway.surfaces import DIALECTS
 from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import build, route, serving
+
+POSTED = (*served.OPERATIONS, *DIALECTS)
 
 
 def test_every_path_served_is_described_and_no_other() -> None:
     described = {path for path in openapi.describe()["paths"] if "{" not in path}
-    assert described == {*served.OPERATIONS, *served.READS}
+    assert described == {*served.OPERATIONS, *served.READS, *DIALECTS}
     assert [path for path in openapi.describe()["paths"] if "{" in path] == ["/v1/models/{model}"]
 
 
@@ -39,6 +42,9 @@ def test_request_bodies_are_those_that_are_checked() -> None:
     for path, operation in served.OPERATIONS.items():
         content = openapi.describe()["paths"][path]["post"]["requestBody"]["content"]
         assert content == {"application/json": {"schema": BODIES[operation].schema}}
+    for path, dialect in DIALECTS.items():
+        content = openapi.describe()["paths"][path]["post"]["requestBody"]["content"]
+        assert content == {"application/json": {"schema": dialect.body.schema}}
 
 
 def test_references_lead_somewhere_and_every_schema_is_used() -> None:
@@ -57,7 +63,7 @@ def test_it_is_served_as_it_is() -> None:
 def with_known_models(document: dict[str, Any]) -> dict[str, Any]:
     """The description narrowed to models that exist, so that the fuzzer gets past the 404."""
     document = copy.deepcopy(document)
-    for path in served.OPERATIONS:
+    for path in POSTED:
         schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         schema["properties"]["model"] = {"type": "string", "enum": ["support", "refusing", "breaking"]}
     return document
@@ -87,7 +93,7 @@ def url() -> Iterator[str]:
 
 PATHS = openapi.describe()["paths"]
 VALID = [(path, method, GenerationMode.POSITIVE) for path, methods in PATHS.items() for method in methods]
-INVALID = [(path, "post", GenerationMode.NEGATIVE) for path in served.OPERATIONS]
+INVALID = [(path, "post", GenerationMode.NEGATIVE) for path in POSTED]
 
 
 @pytest.mark.parametrize(("path", "method", "mode"), [*VALID, *INVALID])

@@ -73,3 +73,19 @@ def test_fields_are_renamed_and_dropped_as_the_dialect_says() -> None:
 
 def test_dialects_have_names() -> None:
     assert set(DIALECTS) == {"openai", "vllm", "llamacpp"}
+
+
+def test_marks_of_another_provider_stay_here() -> None:
+    marked = {"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
+    messages = [
+        {"role": "system", "content": [marked]},
+        {"role": "assistant", "content": "Yes.", "thinking_blocks": [thought]},
+    ]
+    plain = [
+        {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    assert sent(OPENAI, messages=messages)["messages"] == plain
+    assert sent(Dialect(marks=True), messages=messages)["messages"] == messages
+    assert "thinking" not in sent(OPENAI, messages=plain, thinking={"type": "enabled"})

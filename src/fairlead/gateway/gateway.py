@@ -20,7 +20,6 @@ from fairlead.errors import (
     InternalFault,
     MethodWrong,
     PathUnknown,
-    ResponsesMissing,
     ScopeMissing,
     ServiceError,
 )
@@ -32,6 +31,7 @@ from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Princ
 from fairlead.gateway.path import Path, Slot
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.route import Identity, Route, find_route
+from fairlead.gateway.surfaces import DIALECTS, Surface
 from fairlead.providers import sse
 from fairlead.providers.base import CallContext, Operation
 from fairlead.providers.deadline import Until
@@ -76,7 +76,10 @@ class Gateway:
         self.routes = routes
         self.settings = settings
         self.telemetry = telemetry or Telemetry()
-        self.surfaces: dict[str, ASGIApp] = {}
+        limits = {"max_body_bytes": settings.max_body_bytes, "max_depth": settings.max_depth}
+        self.surfaces: dict[str, ASGIApp] = {
+            path: Surface(self, dialect, **limits) for path, dialect in DIALECTS.items()
+        }
         """What answers other protocols and services: a path of two names (``/v1/files``) and all below it, to an ASGI
         app, which refuses by raising ServiceError or by itself. To be filled before serving."""
         self._fallback = fallback
@@ -245,8 +248,6 @@ class Gateway:
         if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
-        if path == "/v1/responses":
-            raise ResponsesMissing
         if path not in READS and not model:
             raise PathUnknown(method=method, path=path[:200])
         if method not in ("GET", "HEAD"):

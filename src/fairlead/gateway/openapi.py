@@ -6,7 +6,8 @@ import functools
 from typing import Any
 
 from fairlead import __version__
-from fairlead.gateway.fields import BODIES, nullable
+from fairlead.gateway.fields import BODIES, Record, nullable
+from fairlead.gateway.surfaces import DIALECTS
 from fairlead.providers.base import Operation
 
 Document = dict[str, Any]
@@ -125,6 +126,44 @@ _SCHEMAS: Document = {
         },
         "data",
     ),
+    "Response": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "response"},
+            "created_at": _WHOLE,
+            "status": _TEXT,
+            "model": _TEXT,
+            "output": {"type": "array", "items": _object({"id": _TEXT, "type": _TEXT}, "id", "type")},
+            "usage": nullable(_object({"input_tokens": _WHOLE, "output_tokens": _WHOLE, "total_tokens": _WHOLE})),
+        },
+        "id",
+        "status",
+        "output",
+    ),
+    "Message": _object(
+        {
+            "id": _TEXT,
+            "type": {"const": "message"},
+            "role": {"const": "assistant"},
+            "model": _TEXT,
+            "content": {"type": "array", "items": _object({"type": _TEXT}, "type")},
+            "stop_reason": nullable(_TEXT),
+            "stop_sequence": nullable(_TEXT),
+            "usage": _object({"input_tokens": _WHOLE, "output_tokens": _WHOLE}, "input_tokens", "output_tokens"),
+        },
+        "id",
+        "content",
+        "usage",
+    ),
+    "MessageError": _object(
+        {
+            "type": {"const": "error"},
+            "error": _object({"type": _TEXT, "message": _TEXT}, "type", "message"),
+            "request_id": _TEXT,
+        },
+        "type",
+        "error",
+    ),
     "Model": _object(
         {"id": _TEXT, "object": {"const": "model"}, "created": _WHOLE, "owned_by": _TEXT},
         "id",
@@ -149,8 +188,8 @@ def _json(schema: str) -> Document:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
-def _errors(*statuses: str) -> Document:
-    return {status: _answer(_ERRORS[status], _json("Error")) for status in statuses}
+def _errors(*statuses: str, shape: str = "Error") -> Document:
+    return {status: _answer(_ERRORS[status], _json(shape)) for status in statuses}
 
 
 def _header(name: str, description: str) -> Document:
@@ -158,6 +197,10 @@ def _header(name: str, description: str) -> Document:
 
 
 def _infer(operation: Operation, name: str, summary: str, answer: str, *, streams: bool) -> Document:
+    return _ask(BODIES[operation], name, summary, answer, streams=streams)
+
+
+def _ask(body: Record, name: str, summary: str, answer: str, *, streams: bool, error: str = "Error") -> Document:
     media = _json(answer)
     if streams:
         media["text/event-stream"] = {}  # OpenAPI 3.1 has no words for what one event holds
@@ -172,12 +215,26 @@ def _infer(operation: Operation, name: str, summary: str, answer: str, *, stream
             ],
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": BODIES[operation].schema}},
+                "content": {"application/json": {"schema": body.schema}},
             },
             "responses": {
-                "200": _answer("The answer; with `stream`, server-sent events ended by [DONE].", media),
+                "200": _answer("The answer; with `stream`, server-sent events.", media),
                 **_errors(
-                    "400", "401", "403", "404", "405", "408", "409", "413", "415", "429", "500", "502", "503", "504"
+                    "400",
+                    "401",
+                    "403",
+                    "404",
+                    "405",
+                    "408",
+                    "409",
+                    "413",
+                    "415",
+                    "429",
+                    "500",
+                    "502",
+                    "503",
+                    "504",
+                    shape=error,
                 ),
             },
         }
@@ -218,13 +275,28 @@ def describe() -> Document:
         "info": {
             "title": "Fairlead gateway",
             "version": __version__,
-            "description": "The OpenAI protocol in front of the models of one use case.",
+            "description": "The OpenAI and Anthropic protocols in front of the models of one use case.",
         },
         "security": [{"key": []}],
         "paths": {
             "/v1/chat/completions": _infer("chat", "chat", "Answer a conversation.", "ChatCompletion", streams=True),
             "/v1/completions": _infer("completion", "complete", "Continue a text.", "Completion", streams=True),
             "/v1/embeddings": _infer("embedding", "embed", "Turn texts into vectors.", "Embeddings", streams=False),
+            "/v1/responses": _ask(
+                DIALECTS["/v1/responses"].body,
+                "respond",
+                "Answer in OpenAI's Responses API.",
+                "Response",
+                streams=True,
+            ),
+            "/v1/messages": _ask(
+                DIALECTS["/v1/messages"].body,
+                "createMessage",
+                "Answer in Anthropic's Messages API.",
+                "Message",
+                streams=True,
+                error="MessageError",
+            ),
             "/v1/models": _read("listModels", "The models a request may name.", _json("Models"), "401", "403"),
             "/v1/models/{model}": _read(
                 "readModel", "One model.", _json("Model"), "401", "403", "404", parameters=[name_in_path]

@@ -78,6 +78,8 @@ def _sampling(asked: Mapping[str, Any], samples: bool) -> dict[str, Any]:
         found["temperature"] = min(1.0, asked["temperature"])  # the OpenAI protocol allows up to 2
     elif samples and asked.get("top_p") is not None:  # some refuse the two together
         found["top_p"] = asked["top_p"]
+    if samples and asked.get("top_k") is not None:
+        found["top_k"] = asked["top_k"]
     stop = asked.get("stop")
     if stop:
         # Stop sequences of white space alone are refused there.
@@ -112,34 +114,48 @@ def _tools(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _format(asked: Mapping[str, Any]) -> dict[str, Any]:
     wanted = asked.get("response_format") or {}
     kind = wanted.get("type", "text")
+    effort = {"effort": asked["reasoning_effort"]} if asked.get("reasoning_effort") else {}
     if kind == "text":
-        return {}
+        return {"output_config": effort} if effort else {}
     schema = (wanted.get("json_schema") or {}).get("schema")
     if kind != "json_schema" or not isinstance(schema, Mapping):
         raise Untranslatable("response_format", "This model takes a response_format of type json_schema with a schema.")
-    return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    return {"output_config": {**effort, "format": {"type": "json_schema", "schema": schema}}}
 
 
-def _conversation(messages: Iterable[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """(system text, turns). Results of tools become a user's turn; neighbours of one role are one turn."""
-    system: list[str] = []
+def _conversation(messages: Iterable[Mapping[str, Any]]) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
+    """(system text, turns). Results of tools become a user's turn; neighbours of one role are one turn.
+
+    The system text is a list of blocks when its sender marked where the provider's cache shall end.
+    """
+    system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = message.get("role")
         if role in ("system", "developer"):
-            system.append(_plain(message.get("content")))
+            system += _system(message.get("content"))
             continue
         blocks = _tool_result(message) if role == "tool" else _blocks(message)
         role = "assistant" if role == "assistant" else "user"
         if not blocks:
             continue
         if not turns and role == "assistant":  # a conversation there begins with the user
-            system.append(f"You opened the conversation with: {_plain(message.get('content'))}")
+            opened = f"You opened the conversation with: {_plain(message.get('content'))}"
+            system.append({"type": "text", "text": opened})
         elif turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         else:
             turns.append({"role": role, "content": blocks})
-    return "\n\n".join(text for text in system if text), turns
+    if any("cache_control" in block for block in system):
+        return system, turns
+    return "\n\n".join(block["text"] for block in system), turns
+
+
+def _system(content: object) -> list[dict[str, Any]]:
+    if isinstance(content, list) and any(isinstance(part, Mapping) and part.get("cache_control") for part in content):
+        return [block for part in content if (block := _part(part)) is not None]
+    text = _plain(content)
+    return [{"type": "text", "text": text}] if text else []
 
 
 def _tool_result(message: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -191,10 +207,16 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any] | None:
         url = part["image_url"]["url"]
         if not url.startswith("data:"):
             return {"type": "image", "source": {"type": "url", "url": url}}
-        head, _, data = url.partition(",")
-        media = head.removeprefix("data:").partition(";")[0]
-        return {"type": "image", "source": {"type": "base64", "media_type": media, "data": data}}
+        return {"type": "image", "source": _base64(url)}
+    if kind == "file" and str(part["file"].get("file_data")).startswith("data:"):
+        title = part["file"].get("filename") or "document"
+        return {"type": "document", "title": title, "source": _base64(part["file"]["file_data"])}
     raise Untranslatable("messages", f"This model does not take content of type {str(kind)[:40]!r}.")
+
+
+def _base64(url: str) -> dict[str, str]:
+    head, _, data = url.partition(",")
+    return {"type": "base64", "media_type": head.removeprefix("data:").partition(";")[0], "data": data}
 
 
 def _plain(content: object) -> str:
