@@ -19,7 +19,9 @@ from typer.main import get_command
 
 from fairlead import settings
 from fairlead.cli import COMMANDS, application
+from fairlead.providers.facts import facts_of
 from fairlead.spec import reference
+from fairlead.spec.target import HOSTED
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "examples" / "shop"
@@ -83,6 +85,21 @@ def real_messages() -> str:
     return "\n".join(lines)
 
 
+def providers_table() -> str:
+    """Who can be named in a ``model:`` line, and what is known of them."""
+    known = {True: "yes", False: "no", None: "model"}
+    lines = [
+        "| `model:` | provider | key usually in | JSON schema | tools | cached tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for scheme, host in HOSTED.items():
+        facts = facts_of(scheme)
+        schema, tools, cache = (known[value] for value in (facts.json_schema, facts.tools, facts.cache))
+        key = f"`{host.key}`" if host.key else "–"
+        lines.append(f"| `{host.example}` | {host.title} | {key} | {schema} | {tools} | {cache} |")
+    return "\n".join(lines)
+
+
 def figures() -> str:
     """The figures that have a target, of every committed result, with what a peer reaches and whether they hold."""
     lines = [
@@ -105,6 +122,7 @@ def figures() -> str:
 
 PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "use-case-file": (ROOT / "docs" / "use-case-file.md", reference.render),
+    "providers": (ROOT / "docs" / "providers.md", providers_table),
     "settings": (ROOT / "docs" / "settings.md", settings_table),
     "commands": (ROOT / "docs" / "commands.md", command_help),
     "transcript": (ROOT / "README.md", transcript),

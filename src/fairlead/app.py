@@ -24,6 +24,8 @@ from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.guard import Masker
 from fairlead.providers.base import Operation, Upstream
+from fairlead.providers.dialect import DIALECTS
+from fairlead.providers.facts import facts_of
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
@@ -173,10 +175,12 @@ class Fairlead:
     def _upstream(self, variant: Variant) -> Upstream:
         target = variant.target
         if target.remote:
+            key = credential(variant, self.usecase)
+            dialect = {"dialect": DIALECTS[target.provider]} if target.provider in DIALECTS else {}
             return providers.registry.build(
-                "anthropic" if target.kind == "anthropic" else "openai",
-                variant.id, target.base_url, target.name, credential(variant, self.usecase),
-                connect_timeout_s=self.settings.connect_timeout_s,
+                target.kind if target.kind in ("anthropic", "litellm") else "openai",
+                variant.id, target.base_url, target.name, key,
+                connect_timeout_s=self.settings.connect_timeout_s, **dialect,
             )  # fmt: skip
         first, *more = (self._engine(weights).upstream() for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
@@ -299,8 +303,9 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
     """What a variant can be asked for. Quoting needs a question, so it takes no bare text to go on with."""
     if variant.target.kind == EMBED:
         return frozenset({"embedding"})
-    only_chat = variant.target.quotes or variant.target.kind == "anthropic"
-    return frozenset({"chat"}) if only_chat else frozenset({"chat", "completion"})
+    if variant.target.remote:
+        return facts_of(variant.target.provider).operations
+    return frozenset({"chat"}) if variant.target.quotes else frozenset({"chat", "completion"})
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
@@ -327,7 +332,7 @@ def price_of(variant: Variant) -> tuple[float, float] | None:
 def credential(variant: Variant, usecase: UseCase) -> str | None:
     """The provider's key behind ``api_key``, None when none is declared or it is not there yet."""
     if variant.api_key is None:
-        return None
+        return _of_aws() if variant.target.provider == "bedrock" else None
     kind, _, where = variant.api_key.partition(":")
     try:
         secret = os.environ.get(where, "") if kind == "env" else usecase.path(where).read_text(encoding="utf-8")
@@ -336,6 +341,13 @@ def credential(variant: Variant, usecase: UseCase) -> str | None:
     if not secret.strip():
         log.warning("variant %s has no key: %s is empty or not set", variant.id, variant.api_key)
     return secret.strip() or None
+
+
+def _of_aws() -> str | None:
+    """AWS credentials from where AWS's own tools look for them first, as one text."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    found = [os.environ.get(name, "") for name in names]
+    return ":".join(filter(None, found)) if found[0] and found[1] else os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
 
 
 def _engine_identity(variant: Variant) -> str:

@@ -103,6 +103,12 @@ class UpstreamBroken(ServiceError):
     status, code, kind = 502, "upstream_broken", "server_error"
 
 
+class ExtraMissing(ServiceError):
+    """The {what} needs an extra that cannot be imported ({detail}). Install it: pip install 'fairlead[{extra}]'"""
+
+    status, code, kind = 503, "extra_missing", "server_error"
+
+
 class ModelResting(ServiceError):
     """The model {name} has failed several times in a row and is left alone for {retry_after} s."""
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from fairlead.providers.base import Call, CallContext, Operation
-from fairlead.providers.dialect import DIALECTS, LLAMA_CPP, OPENAI, VLLM, Dialect, translate
+from fairlead.providers.dialect import DIALECTS, GENERIC, LLAMA_CPP, VLLM, Dialect, Untranslatable, short_id, translate
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 ASKED = {"role": "user", "content": "Can I send it back?"}
@@ -24,7 +24,7 @@ def sent(dialect: Dialect, operation: Operation = "chat", **body: Any) -> dict[s
 
 
 def test_the_upstreams_own_name_goes_out() -> None:
-    assert sent(OPENAI, model="alias", messages=[ASKED])["model"] == "real-name"
+    assert sent(GENERIC, model="alias", messages=[ASKED])["model"] == "real-name"
 
 
 def test_unknown_fields_pass_untouched() -> None:
@@ -33,11 +33,11 @@ def test_unknown_fields_pass_untouched() -> None:
         "nested": {"a": [1, None, "é"]},
         "lora": [{"id": 0, "scale": 0.5}],
     }
-    assert {key: sent(OPENAI, messages=[ASKED], **strange)[key] for key in strange} == strange
+    assert {key: sent(GENERIC, messages=[ASKED], **strange)[key] for key in strange} == strange
 
 
 def test_passages_are_written_at_the_end_of_the_instructions() -> None:
-    messages = sent(OPENAI, messages=[SYSTEM, ASKED], documents=DOCUMENTS)["messages"]
+    messages = sent(GENERIC, messages=[SYSTEM, ASKED], documents=DOCUMENTS)["messages"]
     assert messages[1:] == [ASKED]
     assert messages[0]["role"] == "system"
     assert messages[0]["content"].startswith("Be kind.")
@@ -46,7 +46,7 @@ def test_passages_are_written_at_the_end_of_the_instructions() -> None:
 
 @pytest.mark.parametrize("first", [ASKED, {"role": "system", "content": [{"type": "text", "text": "Be kind."}]}])
 def test_without_instructions_to_end_the_passages_get_their_own(first: dict[str, Any]) -> None:
-    messages = sent(OPENAI, messages=[first], documents=DOCUMENTS)["messages"]
+    messages = sent(GENERIC, messages=[first], documents=DOCUMENTS)["messages"]
     assert messages[1:] == [first]
     assert messages[0]["role"] == "system"
     assert "[1] Within 30 days." in messages[0]["content"]
@@ -60,7 +60,7 @@ def test_passages_stay_what_they_are_where_the_server_takes_them() -> None:
 
 @pytest.mark.parametrize("documents", [[], None])
 def test_no_passages_no_message(documents: Any) -> None:
-    body = sent(OPENAI, messages=[ASKED], documents=documents)
+    body = sent(GENERIC, messages=[ASKED], documents=documents)
     assert body["messages"] == [ASKED]
     assert "documents" not in body
 
@@ -69,10 +69,6 @@ def test_fields_are_renamed_and_dropped_as_the_dialect_says() -> None:
     assert sent(LLAMA_CPP, messages=[ASKED], max_completion_tokens=5)["max_tokens"] == 5
     odd = Dialect(drop=frozenset({"seed"}), stream_usage=False)
     assert sent(odd, messages=[ASKED], seed=1, stream_options={"include_usage": True}).keys() == {"messages", "model"}
-
-
-def test_dialects_have_names() -> None:
-    assert set(DIALECTS) == {"openai", "vllm", "llamacpp"}
 
 
 def test_marks_of_another_provider_stay_here() -> None:
@@ -86,6 +82,33 @@ def test_marks_of_another_provider_stay_here() -> None:
         {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
         {"role": "assistant", "content": "Yes."},
     ]
-    assert sent(OPENAI, messages=messages)["messages"] == plain
-    assert sent(Dialect(marks=True), messages=messages)["messages"] == messages
-    assert "thinking" not in sent(OPENAI, messages=plain, thinking={"type": "enabled"})
+    assert sent(GENERIC, messages=messages)["messages"] == plain
+    kept = sent(Dialect(marks=True), messages=messages)["messages"]
+    assert kept[0] == messages[0]
+    assert "thinking_blocks" not in kept[1]
+    assert "thinking" not in sent(GENERIC, messages=plain, thinking={"type": "enabled"})
+
+
+def test_a_field_a_server_refuses_is_refused_by_name_unless_it_asks_for_nothing() -> None:
+    with pytest.raises(Untranslatable) as caught:
+        sent(DIALECTS["groq"], messages=[ASKED], n=2)
+    assert caught.value.param == "n"
+    assert "n" not in sent(DIALECTS["groq"], messages=[ASKED], n=1, logprobs=False)
+
+
+@pytest.mark.parametrize("identifier", ["call_1", "", "toolu_01ABC", "9nEoTfmnF", "x" * 80])
+def test_ids_of_tool_calls_are_the_same_wherever_they_stand(identifier: str) -> None:
+    call = {"id": identifier, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    told = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": identifier, "content": "x"}]
+    messages = sent(DIALECTS["mistral"], messages=told)["messages"]
+    made = messages[0]["tool_calls"][0]["id"]
+    assert made == messages[1]["tool_call_id"] == short_id(identifier)
+    assert len(made) == 9
+    assert made.isalnum()
+
+
+def test_a_grammar_reaches_servers_under_their_own_name() -> None:
+    assert sent(DIALECTS["sglang"], messages=[ASKED], grammar="g")["ebnf"] == "g"
+    assert sent(VLLM, messages=[ASKED], grammar="g")["structured_outputs"] == {"grammar": "g"}
+    both = sent(VLLM, messages=[ASKED], grammar="g", structured_outputs={"backend": "b"})
+    assert both["structured_outputs"] == {"backend": "b", "grammar": "g"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.spec.target import TargetError, read_target
+from fairlead.spec.target import HOSTED, TargetError, read_target
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,39 @@ from fairlead.spec.target import TargetError, read_target
         ("http://vllm:8000/v1#m", "http", "m", "http://vllm:8000/v1", False),
         ("https://llm.internal/v1#m", "http", "m", "https://llm.internal/v1", False),
         ("https://API.Example.com/v1#m", "http", "m", "https://api.example.com/v1", True),
+        (
+            "gemini:gemini-3.5-flash",
+            "openai",
+            "gemini-3.5-flash",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            True,
+        ),
+        ("groq:openai/gpt-oss-20b", "openai", "openai/gpt-oss-20b", "https://api.groq.com/openai/v1", True),
+        ("azure:My-Res/chat", "openai", "chat", "https://my-res.openai.azure.com/openai/v1", True),
+        (
+            "azure:res/chat@2024-10-21",
+            "openai",
+            "chat",
+            "https://res.openai.azure.com/openai/deployments/chat?api-version=2024-10-21",
+            True,
+        ),
+        (
+            "bedrock:eu-west-1/openai.gpt-oss-20b-1:0",
+            "openai",
+            "openai.gpt-oss-20b-1:0",
+            "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1",
+            True,
+        ),
+        ("ollama:qwen3:8b", "openai", "qwen3:8b", "http://127.0.0.1:11434/v1", False),
+        (
+            "vllm+http://gpu.internal:8000/v1#Qwen/Qwen3-8B",
+            "openai",
+            "Qwen/Qwen3-8B",
+            "http://gpu.internal:8000/v1",
+            False,
+        ),
+        ("anthropic+https://proxy.example.com/v1#claude", "anthropic", "claude", "https://proxy.example.com/v1", True),
+        ("litellm:cohere/command-a", "litellm", "cohere/command-a", "", True),
         ("https://8.8.8.8/v1#m", "http", "m", "https://8.8.8.8/v1", True),
     ],
 )
@@ -42,7 +75,7 @@ def test_reads(text: str, kind: str, name: str, base_url: str, external: bool) -
         ("openai: gpt 4", "model's name", "openai:gpt"),
         ("hf:org/name", "not supported yet", ""),
         ("anthropic:", "the model's name", "anthropic:claude-haiku-5-5"),
-        ("claude-haiku-5-5", "anthropic:NAME", "anthropic:claude-haiku-5-5"),
+        ("claude-haiku-5-5", "anthropic:", "anthropic:claude-haiku-5-5"),
         ("http://host/v1", "#NAME", "http://host/v1#NAME"),
         ("http://host/v1#", "#NAME", "http://host/v1#NAME"),
         ("http://#m", "#NAME", ""),
@@ -50,6 +83,13 @@ def test_reads(text: str, kind: str, name: str, base_url: str, external: bool) -
         ("http://[::1/v1#m", "#NAME", ""),
         ("https://user:secret@host/v1#m", "env:NAME", ""),
         ("https://host/v1?key=secret#m", "env:NAME", ""),
+        ("azure:chat", "a place and the model's name", "azure:RESOURCE/DEPLOYMENT"),
+        ("azure:a.evil.example/x", "a place", ""),
+        ("bedrock:eu-west-1/", "a place", ""),
+        ("mistrall:x", "mistral:", "mistral:x"),
+        ("vlm+http://h/v1#m", "vllm", "vllm+http://h/v1#m"),
+        ("litellm+http://h/v1#m", "one of openai", ""),
+        ("vllm+http://h/v1", "#NAME", "http://h/v1#NAME"),
         ("ftp://host/v1#m", "openai:NAME", ""),
         ("", "openai:NAME", ""),
     ],
@@ -64,3 +104,11 @@ def test_refuses(text: str, expected: str, near: str) -> None:
 def test_an_embedder_does_not_answer() -> None:
     assert not read_target("embed").answers
     assert read_target("mini").answers
+
+
+@pytest.mark.parametrize("scheme", HOSTED)
+def test_every_example_reads_and_names_its_provider(scheme: str) -> None:
+    target = read_target(HOSTED[scheme].example)
+    assert target.provider == scheme
+    assert target.remote
+    assert target.kind == HOSTED[scheme].kind

@@ -10,6 +10,7 @@ registry: Registry[Upstream] = Registry(
     {
         "openai": "fairlead.providers.openai_compatible:OpenAICompatible",
         "anthropic": "fairlead.providers.anthropic:Anthropic",
+        "litellm": "fairlead.providers.litellm:LiteLLM",
         "scripted": "fairlead.providers.scripted:Scripted",
     },
     group="fairlead.providers",

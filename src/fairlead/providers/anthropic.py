@@ -15,9 +15,10 @@ from fairlead.errors import UpstreamBroken, UpstreamTimeout
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.deadline import Until
+from fairlead.providers.dialect import Untranslatable
 from fairlead.providers.http import Chunks, HttpClient
-from fairlead.providers.messages_dialect import Stream, StreamFailed, Untranslatable, answer_body, request_body
-from fairlead.providers.openai_compatible import error_body
+from fairlead.providers.messages_dialect import Stream, StreamFailed, answer_body, request_body
+from fairlead.providers.openai_compatible import error_body, refusal_body
 
 API_VERSION = "2023-06-01"
 
@@ -47,9 +48,11 @@ class Anthropic:
         try:
             data = request_body(self.model, call)
         except Untranslatable as error:
-            return Reply(400, body=_refusal(str(error), error.param))
+            return Reply(400, body=refusal_body(str(error), error.param))
         except (AttributeError, KeyError, TypeError) as error:
-            return Reply(400, body=_refusal(f"The messages or tools are not in the protocol's shape ({error}).", None))
+            return Reply(
+                400, body=refusal_body(f"The messages or tools are not in the protocol's shape ({error}).", None)
+            )
         try:
             with Until(call.deadline):
                 return await self._open(call, data, seconds)
@@ -120,8 +123,3 @@ class Translated:
         """Left early this closes the connection, which tells the server to stop."""
         await self._chunks.aclose()
         await self._events.aclose()
-
-
-def _refusal(message: str, param: str | None) -> bytes:
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "unsupported_parameter"}
-    return orjson.dumps({"error": error})

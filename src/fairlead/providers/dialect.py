@@ -1,10 +1,14 @@
 """Translate: from the OpenAI protocol as our clients speak it to the dialect an OpenAI-compatible server understands.
 
-What differs between servers is data (``Dialect``), never a comparison with a provider's name. Knows no HTTP.
+What differs between servers is data (``Dialect``), never a comparison with a provider's name. What a server cannot do
+and would change the answer is refused by name; what only tunes it is left out. Sources: the servers' public references
+as of November 2026. Knows no HTTP; how answers differ is in ``reshape``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,10 +17,22 @@ import msgspec
 import orjson
 
 from fairlead.providers.base import Call, Operation
+from fairlead.providers.reshape import Answers
 
 PATHS: Mapping[Operation, str] = MappingProxyType(
     {"chat": "/chat/completions", "completion": "/completions", "embedding": "/embeddings"}
 )
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_NOTHING: tuple[Any, ...] = (None, 0, 1, {}, [], "")
+"""Values of a refused field that ask for nothing: ``n: 1``, ``logprobs: false``."""
+
+
+class Untranslatable(ValueError):
+    """A request asks for something its server cannot do. ``param`` names it."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,53 +40,136 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stream_usage``: takes ``stream_options``, with which the gateway asks for usage in every stream. ``documents``:
     takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
-    cache marks and signed thoughts inside messages. ``drop`` and ``rename`` are request fields.
+    cache marks inside messages. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be
+    nine letters and digits. ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an
+    object. ``values`` are a field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials
+    sign instead of being sent. ``answers`` is what differs on the way back.
     """
 
     stream_usage: bool = True
     documents: Literal["native", "prompt"] = "prompt"
     marks: bool = False
-    drop: frozenset[str] = frozenset()
+    names: bool = True
+    short_ids: bool = False
+    refuse: frozenset[str] = frozenset()
+    drop: frozenset[str] = frozenset({"thinking"})
     rename: Mapping[str, str] = MappingProxyType({})
+    values: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    key_header: Literal["authorization", "api-key"] = "authorization"
+    signs: bool = False
+    answers: Answers = Answers()
 
 
-OPENAI = Dialect(drop=frozenset({"thinking"}))
-VLLM = Dialect(documents="native", drop=frozenset({"thinking"}))
-LLAMA_CPP = Dialect(rename=MappingProxyType({"max_completion_tokens": "max_tokens"}))
+_OLD_LIMIT: Mapping[str, str] = MappingProxyType({"max_completion_tokens": "max_tokens"})
+_NEW_LIMIT: Mapping[str, str] = MappingProxyType({"max_tokens": "max_completion_tokens"})
+_ENGINE_ONLY = frozenset({"thinking", "top_k", "min_p", "repetition_penalty"})
+"""Sampling that servers of open models know and OpenAI's refuse."""
 
-DIALECTS: Mapping[str, Dialect] = MappingProxyType({"openai": OPENAI, "vllm": VLLM, "llamacpp": LLAMA_CPP})
+GENERIC = Dialect()
+"""A server of which nothing is known: what is asked goes out as it is."""
+OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
+LLAMA_CPP = Dialect(rename=_OLD_LIMIT)
+VLLM = Dialect(
+    documents="native",
+    rename=MappingProxyType({"grammar": "structured_outputs.grammar"}),
+    answers=Answers(thoughts="reasoning"),
+)
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {
+        "http": GENERIC,
+        "openai": OPENAI,
+        "azure": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, key_header="api-key"),
+        "bedrock": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, signs=True),
+        "gemini": Dialect(
+            drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias"}, rename=_OLD_LIMIT, names=False
+        ),
+        "mistral": Dialect(
+            stream_usage=False,
+            short_ids=True,
+            names=False,
+            refuse=frozenset({"logprobs", "top_logprobs"}),
+            drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias", "service_tier"},
+            rename=MappingProxyType({**_OLD_LIMIT, "seed": "random_seed"}),
+            values=MappingProxyType({"tool_choice": {"required": "any"}}),
+            answers=Answers(content_chunks=True, finish=MappingProxyType({"model_length": "length"})),
+        ),
+        "groq": Dialect(
+            names=False,
+            refuse=frozenset({"logprobs", "top_logprobs", "logit_bias", "n"}),
+            drop=_ENGINE_ONLY,
+            rename=_NEW_LIMIT,
+            answers=Answers(thoughts="reasoning"),
+        ),
+        "together": Dialect(
+            rename=_OLD_LIMIT,
+            answers=Answers(thoughts="reasoning", finish=MappingProxyType({"eos": "stop"})),
+        ),
+        "deepseek": Dialect(
+            refuse=frozenset({"n"}),
+            drop=(_ENGINE_ONLY - {"thinking"}) | {"logit_bias", "seed", "user", "safety_identifier"},
+            rename=_OLD_LIMIT,
+            answers=Answers(cached="prompt_cache_hit_tokens"),
+        ),
+        "openrouter": Dialect(
+            marks=True, answers=Answers(thoughts="reasoning", errors_in_choices=True, reasons_elsewhere=True)
+        ),
+        "vllm": VLLM,
+        "sglang": Dialect(rename=MappingProxyType({"grammar": "ebnf"})),
+        "ollama": Dialect(
+            refuse=frozenset({"n"}), drop=frozenset({"thinking", "logit_bias"}), rename=_OLD_LIMIT,
+            answers=Answers(thoughts="reasoning"),
+        ),
+        "llamacpp": LLAMA_CPP,
+    }
+)  # fmt: skip
+"""What a target's ``provider`` speaks."""
 
 
 def translate(dialect: Dialect, model: str, call: Call) -> bytes:
-    """The body to send for ``call``, as JSON bytes. The call's own body stays as it was."""
+    """The body to send for ``call``, as JSON bytes. The call's own body stays as it was. Raises Untranslatable."""
     body = dict(call.body)
     body["model"] = model
     if not dialect.stream_usage:
         body.pop("stream_options", None)
     if dialect.documents == "prompt" and (documents := body.pop("documents", None)) and "messages" in body:
         body["messages"] = with_documents(body["messages"], documents)
-    if not dialect.marks and call.operation == "chat":
-        body["messages"] = without_marks(body.get("messages"))
+    if call.operation == "chat":
+        body["messages"] = _fit_messages(dialect, body.get("messages"))
+    for name in dialect.refuse:
+        value = body.pop(name, None)
+        if value is True or value not in _NOTHING:
+            raise Untranslatable(name, f"The server of this model does not take {name}; leave it out.")
     for name in dialect.drop:
         body.pop(name, None)
     for name, other in dialect.rename.items():
         if name in body:
-            body[other] = body.pop(name)
+            _put(body, other, body.pop(name))
+    for name, others in dialect.values.items():
+        if isinstance(value := body.get(name), str) and value in others:
+            body[name] = others[value]
     return orjson.dumps(body)
 
 
-def without_marks(messages: Any) -> Any:
-    """``messages`` without what only Anthropic's models know; the same list when there is nothing of it."""
-    if not isinstance(messages, list) or not any(map(_marked, messages)):
+def _put(body: dict[str, Any], name: str, value: Any) -> None:
+    outer, dot, inner = name.partition(".")
+    if dot:
+        there = body.get(outer)
+        body[outer] = {**(there if isinstance(there, dict) else {}), inner: value}
+    else:
+        body.setdefault(name, value)
+
+
+def _fit_messages(dialect: Dialect, messages: Any) -> Any:
+    """``messages`` without what the server refuses in them; the same list when there is nothing of it."""
+    if not isinstance(messages, list):
         return messages
-    return [
-        {
-            name: [_unmarked(part) for part in value] if name == "content" and isinstance(value, list) else value
-            for name, value in message.items()
-            if name != "thinking_blocks"
-        }
-        for message in messages
-    ]
+    if any(map(_marked, messages)):
+        messages = [_unmarked(message, keep_cache_marks=dialect.marks) for message in messages]
+    if not dialect.names and any("name" in message for message in messages):
+        messages = [{name: value for name, value in each.items() if name != "name"} for each in messages]
+    if dialect.short_ids and any("tool_calls" in each or "tool_call_id" in each for each in messages):
+        messages = [_with_short_ids(message) for message in messages]
+    return messages
 
 
 def _marked(message: dict[str, Any]) -> bool:
@@ -78,8 +177,28 @@ def _marked(message: dict[str, Any]) -> bool:
     return "thinking_blocks" in message or (type(content) is list and any("cache_control" in part for part in content))
 
 
-def _unmarked(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in part.items() if name != "cache_control"}
+def _unmarked(message: dict[str, Any], *, keep_cache_marks: bool) -> dict[str, Any]:
+    found = {name: value for name, value in message.items() if name != "thinking_blocks"}
+    content = found.get("content")
+    if isinstance(content, list) and not keep_cache_marks:
+        found["content"] = [
+            {name: value for name, value in part.items() if name != "cache_control"} for part in content
+        ]
+    return found
+
+
+def _with_short_ids(message: dict[str, Any]) -> dict[str, Any]:
+    found = dict(message)
+    if isinstance(calls := found.get("tool_calls"), list):
+        found["tool_calls"] = [{**made, "id": short_id(made.get("id") or "")} for made in calls]
+    if isinstance(identifier := found.get("tool_call_id"), str):
+        found["tool_call_id"] = short_id(identifier)
+    return found
+
+
+def short_id(identifier: str) -> str:
+    """Nine letters and digits for the id of a tool call: itself if it is so, else always the same for the same id."""
+    return identifier if _NINE.fullmatch(identifier) else hashlib.sha256(identifier.encode()).hexdigest()[:9]
 
 
 def with_documents(messages: list[Any], documents: list[Any]) -> list[Any]:

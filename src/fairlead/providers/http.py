@@ -166,15 +166,16 @@ class HttpClient:
         self._idle: list[tuple[float, Connection]] = []
         self._open: set[Connection] = set()
 
-    async def post(self, path: str, data: bytes) -> Response:
+    async def post(self, path: str, data: bytes, extra: bytes = b"") -> Response:
         """Send ``data`` to ``path`` below the base and return when the status is known. Raises UpstreamUnreachable.
 
+        ``extra`` are header lines of this request alone, each ended.
         Sends once more only over a connection that was already closed.
         """
         start = self._starts.get(path)
         if start is None:
             start = self._starts[path] = f"POST {self._path}{path} HTTP/1.1\r\n".encode("ascii") + self._head
-        request = b"%bcontent-length: %d\r\n\r\n%b" % (start, len(data), data)
+        request = b"%b%bcontent-length: %d\r\n\r\n%b" % (start, extra, len(data), data)
         connection = self._kept()
         if connection is not None:
             began = time.monotonic()

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from fairlead.providers.base import Call
-from fairlead.providers.dialect import with_documents
+from fairlead.providers.dialect import Untranslatable, with_documents
 
 TAKES_SAMPLING = re.compile(r"claude-(3|(opus|sonnet)-4(-[0-6])?(-\d{8})?$|haiku-4(-[0-5])?(-\d{8})?$)")
 """Models that take ``temperature`` and ``top_p``. Later ones answer 400 when asked so, and those not yet known will."""
@@ -36,14 +36,6 @@ FINISH: Mapping[str, str] = MappingProxyType(
 _CHOICES: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "none": "none"})
 _PASSED = ("thinking", "service_tier")
 """Fields of the Messages API that a client may send as they are."""
-
-
-class Untranslatable(ValueError):
-    """A request asks for something the Messages API cannot do. ``param`` names it."""
-
-    def __init__(self, param: str, message: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 def request_body(model: str, call: Call) -> bytes:

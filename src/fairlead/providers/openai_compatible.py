@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout
+from fairlead.providers.aws import Credentials, Signer, region_of
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.deadline import Until
-from fairlead.providers.dialect import OPENAI, PATHS, Dialect, translate
+from fairlead.providers.dialect import GENERIC, PATHS, Dialect, Untranslatable, translate
 from fairlead.providers.http import Chunks, HttpClient
+from fairlead.providers.reshape import Reshaped, Reshaper
 
 _LONGEST_MESSAGE = 2000
 
@@ -22,8 +25,8 @@ _LONGEST_MESSAGE = 2000
 class OpenAICompatible:
     """An Upstream over HTTP.
 
-    ``base_url`` ends where the protocol's paths begin (``http://127.0.0.1:8000/v1``); ``model`` is the name the server
-    knows; ``api_key`` is sent as a bearer token and shown nowhere.
+    ``base_url`` ends where the protocol's paths begin (``http://127.0.0.1:8000/v1``); a query goes behind every path.
+    ``model`` is the name the server knows; ``api_key`` is sent as the dialect says and shown nowhere.
     """
 
     def __init__(
@@ -33,44 +36,71 @@ class OpenAICompatible:
         model: str,
         api_key: str | None = None,
         connect_timeout_s: float = 5.0,
-        dialect: Dialect = OPENAI,
+        dialect: Dialect = GENERIC,
     ) -> None:
         self.name = name
         self.model = model
         self.dialect = dialect
-        self._secret = api_key
+        base_url, mark, query = base_url.partition("?")
+        self._base_url = base_url
+        self._query = mark + query
+        self._reshaper = Reshaper(dialect.answers)
+        credentials = Credentials.read(api_key) if dialect.signs else None
+        self._signer = (
+            Signer(credentials, region_of(urlsplit(base_url).hostname or ""), "bedrock") if credentials else None
+        )
+        self._secret = credentials.secret if credentials else api_key
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fairlead"}
-        if api_key:
-            headers["authorization"] = f"Bearer {api_key}"
+        if api_key and self._signer is None:
+            headers[dialect.key_header] = f"Bearer {api_key}" if dialect.key_header == "authorization" else api_key
         self._http = HttpClient(name, base_url, headers=headers, connect_timeout_s=connect_timeout_s)
 
     async def open(self, call: Call) -> Reply:
-        """Send ``call``; see Upstream.open."""
+        """Send ``call``; see Upstream.open. What the server cannot do is a Reply with status 400."""
         seconds = call.deadline - asyncio.get_running_loop().time()
         try:
+            data = translate(self.dialect, self.model, call)
+        except Untranslatable as error:
+            return Reply(400, body=refusal_body(str(error), error.param))
+        try:
             with Until(call.deadline):
-                return await self._open(call, seconds)
+                return await self._open(call, data, seconds)
         except TimeoutError as error:
             raise UpstreamTimeout(name=self.name, seconds=max(0.0, round(seconds, 3))) from error
 
-    async def _open(self, call: Call, seconds: float) -> Reply:
-        data = translate(self.dialect, self.model, call)
-        response = await self._http.post(PATHS[call.operation], data)
+    async def _open(self, call: Call, data: bytes, seconds: float) -> Reply:
+        path = PATHS[call.operation] + self._query
+        response = await self._http.post(path, data, self._signed(path, data) if self._signer else b"")
         kind = response.headers.get("content-type", "")
         if response.status == 200:
             if not call.stream:
-                return Reply(200, body=await response.read())
+                body = await response.read()
+                return Reply(200, body=self._reshaper.whole(body) if self._reshaper.needed else body)
             if kind.startswith("text/event-stream"):
-                return Reply(200, chunks=Chunks(self.name, response, call.deadline, round(seconds, 3)))
+                chunks = Chunks(self.name, response, call.deadline, round(seconds, 3))
+                return Reply(
+                    200, chunks=Reshaped(self.name, chunks, self._reshaper) if self._reshaper.needed else chunks
+                )
             await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         retry = response.headers.get("retry-after")
         body = error_body(await response.read(), self._secret)
         return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
 
+    def _signed(self, path: str, data: bytes) -> bytes:
+        assert self._signer is not None
+        headers = self._signer.headers("POST", self._base_url + path, data)
+        return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
     async def aclose(self) -> None:
         """Close pooled connections. Idempotent."""
         await self._http.aclose()
+
+
+def refusal_body(message: str, param: str | None) -> bytes:
+    """The body of a refusal of our own: the server was not asked."""
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "unsupported_parameter"}
+    return orjson.dumps({"error": error})
 
 
 def error_body(body: bytes, secret: str | None) -> bytes:
@@ -91,9 +121,13 @@ def read_error(body: bytes) -> dict[str, Any]:
         answer = body.decode("utf-8", "replace")
         if answer.lstrip().startswith("<"):
             answer = ""
+    if isinstance(answer, list) and answer and isinstance(answer[0], dict) and "error" in answer[0]:
+        answer = answer[0]  # as Google's servers wrap it
     found = answer
     if isinstance(answer, dict):
         found = next((answer[name] for name in ("error", "detail", "message") if answer.get(name)), "")
+    if isinstance(found, dict) and found.get("detail") and not found.get("message"):
+        found = found["detail"]  # as Mistral's do
     if isinstance(found, dict):
         error = {name: found.get(name) for name in ("message", "type", "param", "code")}
     else:

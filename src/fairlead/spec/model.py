@@ -145,7 +145,7 @@ class Variant(Part):
 
     id: Name = Field(description="Name of the variant, unique in the file.")
     model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
-        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME, anthropic:NAME or http(s)://host/v1#NAME."
+        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, http(s)://host/v1#NAME."
     )
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")

@@ -17,8 +17,8 @@ from fairlead.spec.load import FILE_NAME, load
 from fairlead.spec.model import UseCase
 from fairlead.spec.plan import CostPlan, ObjectivePlan, is_measured_offline, plan_costs, plan_objectives
 from fairlead.spec.problems import Problem, SpecError
+from fairlead.spec.target import HOSTED
 
-HOSTED_NAMES = {"openai": "OpenAI", "anthropic": "Anthropic"}
 _SAYS_AI = re.compile(r"\b(?:AI|A\.I\.|KI|IA|artificial|bot|chatbot|virtual|automated|machine)\b", re.IGNORECASE)
 
 
@@ -164,11 +164,10 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
-        if variant.target.kind in HOSTED_NAMES and variant.api_key is None:
-            name = HOSTED_NAMES[variant.target.kind]
+        host = HOSTED.get(variant.target.provider)
+        if host is not None and host.key and variant.target.external and variant.api_key is None:
             yield (
-                f"Variant {variant.id} has no `api_key:`; {name} answers only with one "
-                f"(api_key: env:{name.upper()}_API_KEY)."
+                f"Variant {variant.id} has no `api_key:`; {host.title} answers only with one (api_key: env:{host.key})."
             )
         if variant.prompt is None and not variant.target.quotes and variant.target.answers:
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."

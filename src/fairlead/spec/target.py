@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,16 +12,68 @@ from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
-Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "anthropic", "http"]
+Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "anthropic", "http", "litellm"]
 BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
-HOSTED: Mapping[str, tuple[Kind, str, str]] = MappingProxyType(
+
+
+@dataclass(frozen=True)
+class Host:
+    """A provider or server by the scheme of its ``model:`` line.
+
+    ``title`` is its name for people, ``key`` the variable its key usually stands in (empty: it needs none). In
+    ``base_url`` ``{place}`` stands for what comes before the slash of the name: a resource, a region.
+    """
+
+    title: str
+    base_url: str
+    example: str
+    key: str = ""
+    kind: Kind = "openai"
+
+    @property
+    def form(self) -> str:
+        """What follows the scheme, in words."""
+        if "{place}" not in self.base_url:
+            return "the model's name"
+        return "a place and the model's name with a slash between them"
+
+
+_ON_AZURE = "https://{place}.openai.azure.com/openai/v1"
+_ON_BEDROCK = "https://bedrock-runtime.{place}.amazonaws.com/openai/v1"
+_GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai"
+HOSTED: Mapping[str, Host] = MappingProxyType(
     {
-        "openai": ("openai", "https://api.openai.com/v1", "openai:gpt-4.1-mini"),
-        "anthropic": ("anthropic", "https://api.anthropic.com/v1", "anthropic:claude-haiku-5-5"),
+        "openai": Host("OpenAI", "https://api.openai.com/v1", "openai:gpt-4.1-mini", "OPENAI_API_KEY"),
+        "anthropic": Host(
+            "Anthropic", "https://api.anthropic.com/v1", "anthropic:claude-haiku-5-5", "ANTHROPIC_API_KEY", "anthropic"
+        ),
+        "azure": Host("Azure OpenAI", _ON_AZURE, "azure:RESOURCE/DEPLOYMENT", "AZURE_OPENAI_API_KEY"),
+        "bedrock": Host(
+            "Amazon Bedrock", _ON_BEDROCK, "bedrock:eu-west-1/openai.gpt-oss-20b-1:0", "AWS_BEARER_TOKEN_BEDROCK"
+        ),
+        "gemini": Host("Gemini", _GEMINI, "gemini:gemini-3.5-flash", "GEMINI_API_KEY"),
+        "mistral": Host("Mistral", "https://api.mistral.ai/v1", "mistral:mistral-small-latest", "MISTRAL_API_KEY"),
+        "groq": Host("Groq", "https://api.groq.com/openai/v1", "groq:openai/gpt-oss-20b", "GROQ_API_KEY"),
+        "together": Host("Together", "https://api.together.ai/v1", "together:openai/gpt-oss-20b", "TOGETHER_API_KEY"),
+        "deepseek": Host("DeepSeek", "https://api.deepseek.com/v1", "deepseek:deepseek-chat", "DEEPSEEK_API_KEY"),
+        "openrouter": Host(
+            "OpenRouter", "https://openrouter.ai/api/v1", "openrouter:openai/gpt-oss-20b", "OPENROUTER_API_KEY"
+        ),
+        "vllm": Host("vLLM", "http://127.0.0.1:8000/v1", "vllm:Qwen/Qwen3-8B"),
+        "sglang": Host("SGLang", "http://127.0.0.1:30000/v1", "sglang:Qwen/Qwen3-8B"),
+        "ollama": Host("Ollama", "http://127.0.0.1:11434/v1", "ollama:qwen3"),
+        "llamacpp": Host("llama.cpp", "http://127.0.0.1:8080/v1", "llamacpp:default"),
+        "litellm": Host("LiteLLM", "", "litellm:cohere/command-a", kind="litellm"),
     }
 )
-"""Scheme of a ``model:`` line to kind, address and an example."""
-FORMS = "extractive, cascade, mini, embed, ./file.gguf, openai:NAME, anthropic:NAME or http(s)://host/v1#NAME"
+"""Scheme of a ``model:`` line to who answers. Another address is said by ``SCHEME+http(s)://host/v1#NAME``."""
+_SCHEMES = ", ".join(f"{scheme}:" for scheme in HOSTED)
+FORMS = (
+    "extractive, cascade, mini, embed, ./file.gguf, http(s)://host/v1#NAME, or the model's name after one of "
+    f"{_SCHEMES}, as openai:NAME"
+)
+_API_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>\d{4}-\d{2}-\d{2}(?:-preview)?)")
+_PLACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 # Forms that are planned; a clear sentence instead of "unknown".
 _PLANNED = {
     "hf": "a GGUF file fetched by yourself (./file.gguf) or a server that holds the model (http://host/v1#NAME), "
@@ -40,21 +93,30 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True)
 class Target:
-    """``name`` is the model's own name, ``base_url`` where it answers (remote ones), ``path`` the weights (gguf)."""
+    """``name`` is the model's own name, ``base_url`` where it answers (remote ones), ``path`` the weights (gguf).
+
+    ``provider`` names the dialect its server speaks: a scheme of HOSTED, or ``http`` for any OpenAI-compatible one.
+    """
 
     kind: Kind
     name: str
     base_url: str = ""
     path: str = ""
+    provider: str = ""
 
     @property
     def remote(self) -> bool:
         """Whether a server that is not ours answers."""
-        return self.kind in {"openai", "anthropic", "http"}
+        return self.kind in {"openai", "anthropic", "http", "litellm"}
 
     @property
     def external(self) -> bool:
-        """Whether answering sends text outside this network; loopback and private addresses are inside."""
+        """Whether answering sends text outside this network; loopback and private addresses are inside.
+
+        Where ``litellm`` sends it is its own affair, so that it counts as outside.
+        """
+        if self.kind == "litellm":
+            return True
         return self.remote and not _is_private(urlsplit(self.base_url).hostname or "")
 
     @property
@@ -79,11 +141,11 @@ def read_target(text: str) -> Target:
     scheme, colon, name = text.partition(":")
     if colon and scheme in _PLANNED:
         raise TargetError(_PLANNED[scheme])
+    server, plus, address = text.partition("+")
+    if plus and address.startswith(("http://", "https://")):
+        return _elsewhere(server, address)
     if colon and scheme in HOSTED:
-        kind, url, example = HOSTED[scheme]
-        if not name or name != name.strip() or any(character.isspace() for character in name):
-            raise TargetError(f"{scheme}: followed by the model's name", example)
-        return Target(kind, name, url)
+        return _hosted(scheme, name)
     if text.endswith(".gguf"):
         if not text.startswith("./"):
             raise TargetError(
@@ -91,11 +153,47 @@ def read_target(text: str) -> Target:
             )
         return Target("gguf", text.rsplit("/", 1)[-1].removesuffix(".gguf"), path=text)
     near = nearest(text, [*BUILT_IN, *(f"{scheme}:" for scheme in HOSTED), "http://"])
+    if colon and (close := nearest(scheme, list(HOSTED), 1)):
+        near = f"{close}:{name}"
     if text.startswith(("gpt-", "o1", "o3", "o4", "chatgpt-")):
         near = f"openai:{text}"
     if text.startswith("claude-"):
         near = f"anthropic:{text}"
     raise TargetError(FORMS, near)
+
+
+def _hosted(scheme: str, name: str) -> Target:
+    host = HOSTED[scheme]
+    if not name or any(character.isspace() for character in name):
+        raise TargetError(f"{scheme}: followed by {host.form}", host.example)
+    if "{place}" not in host.base_url:
+        return Target(host.kind, name, host.base_url, provider=scheme)
+    place, slash, model = name.partition("/")
+    if not slash or not model or not _PLACE.fullmatch(place):
+        raise TargetError(f"{scheme}: followed by {host.form}", host.example)
+    base = host.base_url.format(place=place.lower())
+    if scheme == "azure" and (dated := _API_VERSION.fullmatch(model)):
+        # Before the versionless API, a deployment was a path and every call named a version.
+        root = base.removesuffix("/v1")
+        return Target(
+            host.kind,
+            dated["name"],
+            f"{root}/deployments/{dated['name']}?api-version={dated['version']}",
+            provider=scheme,
+        )
+    return Target(host.kind, model, base, provider=scheme)
+
+
+def _elsewhere(scheme: str, address: str) -> Target:
+    """A known kind of server at an address of its own."""
+    able = [name for name, host in HOSTED.items() if host.kind != "litellm"]
+    if scheme not in able:
+        close = nearest(scheme, able, 1)
+        raise TargetError(
+            f"one of {', '.join(able)} before +http(s)://host/v1#NAME", f"{close}+{address}" if close else ""
+        )
+    found = _http(address)
+    return Target(HOSTED[scheme].kind, found.name, found.base_url, provider=scheme)
 
 
 def _http(text: str) -> Target:
@@ -114,7 +212,7 @@ def _http(text: str) -> Target:
     if not parts.fragment:
         raise TargetError(expected, f"{text.rstrip('#')}#NAME")
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
-    return Target("http", parts.fragment, base)
+    return Target("http", parts.fragment, base, provider="http")
 
 
 def _is_private(host: str) -> bool:

@@ -1,0 +1,95 @@
+"""Facts: what providers and models can do, as far as their public references say it. Data; nothing is contacted.
+
+What depends on the model behind a server is None, "not known here". Prices are not facts of this kind: they change by
+the week and stand in the price table. As of November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from fairlead.providers.base import Operation
+
+_ALL: frozenset[Operation] = frozenset({"chat", "completion", "embedding"})
+_CHAT: frozenset[Operation] = frozenset({"chat"})
+_NO_COMPLETION: frozenset[Operation] = frozenset({"chat", "embedding"})
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """``json_schema``: it makes an answer fit a ``response_format``; ``grammar``: or any grammar. ``strict_tools``: it
+    makes the arguments of tool calls fit. ``stream_usage``: it counts the tokens of a stream. ``cache``: it says how
+    many input tokens came from a prefix cache.
+    """
+
+    operations: frozenset[Operation] = _ALL
+    tools: bool | None = None
+    strict_tools: bool = False
+    json_schema: bool | None = None
+    grammar: bool = False
+    vision: bool | None = None
+    stream_usage: bool = True
+    cache: bool = True
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Tokens a model reads in all, and writes at most (0: not known here)."""
+
+    context: int
+    output: int = 0
+
+
+_UNKNOWN = Facts(stream_usage=True, cache=False)
+FACTS: Mapping[str, Facts] = MappingProxyType(
+    {
+        "http": _UNKNOWN,
+        "openai": Facts(tools=True, strict_tools=True, json_schema=True),
+        "anthropic": Facts(operations=_CHAT, tools=True, json_schema=True, vision=True),
+        "azure": Facts(tools=True, strict_tools=True, json_schema=True),
+        "bedrock": Facts(operations=_CHAT, tools=True, cache=False),
+        "gemini": Facts(operations=_NO_COMPLETION, tools=True, json_schema=True, vision=True),
+        "mistral": Facts(operations=_NO_COMPLETION, tools=True, json_schema=True),
+        "groq": Facts(operations=_CHAT, tools=True),
+        "together": Facts(),
+        "deepseek": Facts(operations=_CHAT, tools=True, json_schema=False, vision=False),
+        "openrouter": Facts(),
+        "vllm": Facts(json_schema=True, grammar=True),
+        "sglang": Facts(json_schema=True, grammar=True),
+        "ollama": Facts(json_schema=True, cache=False),
+        "llamacpp": Facts(tools=True, strict_tools=True, json_schema=True, grammar=True),
+        "litellm": Facts(operations=_NO_COMPLETION),
+    }
+)  # fmt: skip
+"""By a target's ``provider``."""
+
+_WINDOWS: tuple[tuple[str, str, Window], ...] = (
+    ("openai", "gpt-4.1", Window(1_047_576, 32_768)),
+    ("openai", "gpt-4o", Window(128_000, 16_384)),
+    ("openai", "gpt-5", Window(400_000, 128_000)),
+    ("openai", "o3", Window(200_000, 100_000)),
+    ("openai", "o4-mini", Window(200_000, 100_000)),
+    ("anthropic", "claude-3-", Window(200_000, 4_096)),
+    ("anthropic", "claude-haiku-4", Window(200_000, 64_000)),
+    ("anthropic", "claude-sonnet-4", Window(200_000, 64_000)),
+    ("anthropic", "claude-opus-4", Window(200_000, 32_000)),
+    ("gemini", "gemini-2.5", Window(1_048_576, 65_536)),
+    ("mistral", "mistral-small", Window(128_000)),
+    ("mistral", "mistral-large", Window(128_000)),
+    ("deepseek", "deepseek-chat", Window(128_000, 8_192)),
+    ("groq", "llama-3.3-70b", Window(131_072, 32_768)),
+    ("groq", "openai/gpt-oss", Window(131_072, 65_536)),
+)
+"""Provider, how the model's name begins, and its window. A model that is not here is not known here."""
+
+
+def facts_of(provider: str) -> Facts:
+    """What is known of a provider; of one that is not in the table, nothing."""
+    return FACTS.get(provider, _UNKNOWN)
+
+
+def window_of(provider: str, model: str) -> Window | None:
+    """The window of a model by the longest beginning of its name in the table; None when it is not known here."""
+    found = [(len(start), window) for name, start, window in _WINDOWS if name == provider and model.startswith(start)]
+    return max(found, key=lambda each: each[0])[1] if found else None
