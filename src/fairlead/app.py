@@ -26,6 +26,7 @@ from fairlead.guard import Masker
 from fairlead.providers.base import Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
+from fairlead.providers.structured import Structured
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
@@ -177,11 +178,13 @@ class Fairlead:
         if target.remote:
             key = credential(variant, self.usecase)
             dialect = {"dialect": DIALECTS[target.provider]} if target.provider in DIALECTS else {}
-            return providers.registry.build(
+            upstream = providers.registry.build(
                 target.kind if target.kind in ("anthropic", "litellm") else "openai",
                 variant.id, target.base_url, target.name, key,
                 connect_timeout_s=self.settings.connect_timeout_s, **dialect,
             )  # fmt: skip
+            facts = facts_of(target.provider)
+            return upstream if facts.json_schema and facts.strict_tools else Structured(upstream, facts)
         first, *more = (self._engine(weights).upstream() for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
 

@@ -103,6 +103,12 @@ class UpstreamBroken(ServiceError):
     status, code, kind = 502, "upstream_broken", "server_error"
 
 
+class AnswerUnfit(ServiceError):
+    """The model behind {name} gave no answer that fits the schema, also when asked once more: {detail}."""
+
+    status, code, kind = 502, "schema_not_met", "server_error"
+
+
 class ExtraMissing(ServiceError):
     """The {what} needs an extra that cannot be imported ({detail}). Install it: pip install 'fairlead[{extra}]'"""
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,8 +22,8 @@ import orjson
 
 from fairlead.errors import ServiceError
 from fairlead.guard import Claim, grounded
-from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply, Upstream
+from fairlead.providers.replay import events_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Cascade:
         if not call.stream:
             return Reply(200, body=orjson.dumps(completion))
         options = call.body.get("stream_options") or {}
-        return Reply(200, chunks=_events(completion, usage=bool(options.get("include_usage"))))
+        return Reply(200, chunks=events_of(completion, usage=bool(options.get("include_usage"))))
 
     async def aclose(self) -> None:
         """Close both. Idempotent."""
@@ -277,19 +277,3 @@ def _understood(words: Iterable[str], known: frozenset[str]) -> bool:
     """Whether each word is neutral or known, in another form perhaps (`delivered`, `delivery`)."""
     starts = {word[:_START] for word in known}
     return all(word in _NEUTRAL or word in known or (len(word) > _START and word[:_START] in starts) for word in words)
-
-
-async def _events(completion: dict[str, Any], *, usage: bool) -> AsyncIterator[bytes]:
-    """A whole completion as the events of a stream: it was checked as a whole, so it leaves as a whole."""
-    head: dict[str, Any] = {key: completion[key] for key in ("id", "created", "model") if key in completion}
-    head["object"] = "chat.completion.chunk"
-    for choice in completion["choices"]:
-        message = dict(choice["message"])
-        if calls := message.get("tool_calls"):
-            message["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
-        yield sse.encode({**head, "choices": [{"index": choice["index"], "delta": message, "finish_reason": None}]})
-        end = {"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}
-        yield sse.encode({**head, "choices": [end]})
-    if usage:
-        yield sse.encode({**head, "choices": [], "usage": completion.get("usage")})
-    yield b"data: [DONE]\n\n"
