@@ -19,11 +19,13 @@ from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, R
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError
-from fairlead.gateway import Gateway, Identity, Route
+from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
+from fairlead.evaluate.judges.prompted import Ask, Messages
+from fairlead.gateway import Gateway, Identity, Principal, Route
 from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.guard import Masker
-from fairlead.providers.base import Operation, Upstream
+from fairlead.providers.base import CallContext, Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
 from fairlead.providers.structured import Structured
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
+JUDGE_TOKENS: Final = 400
+"""Most a judge may write where its variant does not say."""
 IN_PROCESS: Final = ("extractive", EMBED)
 """Engines that are a part of this process."""
 
@@ -207,6 +211,35 @@ class Fairlead:
             )
         return self.engines[weights]
 
+    def judge(self, identifier: str) -> Instrument:
+        """A judge of ``judges:``, asking its variant through the gateway. Raises ChoiceUnknown."""
+        return prompted(judge_definition(self.usecase, identifier), self._ask(self.usecase.judge(identifier).variant))
+
+    def _ask(self, identifier: str) -> Ask:
+        variant = self.usecase.variant(identifier)
+        price, given = price_of(variant), variant.sampling
+        settings: dict[str, Any] = {"temperature": 0} if given.temperature is None else {}
+        settings |= {"max_tokens": JUDGE_TOKENS} if given.max_tokens is None else {}
+        context, principal = CallContext(channel="judge"), Principal(subject="judge")
+
+        async def ask(messages: Messages, repetition: int) -> Said:
+            body: dict[str, Any] = {"model": identifier, "messages": messages, **settings}
+            if repetition and given.seed is None:
+                body["seed"] = repetition
+            reply = await self.gateway.complete(body, principal=principal, context=context)
+            usage = reply.get("usage") or {}
+            tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+            cost = None
+            if price is not None and (not any(price) or None not in tokens):
+                cost = round((tokens[0] or 0) * price[0] + (tokens[1] or 0) * price[1])
+            text = reply["choices"][0]["message"].get("content")
+            return Said(
+                text=text if isinstance(text, str) else "", input_tokens=tokens[0], output_tokens=tokens[1],
+                cost_nanos=cost,
+            )  # fmt: skip
+
+        return ask
+
     def ready(self) -> list[str]:
         """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.
 
@@ -300,6 +333,27 @@ def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
 def packaged_weights(name: str) -> Path:
     """The GGUF file that comes with Fairlead."""
     return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
+
+
+def judge_definition(usecase: UseCase, identifier: str) -> Definition:
+    """What a judge of ``judges:`` is: its variant's content decides, not its name. Raises ChoiceUnknown, OSError."""
+    judge = usecase.judge(identifier)
+    variant = usecase.variant(judge.variant)
+    model = release_hash(variant.release_content(engine=_engine_identity(variant)))
+    return Definition(id=judge.id, kind=judge.kind, rubric=judge.rubric, model=model)
+
+
+def judge_standings(usecase: UseCase, store: Store) -> list[Standing]:
+    """What each judge of ``judges:`` may decide today, by the newest calibration of it as it is."""
+    return [
+        standing_of(
+            judge.id,
+            judge_definition(usecase, judge.id).hash,
+            judge.needs,
+            store.calibrations.list(judge=judge.id),
+        )
+        for judge in usecase.judges
+    ]
 
 
 def operations_of(variant: Variant) -> frozenset[Operation]:

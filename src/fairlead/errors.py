@@ -441,3 +441,11 @@ class TableUnreadable(UsageError):
 
 class ScorerInvalid(UsageError):
     """The scorer {name} cannot be used: {detail}."""
+
+
+class JudgementInvalid(FairleadError):
+    """The judge {name} gave no verdict, twice: {detail}. The case is counted as invalid, not as a score."""
+
+
+class LabelsInvalid(UsageError):
+    """The labels cannot be used: {detail}."""

@@ -1,4 +1,4 @@
-"""The page on evaluating says what is so: its code runs, its tables name every scorer and every column."""
+"""The pages on evaluating say what is so: their code runs, their tables name every scorer and every column."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.evaluate.judges.labels import COLUMNS as LABEL_COLUMNS
 from fairlead.evaluate.reading import READERS
 from fairlead.evaluate.samples import COLUMNS
 from fairlead.evaluate.scorers import SCORERS
+from fairlead.spec.model import JudgeBar
 
-PAGE = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "evaluate.md").read_text(encoding="utf-8")
+JUDGES = (DOCS / "judges.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE + JUDGES, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("place", range(len(BLOCKS)))
@@ -27,3 +31,9 @@ def test_every_name_is_there() -> None:
     columns = {column for names in COLUMNS.values() for column in names if column != "tenant"}
     missing = [name for name in {*SCORERS.names(), *columns, *READERS} if f"`{name}`" not in PAGE]
     assert missing == []
+
+
+def test_every_label_column_is_there() -> None:
+    columns = {column for part, names in LABEL_COLUMNS.items() for column in names if part != "second"}
+    assert [name for name in columns if f"`{name}`" not in JUDGES] == []
+    assert [name for name in JudgeBar.model_fields if f"`{name}`" not in JUDGES] == []

@@ -29,6 +29,8 @@ objectives:
   - {id: cost, metric: cost_per_resolution, aggregation: ratio, bound: "<= 0.20 USD", kind: goal, weight: 1}
   - {id: polite, metric: politeness, bound: ">= 90 %", slice: {tier: gold}}
   - {id: fair, metric: fairness_gap, bound: "<= 0.10", by: language, of: resolution}
+judges:
+  - {id: polite, variant: mini, rubric: "Is the answer polite?", needs: {kappa: 0.7}}
 confidence: 0.95
 min_samples: 200
 budget: {evaluation_usd: 5, per_day_usd: 10, per_month_usd: 200}

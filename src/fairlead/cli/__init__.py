@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "keys",
     "knowledge": "knowledge",
     "data": "data",
+    "judge": "judge",
     "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",

@@ -57,6 +57,31 @@ def bootstrap(
     return _interval(value, drawn, np.array(left), confidence, n, name)
 
 
+def bootstrap_totals(
+    statistic: Callable[[Numbers], Numbers],
+    parts: Numbers,
+    confidence: float,
+    *,
+    clusters: Codes | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """BCa for a statistic of sums: ``statistic`` takes sums (draws, k) of the rows of ``parts`` (n, k), gives (draws,).
+
+    What it is NaN on does not count. A hundred times quicker than ``bootstrap`` where a table of counts says it all.
+    """
+    n, name = len(parts), "bca" if clusters is None else "bca, clustered"
+    if clusters is not None:
+        parts = np.column_stack([totals(column, clusters) for column in parts.T])
+    value, units = float(statistic(parts.sum(axis=0, keepdims=True))[0]), len(parts)
+    if units < 2:
+        return unknown(n, name, value)
+    chance = np.random.default_rng(seed)
+    drawn = np.concatenate([statistic(_weights(chance, rows, units) @ parts) for rows in _portions(draws, units)])
+    left = statistic(parts.sum(axis=0) - parts)
+    return _interval(value, drawn, left[~np.isnan(left)], confidence, n, name)
+
+
 def bootstrap_ratio(
     numerators: Numbers,
     denominators: Numbers | None,

@@ -20,7 +20,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     ``values`` (n,) are numbers, shares as 0 or 1; of a ratio the parts above the line, with those below in
     ``denominators``. ``clusters`` are codes of what belongs together, None where every value is independent.
-    ``groups`` is the tag's value of each sample, for a gap. ``excluded`` samples have no value: their call failed.
+    ``groups`` is the tag's value of each sample, for a gap. ``excluded`` samples have no value: their call failed, or
+    their judge did. ``judge`` is the hash of the judge that gave the values, empty where code did.
     """
 
     values: Numbers
@@ -28,6 +29,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     clusters: Codes | None = None
     groups: tuple[str, ...] = ()
     excluded: int = 0
+    judge: str = ""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -40,6 +42,7 @@ def gather(
     clusters: Sequence[Hashable] | None = None,
     groups: Sequence[str] | None = None,
     excluded: int = 0,
+    judge: str = "",
 ) -> Evidence:
     """Evidence from plain lists. ``clusters`` are labels, such as conversation ids; an empty one stands for itself.
 
@@ -56,7 +59,7 @@ def gather(
         codes = codes_of([label or ("", row) for row, label in enumerate(clusters)])
         codes = codes if int(codes.max()) + 1 < len(array) else None
     return Evidence(
-        values=array, denominators=below, clusters=codes, groups=tuple(groups or ()), excluded=excluded
+        values=array, denominators=below, clusters=codes, groups=tuple(groups or ()), excluded=excluded, judge=judge
     )  # fmt: skip
 
 

@@ -30,15 +30,18 @@ from fairlead.spec.model import Objective, UseCase
 Looks = Literal["once", "any"]
 RESAMPLED_UP_TO = 5_000
 """Units (values or clusters) up to which a mean without limits is resampled; beyond, the delta method says the same."""
+UNCALIBRATED = "judged by a model without a passing calibration: fairlead judge calibrate"
+"""Why a value that a judge gave decides nothing."""
 _ORDER: dict[Outcome, int] = {"fail": 0, "not_enough_data": 1, "pass": 2}
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """How strict to be. ``confidence`` is two-sided."""
+    """How strict to be. ``confidence`` is two-sided, ``calibrated`` are hashes of judges that may decide something."""
 
     confidence: float = 0.95
     min_samples: int = 200
     looks: Looks = "once"
+    calibrated: frozenset[str] = frozenset()
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,8 @@ def verdict_on(
     ``live`` is the same metric of what answers now, on the same samples in the same order: then the candidate must
     also be no worse than it by more than the objective's margin. Raises EvidenceInvalid for values the metric cannot
     have, and for infinite ones where a mean is asked for.
+
+    What a judge without a passing calibration measured is shown and decides nothing, whatever it is.
     """
     n = len(evidence)
     if n:
@@ -108,6 +113,9 @@ def verdict_on(
         outcome = "not_enough_data"
         needed = max(needed or 0, rules.min_samples - n)
         notes.append(f"a verdict rests on at least {rules.min_samples} samples")
+    if not {each.judge for each in (evidence, live or evidence) if each.judge} <= rules.calibrated:
+        outcome, needed = "not_enough_data", None
+        notes.append(UNCALIBRATED)
     return Ruling(
         objective=objective.id,
         kind=objective.kind,
@@ -135,20 +143,29 @@ def verdicts_on(
     looks: Looks = "once",
     live: Mapping[str, Evidence] | None = None,
     only: Collection[str] | None = None,
+    calibrated: Collection[str] = (),
 ) -> list[Ruling]:
     """A ruling for each objective, in the order of the file; without evidence there is not enough data.
 
-    ``only`` names the objectives that are in question, such as those a run can measure at all.
+    ``only`` names the objectives that are in question, such as those a run can measure at all. ``calibrated`` are
+    hashes of the judges that may decide something, as ``judges.calibrated_hashes`` gives them.
 
     That all objectives hold needs no correction for their number. That one of many slices does *not* hold does: with
     twenty slices one fails by chance alone. So a failing slice counts only if it still fails by Holm's procedure.
     """
-    rules = Rules(confidence=usecase.confidence, min_samples=usecase.min_samples, looks=looks)
+    rules = Rules(
+        confidence=usecase.confidence, min_samples=usecase.min_samples, looks=looks, calibrated=frozenset(calibrated)
+    )
     before, nothing = live or {}, gather([])
 
+    judges = {f"judge:{judge.id}" for judge in usecase.judges}
+
     def ask(objective: Objective, how: Rules) -> Ruling:
-        metric = usecase.effective_metrics[objective.metric]
-        return verdict_on(objective, metric, evidence.get(objective.id, nothing), how, before.get(objective.id))
+        metric, found = usecase.effective_metrics[objective.metric], evidence.get(objective.id, nothing)
+        if metric.source in judges and not found.judge and len(found):
+            # Values of a judge that do not say so are values of a judge nobody knows.
+            found = msgspec.structs.replace(found, judge=metric.source)
+        return verdict_on(objective, metric, found, how, before.get(objective.id))
 
     asked = [each for each in usecase.objectives if only is None or each.id in only]
     rulings = {each.id: ask(each, rules) for each in asked}

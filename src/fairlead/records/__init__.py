@@ -301,6 +301,22 @@ class Verdict(Record, frozen=True, kw_only=True):
     note: str = ""
 
 
+class JudgeCalibration(Record, frozen=True, kw_only=True):
+    """How well a judge agreed with people's labels, once. ``hash`` is the judge as it was: model, rubric, options.
+
+    ``labels`` names what it was measured on, ``content`` is its hash, ``n`` the cases with a verdict and a label.
+    ``figures`` are the findings, each share with its bounds; what they allow is decided when they are read.
+    """
+
+    judge: str
+    hash: str
+    kind: Literal["rubric", "pairwise"]
+    labels: str
+    content: str
+    n: int
+    figures: dict[str, Any] = {}
+
+
 class AuditEntry(Record, frozen=True, kw_only=True):
     """Who did what, when and why. ``previous`` is the hash of the entry before, so that a gap shows."""
 

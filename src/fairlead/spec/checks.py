@@ -23,7 +23,7 @@ from fairlead.spec.metrics import (
     MetricEntry,
     effective,
 )
-from fairlead.spec.model import Dataset, Handoff, Knowledge, Objective, Routing, Tools, Users, Variant
+from fairlead.spec.model import Dataset, Handoff, Judge, Knowledge, Objective, Routing, Tools, Users, Variant
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.yaml_source import Source
 
@@ -41,11 +41,13 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_secrets(source),
         *_unique(source, "variants", "id"),
         *_unique(source, "objectives", "id"),
+        *_unique(source, "judges", "id"),
         *_unique(source, "datasets", "id"),
         *_unique(source, "datasets", "path"),
         *_own_metrics(source),
         *_live(source, variants),
         *_fallbacks(source, variants),
+        *_judges(source, variants),
         *_handoff(source),
     ]
     for location, objective in _parts(data, "objectives", Objective):
@@ -295,6 +297,27 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
                 yield source.problem(place, repr(name), f"the id of another variant that answers: {listed(others)}")
             elif name in variant.fallback[:number]:
                 yield source.problem(place, f"{name!r} twice", "each variant once")
+
+
+def _judges(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """A judge is a model that is declared and can answer; a metric's judge is one that is declared."""
+    able = {variant.id for _, variant in variants if variant.target.answers}
+    embedders = {variant.id for _, variant in variants} - able
+    ids = _texts(item.get("id") for item in _items(source.data, "variants"))
+    for location, judge in _parts(source.data, "judges", Judge):
+        if judge.variant not in ids or judge.variant in embedders:
+            found = f"the variant {judge.variant!r}"
+            expected = f"the id of a variant that can answer messages: {listed(sorted(able))}"
+            yield source.problem((*location, "variant"), found, expected, nearest(judge.variant, able))
+    known = _texts(item.get("id") for item in _items(source.data, "judges"))
+    written = source.data.get("metrics")
+    for name, value in written.items() if isinstance(written, dict) else ():
+        given = value.get("source") if isinstance(value, dict) else None
+        kind, _, judge_id = given.partition(":") if isinstance(given, str) else ("", "", "")
+        if kind == "judge" and judge_id not in known:
+            expected = f"judge: and the id of a judge: {listed(known)}" if known else "a judge declared in `judges:`"
+            yield source.problem(("metrics", name, "source"), f"the unknown judge {judge_id!r}", expected,
+                                 nearest(judge_id, known))  # fmt: skip
 
 
 def _handoff(source: Source) -> Iterator[Problem]:

@@ -398,6 +398,38 @@ class Routing(Part):
     )
 
 
+class JudgeBar(Part):
+    """What a calibration must show before a judge's scores may decide anything, by the bounds of its intervals."""
+
+    kappa: float = Field(default=0.6, gt=0, le=1, description="Cohen's kappa with people's labels is at least this.")
+    labels: int = Field(default=100, ge=2, le=1_000_000, description="Fewest labels it is calibrated on.")
+    flips: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Pairs judged otherwise in the other order are at most this share.",
+    )
+    repeats: float = Field(
+        default=0.9, ge=0, le=1, description="Cases judged the same when asked again are at least this share."
+    )
+    invalid: float = Field(default=0.05, ge=0, le=1, description="Cases without a verdict are at most this share.")
+
+
+class Judge(Part):
+    """A model that judges answers. It decides nothing until it is calibrated: `fairlead judge calibrate`."""
+
+    id: Name = Field(description="Name of the judge, unique in the file; a metric's source names it: judge:NAME.")
+    kind: Literal["rubric", "pairwise"] = Field(
+        default="rubric",
+        description="rubric (yes or no to one answer) or pairwise (the better of two).",
+    )
+    variant: Name = Field(description="Id of the variant whose model judges.")
+    rubric: Annotated[str, Field(min_length=1, max_length=8_000)] = Field(
+        description="What is judged, as a question that a person could answer with yes or no (or: which is better)."
+    )
+    needs: JudgeBar = Field(default=JudgeBar(), description="What a calibration must show.")
+
+
 class UseCase(Part):
     """A use case: what good means, who may answer, and what must hold. One file, one page."""
 
@@ -417,6 +449,7 @@ class UseCase(Part):
         default={}, description="Own metrics, and settings of built-in ones, by name."
     )
     objectives: tuple[Objective, ...] = Field(default=(), max_length=200, description="What good means.")
+    judges: tuple[Judge, ...] = Field(default=(), max_length=50, description="Models that judge answers.")
     confidence: float = Field(default=0.95, ge=0.5, le=0.999, description="Confidence of every interval and verdict.")
     min_samples: int = Field(default=200, ge=1, le=10_000_000, description="Fewest samples a verdict may rest on.")
     budget: Budget = Field(default=Budget(), description="What may be spent.")
@@ -470,6 +503,14 @@ class UseCase(Part):
             if variant.id == identifier:
                 return variant
         raise ChoiceUnknown(kind="variant", name=identifier, choices=", ".join(each.id for each in self.variants))
+
+    def judge(self, identifier: str) -> Judge:
+        """The judge called ``identifier``. Raises ChoiceUnknown."""
+        for judge in self.judges:
+            if judge.id == identifier:
+                return judge
+        known = ", ".join(each.id for each in self.judges) or "none; fairlead.yaml declares them in `judges:`"
+        raise ChoiceUnknown(kind="judge", name=identifier, choices=known)
 
     def allows(self, variant: Variant) -> bool:
         """Whether the policy lets messages go to ``variant``: outside the network only if it allows external models."""

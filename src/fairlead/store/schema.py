@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -250,6 +250,19 @@ verdicts = _record(
     _text("note"),
     Index(None, "usecase", "time"),
     Index(None, "release"),
+)
+
+calibrations = _record(
+    "calibrations",
+    _text("judge"),
+    _id("hash"),
+    _text("kind"),
+    _text("labels"),
+    _id("content"),
+    _number("n"),
+    Column("figures", Json, nullable=False),
+    Index(None, "hash", "time"),
+    Index(None, "judge", "time"),
 )
 
 usecases = Table(

@@ -16,6 +16,7 @@ from fairlead.store import secrets
 from fairlead.store.actions import Actions
 from fairlead.store.audit import Audit
 from fairlead.store.batches import Batches
+from fairlead.store.calibrations import Calibrations
 from fairlead.store.conversations import Conversations, FeedbackLog
 from fairlead.store.counters import Counters
 from fairlead.store.database import Database
@@ -62,6 +63,7 @@ class Store:
         self.objects = Objects(directory / "objects")
         self.datasets = Datasets(database, self.objects)
         self.verdicts = Verdicts(database)
+        self.calibrations = Calibrations(database)
         self.derived = Derived(directory / "derived")
         self.jobs = Jobs(database)
         self.presence = Presence(directory / "workers")

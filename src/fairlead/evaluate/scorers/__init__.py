@@ -15,13 +15,13 @@ import inspect
 import math
 import sys
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import UnionType
 from typing import Any, Literal
 
 import msgspec
 
-from fairlead.errors import ScorerInvalid
+from fairlead.errors import EvidenceInvalid, JudgementInvalid, ScorerInvalid, ServiceError
 from fairlead.evaluate.evidence import Evidence, gather
 from fairlead.records import Sample
 from fairlead.registry import Registry
@@ -48,6 +48,10 @@ SCORERS: Registry[Value] = Registry(
         "reciprocal_rank": "fairlead.evaluate.scorers.retrieval:reciprocal_rank",
         "grounded": "fairlead.evaluate.scorers.sources:grounded",
         "all_grounded": "fairlead.evaluate.scorers.sources:all_grounded",
+        "supported": "fairlead.evaluate.scorers.sources:supported",
+        "refused": "fairlead.evaluate.scorers.safety:refused",
+        "rightly_refused": "fairlead.evaluate.scorers.safety:rightly_refused",
+        "keeps_private": "fairlead.evaluate.scorers.safety:keeps_private",
         "first_token": "fairlead.evaluate.scorers.usage:first_token",
         "latency": "fairlead.evaluate.scorers.usage:latency",
         "input_tokens": "fairlead.evaluate.scorers.usage:input_tokens",
@@ -93,12 +97,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scorer(msgspec.Struct, frozen=True, kw_only=True):
-    """A scorer with its options, ready to use. ``hash`` changes with its code, its options and the protocol."""
+    """A scorer with its options, ready to use. ``hash`` changes with its code, its options and the protocol.
+
+    A function that has to wait, as a judge does, is awaited by ``score_later``. ``judge`` is the judge's hash where one
+    gives the values, and empty where code does.
+    """
 
     name: str
     kind: Kind
     hash: str
-    function: Callable[[Sample, Answer], Value]
+    function: Callable[[Sample, Answer], Value | Awaitable[Value]]
+    judge: str = ""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +120,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     value: Value
     excluded: bool = False
     note: str = ""
+    judge: str = ""
 
 
 def make_scorer(name: str, **options: Any) -> Scorer:
@@ -118,7 +128,7 @@ def make_scorer(name: str, **options: Any) -> Scorer:
     return scorer_of(SCORERS.load(name), name, **options)
 
 
-def scorer_of(function: Callable[..., Value], name: str = "", **options: Any) -> Scorer:
+def scorer_of(function: Callable[..., Value | Awaitable[Value]], name: str = "", **options: Any) -> Scorer:
     """A scorer from any function of a Sample and an Answer. Raises ScorerInvalid."""
     name = name or function.__name__
     known = [each.name for each in list(inspect.signature(function).parameters.values())[2:]]
@@ -133,38 +143,61 @@ def scorer_of(function: Callable[..., Value], name: str = "", **options: Any) ->
 
 def score(scorer: Scorer, sample: Sample, answer: Answer) -> Score:
     """What the answer is worth. Raises ScorerInvalid when the scorer gives a value of another kind, NaN or infinity."""
-    found: Value = None
-    if not answer.error:
+    if answer.error:
+        return _score(scorer, sample, None, excluded=answer.error)
+    found = scorer.function(sample, answer)
+    if inspect.isawaitable(found):
+        if inspect.iscoroutine(found):
+            found.close()
+        raise ScorerInvalid(name=scorer.name, detail="it has to be waited for; call score_later")
+    return _score(scorer, sample, found)
+
+
+async def score_later(scorer: Scorer, sample: Sample, answer: Answer) -> Score:
+    """``score`` for scorers that may have to wait. A judge that fails or answers nonsense excludes the sample."""
+    if answer.error:
+        return _score(scorer, sample, None, excluded=answer.error)
+    try:
         found = scorer.function(sample, answer)
-        if found is not None and _KINDS.get(type(found)) != scorer.kind:
-            detail = f"it gave {found!r} for sample {sample.id}; its return type promises {_WORDS[scorer.kind]}"
-            raise ScorerInvalid(name=scorer.name, detail=detail)
-        if isinstance(found, float) and not math.isfinite(found):
-            raise ScorerInvalid(
-                name=scorer.name, detail=f"it gave {found} for sample {sample.id}; expected a finite number"
-            )
+        return _score(scorer, sample, await found if inspect.isawaitable(found) else found)
+    except (JudgementInvalid, ServiceError) as error:
+        return _score(scorer, sample, None, excluded=str(error))
+
+
+def _score(scorer: Scorer, sample: Sample, found: Value, *, excluded: str = "") -> Score:
+    if found is not None and _KINDS.get(type(found)) != scorer.kind:
+        detail = f"it gave {found!r} for sample {sample.id}; its return type promises {_WORDS[scorer.kind]}"
+        raise ScorerInvalid(name=scorer.name, detail=detail)
+    if isinstance(found, float) and not math.isfinite(found):
+        detail = f"it gave {found} for sample {sample.id}; expected a finite number"
+        raise ScorerInvalid(name=scorer.name, detail=detail)
     return Score(
         sample=sample.id, scorer=scorer.name, hash=scorer.hash, kind=scorer.kind, value=found,
-        excluded=bool(answer.error), note=answer.error,
+        excluded=bool(excluded), note=excluded, judge=scorer.judge,
     )  # fmt: skip
 
 
 def evidence_of(scores: Iterable[Score], samples: Iterable[Sample]) -> Evidence:
     """Scores of one scorer as evidence for a verdict, samples of one conversation together.
 
-    Labels are no numbers: compare them first, as ``right_label`` does. Raises EvidenceInvalid for them.
+    Labels are no numbers: compare them first, as ``right_label`` does. Raises EvidenceInvalid for them, and where
+    several judges gave the values.
     """
     conversations = {sample.id: sample.conversation for sample in samples}
-    chosen, excluded = [], 0
+    chosen, excluded, judges = [], 0, set()
     for each in scores:
+        judges.add(each.judge)
         excluded += each.excluded
         if each.value is not None:
             chosen.append(each)
+    if len(judges) > 1:
+        raise EvidenceInvalid(detail=f"its values come from {len(judges)} instruments (judges or code); expected one")
     values: list[Any] = [each.value for each in chosen]
-    return gather(values, clusters=[conversations.get(each.sample, "") for each in chosen], excluded=excluded)
+    clusters = [conversations.get(each.sample, "") for each in chosen]
+    return gather(values, clusters=clusters, excluded=excluded, judge="".join(judges))
 
 
-def _kind(name: str, function: Callable[..., Value]) -> Kind:
+def _kind(name: str, function: Callable[..., Value | Awaitable[Value]]) -> Kind:
     try:
         returned = typing.get_type_hints(function).get("return")
     except NameError as error:
@@ -177,7 +210,7 @@ def _kind(name: str, function: Callable[..., Value]) -> Kind:
     return typing.cast("Kind", kinds.pop())
 
 
-def _hash(name: str, function: Callable[..., Value], options: dict[str, Any]) -> str:
+def _hash(name: str, function: Callable[..., Value | Awaitable[Value]], options: dict[str, Any]) -> str:
     """Of the whole module the function stands in, because its helpers decide as much as it does."""
     module = sys.modules[function.__module__]
     try:

@@ -1,0 +1,174 @@
+"""``fairlead judge`` as a person meets it, against a real server whose model is a script."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fairlead.cli import main
+from fairlead.providers.base import Call
+from fairlead.providers.scripted import Script, Scripted
+from tests.gateway.gateway_harness import build, route, serving
+
+SPEC = """\
+fairlead: 1
+name: shop
+purpose: Answer questions.
+users: {{who: customers}}
+risk: limited
+metrics:
+  politeness: {{definition: Polite answers., level: inference, type: bool, direction: max, source: "judge:polite"}}
+judges:
+  - {{id: polite, variant: hosted, rubric: Is the answer polite and helpful}}
+  - {{id: better, kind: pairwise, variant: hosted, rubric: Which answer helps more, needs: {{labels: 20}}}}
+variants:
+  - {{id: extractive, model: extractive}}
+  - {{id: hosted, model: "{url}/v1#support", price: {{input_usd_per_million: 1, output_usd_per_million: 1}}}}
+live: extractive
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Judge = Callable[..., Ran]
+
+
+def _says(call: Call) -> Script:
+    """Right about politeness nine times in ten and always the same; of a pair the one that thanks."""
+    shown = call.body["messages"][1]["content"]
+    if "answer A" in shown:
+        first = shown.split(" answer A>")[1]
+        return Script(text="Because.\nVERDICT: " + ("A" if "Thank you" in first else "B"))
+    number = int(re.findall(r"case (\d+)", shown)[0])
+    if number == 7:
+        return Script(text="Hard to say.")
+    polite = "Thank you" in shown
+    return Script(text="VERDICT: " + ("YES" if polite != (number % 25 == 0) else "NO"))
+
+
+@pytest.fixture(name="model")
+def model_fixture() -> Iterator[tuple[Scripted, str]]:
+    upstream = Scripted(script=_says)
+    with serving(build(upstream, routes={"support": route(upstream)}).gateway) as url:
+        yield upstream, url
+
+
+@pytest.fixture(name="judge")
+def judge_fixture(
+    model: tuple[Scripted, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Judge:
+    (tmp_path / "fairlead.yaml").write_text(SPEC.format(url=model[1]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(["judge", *map(str, arguments)])
+        shown = capfd.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, " ".join(shown.err.split()))
+
+    return run
+
+
+def _labels(n: int = 160) -> Path:
+    rows = [
+        {
+            "question": f"case {place}",
+            "answer": "Thank you, it comes tomorrow." if place % 2 else "Wait for it.",
+            "label": "yes" if place % 2 else "no",
+        }
+        for place in range(n)
+    ]
+    path = Path("labels.jsonl")
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def _json(ran: Ran) -> Any:
+    return json.loads(ran.out)
+
+
+def test_a_judge_from_uncalibrated_to_trusted(judge: Judge, model: tuple[Scripted, str]) -> None:
+    assert [each["state"] for each in _json(judge("list", "--json"))] == ["uncalibrated"] * 2
+    assert "it was never calibrated" in judge("show", "polite").out
+    labels = _labels()
+    tried = _json(judge("calibrate", "polite", "--labels", labels, "--dry-run", "--json"))
+    assert (tried["looks"], len(model[0].calls)) == (210, 0)
+    ran = judge("calibrate", "polite", "--labels", labels, "--json")
+    assert ran.code == 0, ran.err
+    found = _json(ran)
+    figures = found["calibration"]["figures"]
+    assert found["state"] == "calibrated"
+    assert figures["n"] == 159
+    assert figures["invalid"]["value"] == pytest.approx(1 / 160)
+    assert figures["accuracy"]["value"] == pytest.approx(1 - 7 / 159)
+    assert figures["kappa"]["low"] > 0.6
+    assert figures["cost_nanos"] > 0
+    assert len(model[0].calls) == figures["calls"] >= 211, "each case once, 50 twice, nonsense once more"
+    assert all(call.body["temperature"] == 0 for call in model[0].calls)
+    assert _json(judge("list", "--json"))[0]["badge"].startswith("calibrated: kappa 0.9")
+    assert "Cohen's kappa" in judge("show", "polite").out
+    asked = len(model[0].calls)
+    again = _json(judge("calibrate", "polite", "--labels", labels, "--json"))["calibration"]["figures"]
+    assert (again["calls"], len(model[0].calls)) == (0, asked), "what was looked at once is known"
+    assert len(_json(judge("show", "polite", "--json"))["calibrations"]) == 2
+
+
+def test_another_rubric_is_another_judge(judge: Judge) -> None:
+    judge("calibrate", "polite", "--labels", _labels(), "--repeat", "60")
+    file = Path("fairlead.yaml")
+    file.write_text(file.read_text().replace("polite and helpful", "polite"))
+    [polite, _] = _json(judge("list", "--json"))
+    assert (polite["state"], polite["badge"]) == ("changed", "changed since its calibration")
+
+
+def test_pairs_are_shown_in_both_orders(judge: Judge, model: tuple[Scripted, str]) -> None:
+    rows = [
+        {"question": f"case {n}", "first": "Thank you." if n % 2 else "No.", "second": "No." if n % 2 else "Thank you.",
+         "label": 1 if n % 2 else 2} for n in range(30)
+    ]  # fmt: skip
+    Path("pairs.json").write_text(json.dumps(rows), encoding="utf-8")
+    ran = judge("calibrate", "better", "--labels", "pairs.json", "--repeat", "30", "--json")
+    figures = _json(ran)["calibration"]["figures"]
+    assert (figures["flips"]["value"], figures["accuracy"]["value"]) == (0.0, 1.0)
+    assert set(figures["peers"]) == {"longer", "alike", "chance"}
+    assert len(model[0].calls) == 30 * 2 + 30
+    assert ran.code == 3, "thirty labels cannot show that so few are wrong"
+    assert any("no verdict" in reason for reason in _json(ran)["reasons"])
+
+
+def test_what_cannot_be_used_is_told(judge: Judge, model: tuple[Scripted, str]) -> None:
+    ran = judge("calibrate", "kind", "--labels", _labels())
+    assert (ran.code, "Known: polite, better" in ran.err) == (2, True)
+    ran = judge("calibrate", "polite", "--labels", "nowhere.jsonl")
+    assert (ran.code, "nowhere.jsonl" in ran.err) == (2, True)
+    Path("bad.csv").write_text("question,answer\nq,a\n")
+    ran = judge("calibrate", "polite", "--labels", "bad.csv")
+    assert (ran.code, "no label" in ran.err, "--map label=COLUMN" in ran.err) == (2, True, True)
+    ran = judge("calibrate", "polite", "--labels", _labels(), "--map", "label")
+    assert "no PART=COLUMN" in ran.err
+    ran = judge("calibrate", "polite", "--labels", _labels(), "--budget", "0", "--json")
+    assert (ran.code, _json(ran)["calibration"]["n"], len(model[0].calls)) == (3, 0, 0)
+    file = Path("fairlead.yaml")
+    file.write_text(file.read_text().replace(", price: {input_usd_per_million: 1, output_usd_per_million: 1}", ""))
+    ran = judge("calibrate", "polite", "--labels", _labels(), "--budget", "1")
+    assert (ran.code, "has no `price:`" in ran.err) == (2, True)
+
+
+def test_a_project_without_judges_says_how_to_declare_one(judge: Judge) -> None:
+    file = Path("fairlead.yaml")
+    text = file.read_text()
+    file.write_text(text[: text.index("metrics:")] + text[text.index("variants:") :])
+    assert "No judge is declared" in judge("list").out
+    assert _json(judge("list", "--json")) == []
+    assert "fairlead.yaml declares them in `judges:`" in judge("show", "polite").err
