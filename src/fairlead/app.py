@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from fairlead import __version__, engines, providers
 from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
 from fairlead.engines.base import Engine
@@ -21,9 +23,16 @@ from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
 from fairlead.evaluate.judges.prompted import Ask, Messages
+from fairlead.evaluate.sequences import betting
 from fairlead.gateway import Gateway, Identity, Principal, Route
+from fairlead.gateway import body as bodies
+from fairlead.gateway.cache import Bands, Rules, Verified
+from fairlead.gateway.cache import Cache as KeptAnswers
+from fairlead.gateway.cache.explain import Explanation, explain
 from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
+from fairlead.gateway.keyring import pseudonym
+from fairlead.gateway.route import find_route
 from fairlead.guard import Masker
 from fairlead.providers.base import CallContext, Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
@@ -32,6 +41,7 @@ from fairlead.providers.structured import Structured
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
+from fairlead.spec.model import Cache as CacheRules
 from fairlead.store import Store
 
 log = logging.getLogger(__name__)
@@ -103,6 +113,7 @@ class Fairlead:
                 operations=operations_of(variant),
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+                deterministic=variant.target.quotes,
                 retries=settings.retries if variant.target.remote else 0,
                 rests=variant.target.remote,
                 fallback=variant.fallback,
@@ -126,6 +137,7 @@ class Fairlead:
             fallback=self._page,
             ready=self.ready,
             pseudonym_secret=self.store.secret("pseudonyms"),
+            cache=self._cache(),
         )
         self.assistant = Assistant(
             gateway=self.gateway,
@@ -143,6 +155,16 @@ class Fairlead:
             release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), recorded_as="request",
             rests=False,
         )  # fmt: skip
+
+    def _cache(self) -> KeptAnswers | None:
+        """What keeps answers, as ``cache:`` says; None where nothing is kept."""
+        wanted = self.usecase.cache
+        if not wanted.enabled:
+            return None
+        self.store.answers.limit = wanted.size_mib * 1024 * 1024
+        return KeptAnswers(
+            rules_of(wanted), secret=self.store.secret("answers"), mask=self.mask, backing=self.store.answers
+        )
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that is not the API's goes to the pages, which are built on top of this."""
@@ -328,6 +350,60 @@ def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
     """What guesses the intents of a use case's messages. Raises IntentsInvalid."""
     routing = usecase.routing
     return Router.load(routing, usecase.path(routing.examples) if routing is not None else None, cache)
+
+
+def rules_of(wanted: CacheRules) -> Rules:
+    """``cache:`` of the use case as the gateway takes it."""
+    return Rules(
+        enabled=wanted.enabled,
+        ttl_s=wanted.ttl.value,
+        sampled=wanted.sampled,
+        bytes_=wanted.size_mib * 1024 * 1024,
+        verified=Verified(
+            max_error=wanted.paraphrases.max_error,
+            confidence=wanted.paraphrases.confidence,
+            verify=wanted.paraphrases.verify,
+            evidence_s=wanted.paraphrases.evidence_days * 86_400,
+        )
+        if wanted.paraphrases is not None
+        else None,
+    )
+
+
+def explain_kept(
+    fairlead: Fairlead, body: dict[str, Any], *, operation: Operation, tenant: str, scopes: frozenset[str]
+) -> Explanation:
+    """Why a request body would be answered from what is kept on disk, or not. Raises RequestInvalid, ModelUnknown."""
+    bodies.check(body, operation)
+    user = body.get("safety_identifier") or body.get("user")
+    cache = fairlead.gateway.cache
+    return explain(
+        body, operation=operation, tenant=tenant, scopes=scopes,
+        subject=pseudonym(fairlead.store.secret("pseudonyms"), tenant, user) if user else "",
+        route=find_route(fairlead.gateway.routes, body["model"], operation), secret=fairlead.store.secret("answers"),
+        rules=cache.rules if cache is not None else None, kept=fairlead.store.answers.newest(), now=now_us(),
+    )  # fmt: skip
+
+
+def learnt_of(settings: Settings, bands: bytes) -> list[dict[str, Any]]:
+    """What was learnt of paraphrases, as the rules of the use case judge it; empty where they are not answered."""
+    if not settings.spec_path.is_file():
+        return []
+    rules = rules_of(load(settings.spec_path).cache)
+    if rules.verified is None:
+        return []
+    known = Bands(rules.verified, largest_share)
+    known.load(bands)
+    return known.show()
+
+
+def largest_share(wrong: int, checked: int, confidence: float) -> float:
+    """The most a share can be after ``wrong`` of ``checked``, at any time (betting; the order does not matter)."""
+    if checked == 0:
+        return 1.0
+    values = np.zeros(checked)
+    values[:wrong] = 1.0
+    return betting(values, confidence, side="high").high
 
 
 def packaged_weights(name: str) -> Path:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -112,6 +112,36 @@ class _Histogram(Collector):
         yield family
 
 
+class _Kept(Collector):
+    """What answering from memory did."""
+
+    def __init__(self, lines: Callable[[], Iterator[tuple[str, str, int, int, int]]]) -> None:
+        self._lines = lines
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus is told; tenants are left out, as everywhere."""
+        model = prometheus_name(ATTRIBUTES["model"])
+        requests = CounterMetricFamily(
+            "fairlead_cache_requests", "Requests by how they met the kept answers.", labels=[model, "outcome"]
+        )
+        saved = CounterMetricFamily(
+            "fairlead_cache_saved_dollars", "What calls not made would have cost.", labels=[model]
+        )
+        time = CounterMetricFamily("fairlead_cache_saved_seconds", "Time not waited for models.", labels=[model])
+        counts: dict[tuple[str, str], int] = {}
+        sums: dict[str, tuple[int, int]] = {}
+        for name, outcome, number, nanos, saved_us in self._lines():
+            counts[name, outcome] = counts.get((name, outcome), 0) + number
+            before = sums.get(name, (0, 0))
+            sums[name] = before[0] + nanos, before[1] + saved_us
+        for (name, outcome), number in sorted(counts.items()):
+            requests.add_metric([name, outcome], number)
+        for name, (nanos, saved_us) in sorted(sums.items()):
+            saved.add_metric([name], nanos / 1e9)
+            time.add_metric([name], saved_us / 1e6)
+        yield from (requests, saved, time)
+
+
 class Telemetry:
     """The metrics of one process, in a registry of their own."""
 
@@ -199,6 +229,10 @@ class Telemetry:
     def watch_in_flight(self, count: Callable[[], float]) -> None:
         """Take the number of requests in flight from ``count`` whenever someone looks."""
         self._in_flight.set_function(count)
+
+    def watch_cache(self, lines: Callable[[], Iterator[tuple[str, str, int, int, int]]]) -> None:
+        """Count kept answers whenever someone looks: (model, outcome, requests, nano-dollars, microseconds saved)."""
+        self.registry.register(_Kept(lines))
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format (CONTENT_TYPE)."""

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from fairlead.gateway import Gateway, Identity, Route, Slot, Step, fronting
+from fairlead.gateway.cache import Cache
 from fairlead.gateway.http import ASGIApp
 from fairlead.guard import mask_text
 from fairlead.providers.base import Upstream
@@ -78,6 +79,7 @@ def build(
     fallback: ASGIApp | None = None,
     ready: Callable[[], list[str]] = list,
     steps: Mapping[Slot, tuple[Step, ...]] | None = None,
+    cache: Cache | None = None,
     **settings: Any,
 ) -> House:
     """A gateway with one route, ``support``, without required keys unless some are given."""
@@ -100,6 +102,7 @@ def build(
         ready=ready,
         steps=steps,
         pseudonym_secret=b"s" * 32,
+        cache=cache,
     )
     return House(gateway, records, upstream)
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "knowledge": "knowledge",
     "data": "data",
     "judge": "judge",
+    "cache": "cache",
     "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",

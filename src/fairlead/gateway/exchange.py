@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from fairlead.errors import ServiceError
 from fairlead.gateway.keyring import Principal
 from fairlead.gateway.relay import Relay
@@ -21,9 +23,33 @@ called, and ``recalled`` says where it is from) or refuse by raising a ServiceEr
 clock = time.perf_counter_ns
 
 
+class Shown(msgspec.Struct):
+    """What the records show of a request and its answer, masked, once it was worked out for the first of many."""
+
+    finish: str
+    input: str | None = None
+    output: str | None = None
+
+
+class Known(msgspec.Struct, kw_only=True):
+    """A request body that came before, byte by byte, and all that was read out of it. Nothing in it may be changed."""
+
+    principal: Principal
+    body: dict[str, Any]
+    sent: dict[str, Any]
+    stream: bool
+    subject: str
+    route: Route
+    key: bytes
+    entry: Any
+    shown: Shown
+    size: int
+
+
 class Exchange:
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
+    ``raw`` is the body as it came over HTTP; ``known``, ``lookup`` and ``shown`` are the cache's.
     ``tags`` go into the record, ``headers`` to an HTTP client, with an answer or an error. ``recalled`` is how an
     answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone
     or the request has failed, in order; they must not raise.
@@ -37,22 +63,27 @@ class Exchange:
         "answer",
         "authorization",
         "body",
+        "cache_control",
         "context",
         "deadline",
         "error",
         "headers",
         "hung_up",
         "id",
+        "known",
+        "lookup",
         "marks",
         "operation",
         "principal",
         "priority",
+        "raw",
         "recalled",
         "receive",
         "relay",
         "reply",
         "route",
         "sent",
+        "shown",
         "started",
         "steps",
         "stream",
@@ -96,6 +127,10 @@ class Exchange:
         self.priority = context.priority
         self.hung_up = True
         self.recalled = ""
+        self.raw = self.cache_control = b""
+        self.known: Known | None = None
+        self.lookup: Any = None
+        self.shown: Shown | None = None
         self.afterwards: list[Callable[[Exchange], None]] = []
         self.steps: dict[str, int] = {}
         self.tags: dict[str, str] = {}

@@ -25,6 +25,7 @@ from fairlead.errors import (
 )
 from fairlead.gateway import body as bodies
 from fairlead.gateway import http, openapi
+from fairlead.gateway.cache import Cache
 from fairlead.gateway.exchange import Exchange, Step, clock
 from fairlead.gateway.http import ASGIApp, AsgiClient, Client, Delivery, Head, Receive, Scope, Send
 from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
@@ -55,7 +56,7 @@ class Gateway:
     ``record`` and ``mask`` are called off the request path. ``ready`` says what is not ready yet (empty: all is).
     ``pseudonym_secret`` keys the stand-ins for callers' user names; without one they change with every start.
     ``steps`` are those of other rooms, by the name of their place in the path. ``fallback`` answers every path that
-    is not the gateway's.
+    is not the gateway's. Without a ``cache`` every request calls its model.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Gateway:
         telemetry: Telemetry | None = None,
         steps: Mapping[Slot, tuple[Step, ...]] | None = None,
         pseudonym_secret: bytes | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.routes = routes
         self.settings = settings
@@ -94,16 +96,27 @@ class Gateway:
             store_content=settings.store_content,
             limit=settings.record_queue,
         )
+        self.cache = cache
+        given = dict(steps or {})
+        if cache is not None:  # kept last: what another check refuses must not be
+            given["recall"] = (*given.get("recall", ()), cache.recall)
+            given["check"] = (*given.get("check", ()), cache.keep)
         self._path = Path(
             routes=routes,
             keyring=self._keyring,
-            steps=steps or {},
+            steps=given,
+            recognise=cache.recognise if cache is not None else None,
             record=self._recorder.add,
             max_depth=settings.max_depth,
             retry_after_s=max(1, round(settings.shutdown_grace_s)),
             secret=pseudonym_secret or os.urandom(32),
         )
         self._tasks: set[asyncio.Task[Any]] = set()
+        if cache is not None:
+            lines = cache.tally
+            self.telemetry.watch_cache(
+                lambda: ((line.route, line.outcome, line.requests, line.nanos, line.saved_us) for line in lines)
+            )
         self.telemetry.watch_in_flight(lambda: self._path.in_flight)
 
     # --- in process -------------------------------------------------------------------------------------------------
@@ -209,6 +222,8 @@ class Gateway:
     async def infer(self, operation: Operation, head: Head, client: Client) -> None:
         """Answer one request for a model."""
         self._keyring.watch()
+        if self.cache is not None:
+            self.cache.watch()
         x = Exchange(
             new_id(),
             operation,
@@ -216,6 +231,7 @@ class Gateway:
             timeout_s=head.timeout_s(self.settings.request_timeout_s),
             authorization=head.authorization,
         )
+        x.cache_control = head.cache_control
         delivery = Delivery(x, head, client)
 
         async def read() -> bytes:
@@ -305,6 +321,8 @@ class Gateway:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 self._keyring.watch()
+                if self.cache is not None:
+                    self.cache.watch()
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self.aclose()
@@ -328,6 +346,8 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         self._recorder.flush()
+        if self.cache is not None:
+            await self.cache.aclose()
         await self._keyring.aclose()
         for upstream in {id(route.upstream): route.upstream for route in self.routes.values()}.values():
             await upstream.aclose()

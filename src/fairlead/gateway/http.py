@@ -38,6 +38,7 @@ class Head:
 
     __slots__ = (
         "authorization",
+        "cache_control",
         "content_encoding",
         "content_length",
         "content_type",
@@ -48,7 +49,7 @@ class Head:
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.authorization = self.content_type = self.content_encoding = b""
-        self.content_length = self.timeout = self.conversation = b""
+        self.cache_control = self.content_length = self.timeout = self.conversation = b""
         self.request = ""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -67,6 +68,8 @@ class Head:
                     self.conversation = value
             elif name == b"content-encoding":
                 self.content_encoding = value
+            elif name == b"cache-control":
+                self.cache_control = value
         self.request = self.request or new_id()
 
     def timeout_s(self, limit: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from fairlead.gateway.exchange import Exchange, clock
+from fairlead.gateway.exchange import Exchange, Shown, clock
 from fairlead.gateway.fold import Folded, fold
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Identity
@@ -90,7 +90,9 @@ class Recorder:
             self._telemetry.count_dropped()
 
     def _build(self, x: Exchange) -> Inference:
-        folded = self._fold(x.relay) if x.relay is not None else None
+        shown = x.shown if x.error is None else None
+        told = shown is not None and shown.output is not None  # nothing has to be read again
+        folded = self._fold(x.relay) if x.relay is not None and not told else None
         first_us = _first_token_us(x, folded) if folded else None
         tags = x.tags
         tokens = self._count_tokens(x, folded, tags)
@@ -98,6 +100,7 @@ class Recorder:
         cost = None if route is not None and not x.recalled else 0  # no model was called
         if cost is None and route is not None and route.price is not None:
             cost = round(tokens[0] * route.price[0] + tokens[1] * route.price[1])
+        input_, output = self._texts(x, folded, shown) if self._store_content else ("", "")
         inference = Inference(
             id=x.id,
             time=x.time,
@@ -117,7 +120,7 @@ class Recorder:
             stream=x.stream,
             status=x.error.status if x.error else 200,
             error=x.error.code if x.error else "",
-            finish=_finish(x, folded),
+            finish=shown.finish if shown is not None else _finish(x, folded),
             input_tokens=tokens[0],
             output_tokens=tokens[1],
             cached_tokens=tokens[2],
@@ -125,8 +128,8 @@ class Recorder:
             first_token_us=first_us,
             total_us=x.total_us,
             steps=x.steps,
-            input=self._text_of(_shown_input(x)) if self._store_content else "",
-            output=self._text_of(_shown_output(x, folded)) if self._store_content else "",
+            input=input_,
+            output=output,
             tags=tags,
         )
         self._telemetry.observe(
@@ -140,6 +143,16 @@ class Recorder:
             output_tokens=tokens[1],
         )
         return inference
+
+    def _texts(self, x: Exchange, folded: Folded | None, shown: Shown | None) -> tuple[str, str]:
+        """Input and output as they are shown; of a request that came before, as they were shown then."""
+        if shown is None:
+            return self._text_of(_shown_input(x)), self._text_of(_shown_output(x, folded))
+        if shown.input is None or shown.output is None:
+            if x.answer is None and x.reply is not None and x.reply.body is not None:
+                x.answer = orjson.loads(x.reply.body)
+            shown.input, shown.output = self._text_of(_shown_input(x)), self._text_of(_shown_output(x, folded))
+        return shown.input, shown.output
 
     def _fold(self, relay: Relay) -> Folded:
         folded = fold(b"".join(relay.captured))

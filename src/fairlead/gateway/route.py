@@ -23,7 +23,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     ``model`` is the upstream's own name for it; ``price`` nano-dollars a token (in, out), None when unknown;
     ``defaults`` fill fields a request leaves out; ``recorded_as`` overrides the operation in the record, for a route
-    that is answered by the assistant.
+    that is answered by the assistant; ``deterministic`` says that the same request always has the same answer.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str = "fairlead"
     defaults: Mapping[str, Any] = MappingProxyType({})
     recorded_as: RecordedOperation | None = None
+    deterministic: bool = False
     retries: int = 0
     rests: bool = True
     fallback: tuple[str, ...] = ()

@@ -83,6 +83,33 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class KeptAnswer(msgspec.Struct, kw_only=True):
+    """An answer that may be given again to who asks the same: the bytes of a body, or of a stream's events.
+
+    ``key`` is an HMAC of all that was asked, ``parts`` shorter ones of each part of it, so that two questions can be
+    compared without being kept. ``writer`` is the inference that made it, ``nanos`` and ``took_us`` what that cost;
+    ``nanos`` is -1 where the price is unknown. ``text`` is the last message, kept only where likeness is looked at.
+    """
+
+    key: bytes
+    tenant: str
+    subject: str
+    route: str
+    release: str
+    operation: str
+    writer: str
+    created: int
+    expires: int
+    stream: bool
+    data: bytes
+    finish: str
+    nanos: int
+    took_us: int
+    parts: dict[str, bytes]
+    frame: bytes = b""
+    text: str = ""
+
+
 class Inference(Record, frozen=True, kw_only=True):
     """One call of a model, or (operation ``assistant``) one answer of the assistant, parent of the calls it made.
 

@@ -216,6 +216,41 @@ class Variant(Part):
         return ((self._base or Path()) / relative).resolve() if relative else None
 
 
+class Paraphrases(Part):
+    """Giving a kept answer to a question in other words, once its likeness has earned it."""
+
+    max_error: float = Field(default=0.01, gt=0, lt=1, description="Share of these answers that may be wrong, at most.")
+    confidence: float = Field(default=0.95, ge=0.5, le=0.999, description="How sure that must be.")
+    verify: float = Field(
+        default=0.05, gt=0, le=1, description="Share of these answers that the model is asked for all the same."
+    )
+    evidence_days: float = Field(default=7.0, gt=0, le=365, description="How long what was learnt counts, in days.")
+
+
+class Cache(Part):
+    """Answers given before that are given again instead of calling a model."""
+
+    enabled: bool = Field(default=True, description="The very same question is answered from memory.")
+    ttl: QuantityText = Field(
+        default=Quantity(value=3600.0, unit="s"),
+        description="How long an answer is kept, as in 10 min or 24 h.",
+        json_schema_extra={"default": "1 h"},
+        validate_default=False,
+    )
+    sampled: bool = Field(default=False, description="Keep answers drawn at a temperature above 0, too.")
+    size_mib: int = Field(default=64, ge=1, le=65_536, description="Memory for kept answers, and as much disk, in MiB.")
+    paraphrases: Paraphrases | None = Field(
+        default=None, description="Answer questions in other words, too; left out means no."
+    )
+
+    @field_validator("ttl")
+    @classmethod
+    def _check_ttl(cls, given: Quantity) -> Quantity:
+        if given.unit != "s" or not 1 <= given.value <= 30 * 86_400:
+            raise PydanticCustomError("ttl", "{expected}", {"expected": "a time from 1 s to 720 h", "near": "1 h"})
+        return given
+
+
 class Privacy(Part):
     """What happens to personal data."""
 
@@ -456,6 +491,7 @@ class UseCase(Part):
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=100, description="The ways to answer.")
     live_id: Name = Field(alias="live", description="Id of the variant that answers.")
     policy: Policy = Field(default=Policy(), description="What must hold whatever is answered.")
+    cache: Cache = Field(default=Cache(), description="Giving answers again.")
     datasets: tuple[Dataset, ...] = Field(
         default=(), max_length=200, description="Examples for evaluation and training."
     )

@@ -14,6 +14,7 @@ from typing import Self
 from fairlead.errors import StoreBusy, StoreError, StoreFull
 from fairlead.store import secrets
 from fairlead.store.actions import Actions
+from fairlead.store.answers import Answers
 from fairlead.store.audit import Audit
 from fairlead.store.batches import Batches
 from fairlead.store.calibrations import Calibrations
@@ -69,6 +70,7 @@ class Store:
         self.presence = Presence(directory / "workers")
         self.files = Files(database, directory / "files")
         self.batches = Batches(database, directory / "batches")
+        self.answers = Answers(directory / "answers.db")
         self.counters = Counters()
         self._database = database
         self._held = held
@@ -128,6 +130,7 @@ class Store:
 
     def close(self) -> None:
         """Write what waits and let go of everything. Idempotent."""
+        self.answers.close()
         self._held.close()
 
     def __enter__(self) -> Self:

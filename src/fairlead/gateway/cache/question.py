@@ -1,0 +1,134 @@
+"""What is asked, as a key: an HMAC over all that may change the answer or who may see it. Pure.
+
+Each part is written in one way (JSON with sorted keys), its length before it, so that no two questions can be written
+alike. What cannot change an answer is left out: whether it streams, and the name of the user, who counts as the
+pseudonym the gateway made of it. A request that names its user is personal: its answers serve this user alone.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.route import Route
+
+PARTS: Final = ("tenant", "scope", "user", "release", "parameters", "tools", "documents", "messages")
+_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
+_SAID: Final = ("messages", "prompt", "input")
+_UNASKED: Final = ("model", "stream", "stream_options", "user", "safety_identifier")
+_ELSEWHERE: Final = frozenset((*_TOOLS, *_SAID, *_UNASKED, "documents"))
+_SHORT: Final = 12
+LONGEST_TEXT: Final = 1_000
+"""Characters of a last message up to which another wording of it is looked for."""
+
+
+class Question(msgspec.Struct, kw_only=True):
+    """``frame`` is the key of all but the last message, whose words are ``text``; both empty where it has no words."""
+
+    key: bytes
+    parts: tuple[bytes, ...]
+    subject: str
+    frame: bytes = b""
+    text: str = ""
+
+    def digests(self, secret: bytes) -> dict[str, bytes]:
+        """A short HMAC of each part."""
+        return {
+            name: hmac.digest(secret, name.encode() + b"\0" + part, "sha256")[:_SHORT]
+            for name, part in zip(PARTS, self.parts, strict=True)
+        }
+
+
+def ask(x: Exchange, route: Route, secret: bytes, *, framed: bool) -> Question:
+    """The question of an exchange whose caller and route are known. ``framed``: likeness will be looked at."""
+    principal = x.principal
+    tenant, scopes = (principal.tenant, principal.scopes) if principal is not None else ("", frozenset[str]())
+    own = principal.subject if principal is not None else ""
+    subject = x.subject if x.subject != own else ""
+    return question_of(
+        x.body, operation=x.operation, tenant=tenant, scopes=scopes, subject=subject, route=route, secret=secret,
+        framed=framed,
+    )  # fmt: skip
+
+
+def question_of(
+    body: Mapping[str, Any],
+    *,
+    operation: str,
+    tenant: str,
+    scopes: frozenset[str],
+    subject: str,
+    route: Route,
+    secret: bytes,
+    framed: bool = False,
+) -> Question:
+    """As ``ask``, of a checked body (decoded JSON). ``subject`` is empty for a request that names no user."""
+    said = [body[name] for name in _SAID if body.get(name) is not None]
+    parts = (
+        tenant.encode("utf-8", "surrogatepass"),
+        orjson.dumps(sorted(scopes)),
+        subject.encode("utf-8", "surrogatepass"),
+        orjson.dumps([route.name, route.release, route.variant, route.model, operation]),
+        orjson.dumps(_parameters(body), option=orjson.OPT_SORT_KEYS),
+        _sorted([body.get(name) for name in _TOOLS]),
+        _sorted(body.get("documents")),
+        orjson.dumps(said, option=orjson.OPT_SORT_KEYS),
+    )
+    question = Question(key=_digest(secret, parts), parts=parts, subject=subject)
+    if framed and operation == "chat":
+        messages = body["messages"]
+        last = messages[-1]
+        if last["role"] == "user" and isinstance(text := last.get("content"), str) and len(text) <= LONGEST_TEXT:
+            around = orjson.dumps([*messages[:-1], {**last, "content": ""}], option=orjson.OPT_SORT_KEYS)
+            question.frame, question.text = _digest(secret, (*parts[:-1], b"frame", around)), text
+    return question
+
+
+def _sorted(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything else, known or not; null is absent, and 1.0 is 1."""
+    return {
+        name: int(value) if type(value) is float and value.is_integer() else value
+        for name, value in body.items()
+        if name not in _ELSEWHERE and value is not None
+    }
+
+
+def _digest(secret: bytes, parts: tuple[bytes, ...]) -> bytes:
+    return hmac.digest(secret, b"".join([len(part).to_bytes(8, "big") + part for part in parts]), "sha256")
+
+
+def why_not(x: Exchange, route: Route, *, sampled: bool) -> str:
+    """Why the answer to this may neither be kept nor come from what is kept; empty where it may."""
+    return why_not_kept(x.body, operation=x.operation, route=route, sampled=sampled)
+
+
+def why_not_kept(body: Mapping[str, Any], *, operation: str, route: Route, sampled: bool) -> str:
+    """As ``why_not``, of a checked body."""
+    if route.recorded_as is not None:
+        return "assistant"
+    if operation == "embedding":
+        return ""
+    if not (sampled or route.deterministic or _temperature(body, route) == 0):
+        return "sampled"
+    if body.get("store") or body.get("web_search_options") is not None or body.get("background"):
+        return "effects"
+    if any(tool.get("type") != "function" for tool in body.get("tools") or ()):
+        return "effects"
+    for message in body.get("messages") or ():
+        if message["role"] in ("tool", "function") or message.get("tool_calls"):
+            return "tool results"
+    return ""
+
+
+def _temperature(body: Mapping[str, Any], route: Route) -> Any:
+    asked = body.get("temperature")
+    return route.defaults.get("temperature") if asked is None else asked
