@@ -18,6 +18,7 @@ import numpy as np
 
 from fairlead import __version__, engines, providers
 from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
+from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError
@@ -34,6 +35,7 @@ from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.gateway.keyring import pseudonym
 from fairlead.gateway.route import find_route
 from fairlead.guard import Masker
+from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import CallContext, Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
@@ -46,6 +48,8 @@ from fairlead.store import Store
 
 log = logging.getLogger(__name__)
 
+TEND: Final = "batch.tend"
+TEND_EVERY_S: Final = 3600.0
 EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
 JUDGE_TOKENS: Final = 400
@@ -155,6 +159,52 @@ class Fairlead:
             release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), recorded_as="request",
             rests=False,
         )  # fmt: skip
+        self._wire_batches(variants)
+
+    def _wire_batches(self, variants: Iterable[Variant]) -> None:
+        """Files, batches, and the worker that answers them on what room live traffic leaves."""
+        settings, gateway, store = self.settings, self.gateway, self.store
+        spare = Spare(lambda: gateway.in_flight)
+        alone, many = Live(gateway, spare, 1), Live(gateway, spare, settings.batch_places)
+        # What answers in this very loop answers one at a time, for live requests wait as long.
+        here = {variant.id for variant in variants if variant.target.quotes} | {EMBED, self.usecase.name}
+        elsewhere = {variant.id: self._batch_backend(variant) for variant in variants if variant.batch != "gateway"}
+
+        def backend_of(route: Route) -> Backend:
+            return elsewhere.get(route.name) or (alone if route.name in here else many)
+
+        limits = Limits(line_bytes=settings.max_body_bytes, depth=settings.max_depth)
+        self.batches = Batches(store, gateway.identity, most_held_bytes=settings.files_mb * 1_000_000)
+        runner = Runner(
+            store,
+            gateway.routes,
+            backend_of,
+            limits=limits,
+            keeps_key=lambda identifier: any(key.id == identifier for key in store.keys.active()),
+        )
+        self.worker = Worker(store, {KIND: runner, TEND: self._tend})
+        gateway.surfaces.update(Surface(gateway, store, self.batches, wake=self.worker.wake).surfaces)
+
+    def _batch_backend(self, variant: Variant) -> Backend:
+        """Who else answers a variant's batches."""
+        secret, price = self.store.secret("pseudonyms"), price_of(variant)
+        if variant.batch == "provider":
+            from fairlead.batch.provider import Provider  # aiohttp takes 0.2 s, and few use cases need it
+            from fairlead.providers.batches import ProviderBatches
+
+            account = ProviderBatches(variant.id, variant.target.base_url, credential(variant, self.usecase))
+            return Provider(account, variant.target.name, price, secret)
+        from fairlead.batch.command import Command
+
+        return Command(variant.batch, variant.target.name, price, secret)
+
+    async def _tend(self, _: Lease) -> None:
+        await asyncio.to_thread(self.batches.tend)
+
+    async def work(self) -> None:
+        """Do queued work until cancelled, beside what else this process does."""
+        await asyncio.to_thread(self.store.jobs.add, TEND, {}, key=TEND, every_s=TEND_EVERY_S)
+        await self.worker.run()
 
     def _cache(self) -> KeptAnswers | None:
         """What keeps answers, as ``cache:`` says; None where nothing is kept."""
@@ -286,6 +336,8 @@ class Fairlead:
         self._spawn(self.tools.ready())
         self._spawn(self.assistant.watch_actions())
         self._spawn(self.assistant.outcomes.watch())
+        if self.settings.work_jobs:
+            self._spawn(self.work())
 
     async def start_variant(self, identifier: str) -> None:
         """Start only what one variant needs, and wait for it. Raises what the engine raises."""

@@ -449,3 +449,33 @@ class JudgementInvalid(FairleadError):
 
 class LabelsInvalid(UsageError):
     """The labels cannot be used: {detail}."""
+
+
+class FileUnknown(ServiceError):
+    """There is no file {id!r}, or it has expired. GET /v1/files lists those of your tenant."""
+
+    status, code, kind = 404, "file_not_found", "invalid_request_error"
+
+
+class FileTooLarge(ServiceError):
+    """The file is larger than the {limit} bytes there is room for. Split it, or delete files no longer needed."""
+
+    status, code, kind = 413, "file_too_large", "invalid_request_error"
+
+
+class StorageFull(ServiceError):
+    """The disk of the server is full; nothing was kept. Tell its operator, and send the file again later."""
+
+    status, code, kind = 507, "storage_full", "server_error"
+
+
+class BatchUnknown(ServiceError):
+    """There is no batch {id!r}. GET /v1/batches and `fairlead batch list` show those there are."""
+
+    status, code, kind = 404, "batch_not_found", "invalid_request_error"
+
+
+class BatchSettled(ServiceError):
+    """The batch {id} is {status} and cannot be {wanted}."""
+
+    status, code, kind = 409, "batch_settled", "invalid_request_error"

@@ -61,6 +61,13 @@ class Settings:
     chat_rating_after_s: float = _setting(
         180.0, "Seconds without a message after which a customer is asked for a rating, once.", low=0.1
     )
+    work_jobs: bool = _setting(
+        True, "Do queued work (batches) in the serving process too; `fairlead batch work` does it."
+    )
+    batch_places: int = _setting(
+        8, "Batch requests at once while nobody else asks; each live request in flight takes one away.", low=1, high=256
+    )
+    files_mb: int = _setting(10_240, "Megabytes the uploaded files of one tenant may take together.", low=1)
     engine_threads: int = _setting(0, "Threads of an embedded engine; 0 means all cores but one.", low=0)
     engine_context: int = _setting(2048, "Tokens of context an embedded engine keeps per slot.", low=64)
     engine_slots: int = _setting(4, "Requests an embedded engine works on at once.", low=1, high=256)

@@ -77,6 +77,7 @@ class Gateway:
     ) -> None:
         self.routes = routes
         self.settings = settings
+        self.identity = identity
         self.telemetry = telemetry or Telemetry()
         limits = {"max_body_bytes": settings.max_body_bytes, "max_depth": settings.max_depth}
         self.surfaces: dict[str, ASGIApp] = {
@@ -118,6 +119,7 @@ class Gateway:
                 lambda: ((line.route, line.outcome, line.requests, line.nanos, line.saved_us) for line in lines)
             )
         self.telemetry.watch_in_flight(lambda: self._path.in_flight)
+        self.telemetry.watch_in_flight(lambda: self.in_flight)
 
     # --- in process -------------------------------------------------------------------------------------------------
 
@@ -130,9 +132,21 @@ class Gateway:
         operation: Operation = "chat",
     ) -> dict[str, Any]:
         """One answer, decoded. Raises ServiceError with the status and code an HTTP client would get."""
+        x = await self.ask(body, principal=principal, context=context, operation=operation)
+        return x.answer or {}
+
+    async def ask(
+        self,
+        body: dict[str, Any],
+        *,
+        principal: Principal,
+        context: CallContext | None = None,
+        operation: Operation = "chat",
+    ) -> Exchange:
+        """The whole way of one request, at its end: the answer, and who gave it. Raises as ``complete`` does."""
         x = self._exchange_in_process({**body, "stream": False}, principal, context, operation)
         async with self._path.travel(x):
-            return x.answer or {}
+            return x
 
     async def stream(
         self,
@@ -328,6 +342,11 @@ class Gateway:
                 await self.aclose()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way, also those in process."""
+        return self._path.in_flight
 
     def drain(self) -> None:
         """Take no new requests; /readyz says so."""

@@ -48,6 +48,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_live(source, variants),
         *_fallbacks(source, variants),
         *_judges(source, variants),
+        *_batches(source, variants),
         *_handoff(source),
     ]
     for location, objective in _parts(data, "objectives", Objective):
@@ -318,6 +319,19 @@ def _judges(source: Source, variants: list[tuple[Location, Variant]]) -> Iterato
             expected = f"judge: and the id of a judge: {listed(known)}" if known else "a judge declared in `judges:`"
             yield source.problem(("metrics", name, "source"), f"the unknown judge {judge_id!r}", expected,
                                  nearest(judge_id, known))  # fmt: skip
+
+
+def _batches(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """Who answers batches must be able to."""
+    for location, variant in variants:
+        place, text = (*location, "batch"), variant.batch
+        if text == "provider" and variant.target.kind not in ("openai", "http"):
+            found = f"provider, for a model that has no batches of its own ({variant.model})"
+            yield source.problem(place, found, "gateway, or a model behind an OpenAI-compatible server")
+        elif text not in ("gateway", "provider") and not ("{input}" in text and "{output}" in text):
+            expected = "gateway, provider, or a command line with {input} and {output} in it"
+            near = nearest(text, ["gateway", "provider"]) or "vllm run-batch -i {input} -o {output} --model {model}"
+            yield source.problem(place, repr(text), expected, near)
 
 
 def _handoff(source: Source) -> Iterator[Problem]:

@@ -157,6 +157,11 @@ class Variant(Part):
     fallback: tuple[Name, ...] = Field(
         default=(), max_length=5, description="Variants asked in its place, in this order, while it cannot answer."
     )
+    batch: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
+        default="gateway",
+        description="Who answers its batches: gateway, provider (its own, at half price), or a command line with "
+        "{input}, {output} and {model} in it, such as vllm run-batch.",
+    )
 
     _base: Path | None = PrivateAttr(default=None)
 

@@ -68,6 +68,12 @@ class Batches:
         with self._database.read() as connection:
             return [record_of(Batch, row) for row in connection.execute(query)]
 
+    def unfinished(self) -> list[Batch]:
+        """Everyone's batches that have not ended."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(_TABLE).where(_TABLE.c.status.in_(RUNNING)).order_by(_TABLE.c.id))
+            return [record_of(Batch, row) for row in rows]
+
     def cancel(self, identifier: str) -> Batch | None:
         """Ask for its end; one that has ended stays as it is. The job that works on it sees to the rest."""
         with self._database.write(durable=True) as connection:

@@ -50,7 +50,7 @@ class Files:
 
     def keep(self, written: Path, file: StoredFile) -> StoredFile:
         """Take in what was written, on disk before it has its row. Raises StoreFull."""
-        place(written, self._place(file.id))
+        place(written, self.target(file.id))
         with self._database.write(durable=True) as connection:
             connection.execute(_TABLE.insert().values(row_of(file)))
         return file
@@ -65,7 +65,7 @@ class Files:
 
     def path(self, file: StoredFile) -> Path:
         """Where it lies. Raises RecordUnknown when it does not."""
-        path = self._place(file.id)
+        path = self.target(file.id)
         if not path.is_file():
             raise RecordUnknown(kind="file", id=file.id)
         return path
@@ -100,7 +100,7 @@ class Files:
         """Delete a file; False when it was gone already."""
         with self._database.write(durable=True) as connection:
             gone = connection.execute(delete(_TABLE).where(_TABLE.c.id == file.id)).rowcount
-        self._place(file.id).unlink(missing_ok=True)
+        self.target(file.id).unlink(missing_ok=True)
         return bool(gone)
 
     def sweep(self, *, stale_s: float = STALE_S) -> int:
@@ -117,7 +117,8 @@ class Files:
                     swept += 1
         return swept
 
-    def _place(self, identifier: str) -> Path:
+    def target(self, identifier: str) -> Path:
+        """Where the file with this id lies, or would."""
         return self._directory / identifier
 
 
