@@ -479,3 +479,7 @@ class BatchSettled(ServiceError):
     """The batch {id} is {status} and cannot be {wanted}."""
 
     status, code, kind = 409, "batch_settled", "invalid_request_error"
+
+
+class InterchangeInvalid(UsageError):
+    """{file} cannot be taken over: {detail}."""

@@ -29,6 +29,7 @@ COMMANDS = {
     "data": "data",
     "judge": "judge",
     "cache": "cache",
+    "interchange": "interchange",
     "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",
