@@ -10,6 +10,7 @@ import importlib.resources
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from fairlead import __version__, engines, providers
+from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules
 from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
 from fairlead.engines.base import Engine
@@ -45,6 +47,7 @@ from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
 from fairlead.spec.model import Cache as CacheRules
 from fairlead.store import Store
+from fairlead.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
 JUDGE_TOKENS: Final = 400
 """Most a judge may write where its variant does not say."""
+MOST_PLACES: Final = 10_000
+"""Calls a model of somebody else has at once, at first and at most."""
 IN_PROCESS: Final = ("extractive", EMBED)
 """Engines that are a part of this process."""
 
@@ -100,6 +105,10 @@ class Fairlead:
         self.engines: dict[str, Engine] = {}
         self.failures: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsent: set[str] = set()
+        self._lanes: dict[str, Lane] = {}
+        weights = {name: each.weight for each in usecase.limits if each.weight for name in each.only}
+        self._weights: dict[str, float] = weights
 
         variants = [variant for variant in usecase.variants if usecase.allows(variant)]
         for variant in usecase.variants:
@@ -130,6 +139,17 @@ class Fairlead:
                 name=EMBED, upstream=embedder, model=EMBED, variant=EMBED, release=releases[usecase.live.id],
                 operations=frozenset({"embedding"}), price=(0.0, 0.0), defaults={},
             )  # fmt: skip
+        rules = LimitRules(usecase)
+        self.telemetry = Telemetry()
+        self.admission = Admission(
+            rules=rules,
+            bank=Bank(self.store.ledger),
+            routes=routes,
+            count=self.telemetry.count_turned_away,
+            unsent=self._unsent,
+            own=frozenset(variant.id for variant in variants if variant.priced and variant.price is None),
+        )
+        self._watch_admission()
         stores = settings.store_content and usecase.policy.privacy.store_content
         self.gateway = Gateway(
             routes=routes,
@@ -142,6 +162,8 @@ class Fairlead:
             ready=self.ready,
             pseudonym_secret=self.store.secret("pseudonyms"),
             cache=self._cache(),
+            telemetry=self.telemetry,
+            steps={"admit": (self.admission.admit,)},
         )
         self.assistant = Assistant(
             gateway=self.gateway,
@@ -260,9 +282,52 @@ class Fairlead:
                 connect_timeout_s=self.settings.connect_timeout_s, **dialect,
             )  # fmt: skip
             facts = facts_of(target.provider)
+            # A server of one's own has one capacity for all its models, a provider one for each.
+            upstream = self._gated(upstream, target.base_url if target.kind == "http" else variant.model, variant.id)
             return upstream if facts.json_schema and facts.strict_tools else Structured(upstream, facts)
-        first, *more = (self._engine(weights).upstream() for weights in weights_of(variant))
+        first, *more = (self._own(weights) for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
+
+    def _own(self, weights: str) -> Upstream:
+        upstream = self._engine(weights).upstream()
+        if weights in IN_PROCESS:
+            return upstream
+        return self._gated(upstream, weights, upstream.name, places=2 * self.settings.engine_slots)
+
+    def _gated(self, upstream: Upstream, engine: str, name: str, *, places: int | None = None) -> Upstream:
+        """``upstream`` behind the lane of its engine, which variants share.
+
+        An engine of ours never idles with twice the calls it has slots for; nobody knows what another takes, so it
+        gets all there is until it says that it is too much.
+        """
+        lane = self._lanes.get(engine)
+        if lane is None:
+            lane = self._lanes[engine] = Lane(
+                name,
+                start=places or MOST_PLACES,
+                most=2 * places if places else MOST_PLACES,
+                longest_wait_s=self.settings.queue_wait_s,
+                weights=self._weights,
+                clock=time.monotonic,
+            )
+        return Gated(upstream, lane, self._unsent)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The places of each engine and of each model over HTTP."""
+        return list(self._lanes.values())
+
+    def _watch_admission(self) -> None:
+        read = self.telemetry.watch
+        lanes = self._lanes
+        read("fairlead_model_places", "Calls a model may have at once, as found out.", ["model"],
+             lambda: [((lane.name,), int(lane.limit)) for lane in lanes.values()])  # fmt: skip
+        read("fairlead_model_busy", "Calls a model has.", ["model"],
+             lambda: [((lane.name,), lane.busy) for lane in lanes.values()])  # fmt: skip
+        read("fairlead_model_waiting", "Calls that wait for a model.", ["model"],
+             lambda: [((lane.name,), lane.waiting) for lane in lanes.values()])  # fmt: skip
+        read("fairlead_budget_usd", "The use case's budget of this day and month: limit, spent, reserved, left.",
+             ["period", "state"], self.admission.budget)  # fmt: skip
 
     def _engine(self, weights: str) -> Engine:
         """The engine for ``weights`` (extractive, embed, mini or a GGUF path), made once and shared by its variants."""
@@ -333,6 +398,7 @@ class Fairlead:
                 await engine.start()
             else:
                 self._spawn(self._start_engine(engine))
+        self._spawn(self.admission.watch())
         self._spawn(self.tools.ready())
         self._spawn(self.assistant.watch_actions())
         self._spawn(self.assistant.outcomes.watch())
@@ -368,6 +434,7 @@ class Fairlead:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.assistant.finish_actions()
         await self.gateway.aclose()
+        await self.admission.aclose()
         await self.tools.aclose()
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         await asyncio.to_thread(self.store.close)

@@ -197,6 +197,48 @@ class OperationForbidden(ServiceError):
     status, code, kind = 403, "operation_not_allowed", "permission_error"
 
 
+class RateLimited(ServiceError):
+    """No more {what} for {whose} now: the limit is {limit} a minute. Send this again in {retry_after} s."""
+
+    status, code, kind = 429, "rate_limit_exceeded", "rate_limit_error"
+
+
+class TooManyAtOnce(ServiceError):
+    """There are {limit} requests of {whose} under way, as many as may be. Send this again in {retry_after} s."""
+
+    status, code, kind = 429, "too_many_concurrent_requests", "rate_limit_error"
+
+
+class LimitTooSmall(ServiceError):
+    """The request may need {needed} tokens, more than {limit} a minute of {whose}. Shorten it or `max_tokens`."""
+
+    status, code, kind = 413, "request_exceeds_limit", "rate_limit_error"
+
+
+class ModelBusy(ServiceError):
+    """The model {name} has its hands full and {waiting} requests waiting. Send this again in {retry_after} s."""
+
+    status, code, kind = 503, "model_busy", "server_error"
+
+
+class BudgetSpent(ServiceError):
+    """The budget of {whose} for {period} ({limit} USD) has {left} USD left; this request may need {needed}."""
+
+    status, code, kind = 429, "insufficient_quota", "insufficient_quota"
+
+
+class BudgetUnavailable(ServiceError):
+    """The budgets cannot be read now, so nothing is spent: {detail} Send this again in {retry_after} s."""
+
+    status, code, kind = 503, "budget_unavailable", "server_error"
+
+
+class PriceUnknown(ServiceError):
+    """The model {model} has no price, so no budget can be kept for it. Add `price:` to its variant."""
+
+    status, code, kind = 403, "price_unknown", "permission_error"
+
+
 class ModelUnknown(ServiceError):
     """There is no model {model}. Nearest: {nearest}. `fairlead check` lists the variants, GET /v1/models all."""
 

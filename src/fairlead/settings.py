@@ -44,6 +44,9 @@ class Settings:
     request_timeout_s: float = _setting(120.0, "Deadline of one request, in seconds.", low=0.1)
     connect_timeout_s: float = _setting(5.0, "Deadline for reaching an upstream, in seconds.", low=0.1)
     retries: int = _setting(2, "How often a model over HTTP is asked again before it begins to answer.", low=0, high=10)
+    queue_wait_s: float = _setting(
+        10.0, "Longest predicted wait for a busy model before a request is refused, in seconds.", low=0
+    )
     shutdown_grace_s: float = _setting(10.0, "How long open requests may finish at shutdown, in seconds.", low=0)
     record_queue: int = _setting(
         10_000, "Records waiting to be written; beyond it they are counted and dropped.", low=1

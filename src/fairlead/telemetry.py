@@ -7,12 +7,12 @@ served model names, operations and error codes, never keys, tenants, users or te
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -64,6 +64,8 @@ def prometheus_name(name: str) -> str:
     """A dotted name of the conventions as Prometheus allows it."""
     return name.replace(".", "_")
 
+
+Readings = Iterable[tuple[tuple[str, ...], float]]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a start time beside every series doubles the output and helps nobody
 
@@ -142,6 +144,22 @@ class _Kept(Collector):
         yield from (requests, saved, time)
 
 
+class _Gauges(Collector):
+    """Values that are somewhere else, read when someone looks."""
+
+    def __init__(self, name: str, documentation: str, labels: list[str], read: Callable[[], Readings]) -> None:
+        self._family = (name, documentation, labels)
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus is told."""
+        name, documentation, labels = self._family
+        family = GaugeMetricFamily(name, documentation, labels=labels)
+        for values, value in self._read():
+            family.add_metric(list(values), value)
+        yield family
+
+
 class Telemetry:
     """The metrics of one process, in a registry of their own."""
 
@@ -171,6 +189,12 @@ class Telemetry:
         self._refused = Counter(
             "fairlead_requests_refused",
             "Requests turned away before it was known who asked, by error code.",
+            ["code"],
+            registry=self.registry,
+        )
+        self._turned_away = Counter(
+            "fairlead_requests_turned_away",
+            "Requests of somebody known that might not start, by error code: limits, budgets, busy models.",
             ["code"],
             registry=self.registry,
         )
@@ -225,6 +249,14 @@ class Telemetry:
     def count_dropped(self, records: int = 1) -> None:
         """Count records that were lost."""
         self._dropped.inc(records)
+
+    def count_turned_away(self, code: str) -> None:
+        """Count a request of somebody known that may not start now."""
+        self._turned_away.labels(code).inc()
+
+    def watch(self, name: str, documentation: str, labels: list[str], read: Callable[[], Readings]) -> None:
+        """A gauge whose values are read whenever someone looks: (label values, value) each. Few label values only."""
+        self.registry.register(_Gauges(name, documentation, labels, read))
 
     def watch_in_flight(self, count: Callable[[], float]) -> None:
         """Take the number of requests in flight from ``count`` whenever someone looks."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +24,8 @@ from fairlead.cli import COMMANDS, main
 from fairlead.cli.talk import read_messages
 from fairlead.cli.times import parse_duration, parse_moment
 from fairlead.errors import UsageError
+from fairlead.store import Store
+from fairlead.store.ledger import Account, Change
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
@@ -152,9 +156,41 @@ def test_a_rotated_key_leaves_a_successor_with_the_same_terms(run: Run, shop: Pa
     assert (again.code, "revoked" in again.err) == (2, True)
 
 
+def test_budgets_are_shown_with_their_ledger(run: Run, shop: Path) -> None:
+    where = ("--project", shop)
+    key = json.loads(run("keys", "create", "app", "--usd-per-day", "2", *where, "--json").out)
+    with Store.open(shop / ".fairlead") as store:
+        period = datetime.datetime.now(datetime.UTC).date().isoformat()
+        account = Account(usecase="shop-support", tenant="default", scope="key", name=key["origin"], period=period)
+        store.ledger.change([Change(account=account, want=500_000_000, limit=2_000_000_000)])
+        store.ledger.change([Change(account=account, paid=300_000_000, requests=4, back=200_000_000)])
+    shown = json.loads(run("budget", "show", *where, "--json").out)
+    assert shown["reconciles"] is True
+    budgets = {(each["scope"], len(each["period"])): each for each in shown["budgets"]}
+    assert set(budgets) == {("usecase", 10), ("usecase", 7), ("key", 10)}
+    assert (budgets["key", 10]["label"], budgets["key", 10]["left"]) == ("app", 1_700_000_000)
+    assert "app" in run("budget", "show", *where).out
+    lines = json.loads(run("budget", "ledger", *where, "--json").out)
+    assert [(line["kind"], line["amount"]) for line in lines] == [
+        ("release", 200_000_000), ("settle", 300_000_000), ("reserve", 500_000_000)
+    ]  # fmt: skip
+    assert "settle" in run("budget", "ledger", "--since", "1h", *where).out
+
+
+def test_a_budget_needs_the_price_of_what_a_key_opens(run: Run, shop: Path) -> None:
+    path = shop / "fairlead.yaml"
+    text = path.read_text().replace("external_models: false", "external_models: true")
+    text = re.sub(r"^budget: .*$", "", text, flags=re.MULTILINE)
+    path.write_text(text.replace("\nlive:", "\n  - {id: hosted, model: 'openai:gpt-4.1-mini'}\nlive:"))
+    refused = run("keys", "create", "app", "--usd-per-day", "2", "--project", shop)
+    assert (refused.code, "price: {input_usd_per_million" in refused.err) == (2, True)
+    assert run("keys", "create", "app", "--usd-per-day", "2", "--models", "extractive", "--project", shop).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("budget", "ledger", "--since", "yesterday"), "24h or 30d"),
         (("keys", "create", "x", "--models", "gpt-9"), "extractive"),
         (("keys", "create", "x", "--operations", "sing"), "chat, completion, embedding"),
         (("keys", "create", "x", "--priority", "first"), "interactive, standard, batch"),

@@ -37,6 +37,26 @@ def test_understands_the_full_file(usecase: UseCase) -> None:
     assert usecase.policy.handoff.opening.windows == ((0, 4, 540, 1020),)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("", "", "budget.per_day_usd"),
+        ("budget: {evaluation_usd: 5, per_day_usd: 10, per_month_usd: 200}",
+         "limits: [{per: tenant, concurrent: 5}, {per: tenant, only: [acme], usd_per_month: 5}]", "limits[1]"),
+    ],
+)  # fmt: skip
+def test_a_budget_needs_the_price_of_everything_that_may_be_billed(old: str, new: str, line: str) -> None:
+    unpriced = FULL.replace("    price: {input_usd_per_million: 0.4, output_usd_per_million: 1.6}\n", "")
+    text = unpriced.replace("external_models: false", "external_models: true").replace(old, new)
+    problem = only_problem(text)
+    assert problem.key == "variants[2]"
+    assert "'hosted' without a price" in problem.found
+    assert f"{line} cannot be kept without it" in problem.expected
+    assert "price: {input_usd_per_million:" in problem.expected
+    parse(text.replace('model: "openai:gpt-4.1-mini"', "model: http://127.0.0.1:9/v1#m"))
+    parse(unpriced)
+
+
 def test_says_which_variants_the_policy_allows(usecase: UseCase) -> None:
     assert [usecase.allows(variant) for variant in usecase.variants] == [True, True, False]
     open_to_all = parse(FULL.replace("external_models: false", "external_models: true"))
@@ -111,6 +131,14 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         (", licence: Apache-2.0", "", "datasets[0].licence", "nothing", "`licence`", ""),
         ("licence: Apache-2.0}]", "licence: X}, {id: q, path: data/questions.jsonl, purpose: train, licence: X}]",
          "datasets[1].path", "a second time", "a file of its own", ""),
+        ("\nlive:", "\nlimits: [{per: tenant}]\nlive:", "limits[0]", "limits nothing", "requests_per_minute", ""),
+        ("\nlive:", "\nlimits: [{per: key, only: [a], concurrent: 1}]\nlive:", "limits[0].only", "per: key",
+         "fairlead keys create", ""),
+        ("\nlive:", "\nlimits: [{per: model, only: [minni], concurrent: 1}]\nlive:", "limits[0].only[0]",
+         "unknown model 'minni'", "one of", "mini"),
+        ("\nlive:", "\nlimits: [{per: user, weight: 2}]\nlive:", "limits[0].weight", "per user", "per: tenant", ""),
+        ("\nlive:", "\nlimits: [{per: tenant, tokens_per_minute: 0}]\nlive:", "limits[0].tokens_per_minute",
+         "the number 0", "at least 1", ""),
         ("mini, model: mini", "mini, model: mini, fallback: [minni]", "variants[1].fallback[0]", "unknown variant",
          "another variant: one of extractive or hosted", ""),
         ("mini, model: mini", "mini, model: mini, batch: provider", "variants[1].batch", "no batches of its own",

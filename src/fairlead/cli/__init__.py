@@ -25,6 +25,7 @@ COMMANDS = {
     "ask": "talk",
     "chat": "talk",
     "keys": "keys",
+    "budget": "budget",
     "knowledge": "knowledge",
     "data": "data",
     "judge": "judge",

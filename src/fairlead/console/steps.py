@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairlead.admission import LimitRules, standings
 from fairlead.console import ranges
 from fairlead.console.desk import Desk
 from fairlead.console.figures import Operation
@@ -71,6 +72,10 @@ class Steps:
             unready=unready(self._fairlead),
             routes=list(self._fairlead.gateway.routes.values()),
             keys=keys,
+            budgets=standings(
+                LimitRules(self._fairlead.usecase), self._store.ledger, keys, now_us(), tenant=session.tenant
+            ),
+            lanes=self._fairlead.lanes,
             store_status=self._store.traces.status(),
             recovered=self._store.recovered,
             started=self._fairlead.started_at,

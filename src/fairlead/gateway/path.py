@@ -19,6 +19,7 @@ from fairlead.errors import (
     BodyLate,
     CallerGone,
     InternalFault,
+    ModelBusy,
     ModelResting,
     ScopeMissing,
     ServiceError,
@@ -271,7 +272,7 @@ def _passes_on(error: ServiceError) -> bool:
     """Whether another model may be asked: not when the request itself is at fault, or nobody waits any more."""
     if isinstance(error, UpstreamRefused):
         return error.details.get("upstream_status") not in (400, 409, 413, 415, 422)
-    return is_sick(error) or isinstance(error, ModelResting)
+    return is_sick(error) or isinstance(error, ModelResting | ModelBusy)
 
 
 def timed_out(x: Exchange) -> ServiceError:

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 
 from fairlead.gateway.exchange import Exchange, Shown, clock
-from fairlead.gateway.fold import Folded, fold
-from fairlead.gateway.relay import Relay
+from fairlead.gateway.fold import Folded
 from fairlead.gateway.route import Identity
+from fairlead.gateway.usage import cost_of, fold_of, usage_of
 from fairlead.records import Inference
 from fairlead.telemetry import Telemetry
 
@@ -27,7 +27,6 @@ SLICE_NS = 1_000_000
 SHORTEST_PERSONAL = 6
 """No address, phone, card or account number is shorter (``a@b.co``), so most texts of a request need no look."""
 LONGEST_DATA_URL = 256
-_BYTES_PER_TOKEN = 4
 logger = logging.getLogger(__name__)
 
 
@@ -92,14 +91,14 @@ class Recorder:
     def _build(self, x: Exchange) -> Inference:
         shown = x.shown if x.error is None else None
         told = shown is not None and shown.output is not None  # nothing has to be read again
-        folded = self._fold(x.relay) if x.relay is not None and not told else None
+        folded = fold_of(x.relay) if x.relay is not None and not told else None
         first_us = _first_token_us(x, folded) if folded else None
         tags = x.tags
-        tokens = self._count_tokens(x, folded, tags)
+        usage = usage_of(x, folded)
+        if usage.estimated:
+            tags["usage"] = "estimated"
         route = x.route
-        cost = None if route is not None and not x.recalled else 0  # no model was called
-        if cost is None and route is not None and route.price is not None:
-            cost = round(tokens[0] * route.price[0] + tokens[1] * route.price[1])
+        cost = cost_of(route, usage) if route is not None and not x.recalled else 0  # no model was called
         input_, output = self._texts(x, folded, shown) if self._store_content else ("", "")
         inference = Inference(
             id=x.id,
@@ -121,9 +120,9 @@ class Recorder:
             status=x.error.status if x.error else 200,
             error=x.error.code if x.error else "",
             finish=shown.finish if shown is not None else _finish(x, folded),
-            input_tokens=tokens[0],
-            output_tokens=tokens[1],
-            cached_tokens=tokens[2],
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cached_tokens=usage.cached,
             cost=cost,
             first_token_us=first_us,
             total_us=x.total_us,
@@ -139,8 +138,8 @@ class Recorder:
             error=inference.error,
             seconds=x.total_us / 1e6,
             first_seconds=None if first_us is None else first_us / 1e6,
-            input_tokens=tokens[0],
-            output_tokens=tokens[1],
+            input_tokens=usage.input,
+            output_tokens=usage.output,
         )
         return inference
 
@@ -153,29 +152,6 @@ class Recorder:
                 x.answer = orjson.loads(x.reply.body)
             shown.input, shown.output = self._text_of(_shown_input(x)), self._text_of(_shown_output(x, folded))
         return shown.input, shown.output
-
-    def _fold(self, relay: Relay) -> Folded:
-        folded = fold(b"".join(relay.captured))
-        if tail := relay.tail():
-            last = fold(b"".join(tail))
-            folded.finish = last.finish or folded.finish
-        folded.usage = relay.usage or folded.usage
-        return folded
-
-    def _count_tokens(self, x: Exchange, folded: Folded | None, tags: dict[str, str]) -> tuple[int, int, int]:
-        """Tokens (in, out, cached) as the upstream reports them; estimated, and tagged so, where it did not."""
-        if x.recalled:
-            return 0, 0, 0  # no model read or wrote any
-        usage = folded.usage if folded else (x.answer or {}).get("usage")
-        if isinstance(usage, dict):
-            details = usage.get("prompt_tokens_details")
-            cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-            return _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens")), _whole(cached)
-        if x.reply is None or x.reply.status != 200:
-            return 0, 0, 0
-        tags["usage"] = "estimated"
-        said = folded.pieces if folded else len(x.reply.body or b"") // _BYTES_PER_TOKEN
-        return len(orjson.dumps(x.body)) // _BYTES_PER_TOKEN, 0 if x.operation == "embedding" else said, 0
 
     def _text_of(self, value: Any) -> str:
         return orjson.dumps(self._mask_all(value)).decode() if value else ""
@@ -195,10 +171,6 @@ class Recorder:
             masked = self._mask(text)
             return value if masked == text else masked
         return value
-
-
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
 
 
 def _shown_input(x: Exchange) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fairlead.spec.bounds import Bound, Quantity
 from fairlead.spec.load import FILE_NAME, load, parse
 from fairlead.spec.metrics import Metric
-from fairlead.spec.model import Objective, Policy, Price, Routing, UseCase, Variant
+from fairlead.spec.model import Limit, Objective, Policy, Price, Routing, UseCase, Variant
 from fairlead.spec.problems import Problem, SpecError
 from fairlead.spec.release import release_hash
 from fairlead.spec.report import CheckReport, check
@@ -17,6 +17,7 @@ __all__ = [
     "FILE_NAME",
     "Bound",
     "CheckReport",
+    "Limit",
     "Metric",
     "Objective",
     "Policy",

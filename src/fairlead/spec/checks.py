@@ -23,7 +23,20 @@ from fairlead.spec.metrics import (
     MetricEntry,
     effective,
 )
-from fairlead.spec.model import Dataset, Handoff, Judge, Knowledge, Objective, Routing, Tools, Users, Variant
+from fairlead.spec.model import (
+    Budget,
+    Dataset,
+    Handoff,
+    Judge,
+    Knowledge,
+    Limit,
+    Objective,
+    Policy,
+    Routing,
+    Tools,
+    Users,
+    Variant,
+)
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.yaml_source import Source
 
@@ -49,6 +62,8 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_fallbacks(source, variants),
         *_judges(source, variants),
         *_batches(source, variants),
+        *_prices(source, variants),
+        *_limits(source, variants),
         *_handoff(source),
     ]
     for location, objective in _parts(data, "objectives", Objective):
@@ -332,6 +347,45 @@ def _batches(source: Source, variants: list[tuple[Location, Variant]]) -> Iterat
             expected = "gateway, provider, or a command line with {input} and {output} in it"
             near = nearest(text, ["gateway", "provider"]) or "vllm run-batch -i {input} -o {output} --model {model}"
             yield source.problem(place, repr(text), expected, near)
+
+
+def _prices(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """A budget of money cannot be kept for a model whose price nobody knows; one that gets no traffic needs none."""
+    policy = _valid(Policy, source.data.get("policy"))
+    if policy is not None and not policy.residency.external_models:
+        return
+    budget = _valid(Budget, source.data.get("budget"))
+    lines = [f"budget.{name}" for name in ("per_day_usd", "per_month_usd") if getattr(budget, name, None) is not None]
+    for (key, index), limit in _parts(source.data, "limits", Limit):
+        if limit.usd_per_day is not None or limit.usd_per_month is not None:
+            lines.append(f"{key}[{index}]")
+    for location, variant in variants:
+        if lines and not variant.priced:
+            expected = (
+                f"price: {{input_usd_per_million: …, output_usd_per_million: …}} with the provider's figures, since "
+                f"{lines[0]} cannot be kept without it"
+            )
+            yield source.problem(location, f"the variant {variant.id!r} without a price", expected)
+
+
+def _limits(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    models = [*(variant.id for _, variant in variants), str(source.data.get("name")), "embed"]
+    for location, limit in _parts(source.data, "limits", Limit):
+        given = limit.model_dump(exclude={"per", "only"}, exclude_none=True)
+        if not given:
+            expected = "at least one of requests_per_minute, tokens_per_minute, concurrent, usd_per_day, usd_per_month"
+            yield source.problem(location, "a limit that limits nothing", expected)
+        if limit.weight is not None and limit.per != "tenant":
+            yield source.problem(
+                (*location, "weight"), f"a weight per {limit.per}", "weight with per: tenant", key=True
+            )
+        if limit.only and limit.per in ("key", "user"):
+            expected = "no names here: a key has limits of its own (fairlead keys create --rpm), users have pseudonyms"
+            yield source.problem((*location, "only"), f"names with per: {limit.per}", expected, key=True)
+        for index, name in enumerate(limit.only if limit.per == "model" else ()):
+            if name not in models:
+                place = (*location, "only", index)
+                yield source.problem(place, f"the unknown model {name!r}", listed(models), nearest(name, models))
 
 
 def _handoff(source: Source) -> Iterator[Problem]:

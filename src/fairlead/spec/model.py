@@ -108,6 +108,32 @@ class Budget(Part):
     evaluation_usd: Usd | None = Field(default=None, description="Limit for one selection or evaluation run.")
     per_day_usd: Usd | None = Field(default=None, description="Limit for the live traffic of a day.")
     per_month_usd: Usd | None = Field(default=None, description="Limit for the live traffic of a month.")
+    answer_tokens: int = Field(
+        default=4096, ge=1, le=1_000_000, description="Longest answer where a budget is kept and nobody states one."
+    )
+
+
+class Limit(Part):
+    """The most one key, user, tenant or model may ask for. Where several hold, the tightest counts."""
+
+    per: Literal["key", "user", "tenant", "model"] = Field(description="Whose requests are counted together.")
+    only: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=(), max_length=1000, description="Tenants or models it holds for; left out: each."
+    )
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Requests a minute.")
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=1_000_000_000_000, description="Tokens a minute, read and written."
+    )
+    concurrent: int | None = Field(default=None, ge=1, le=1_000_000, description="Requests at the same time.")
+    usd_per_day: Usd | None = Field(default=None, description="What may be spent on a day (UTC).")
+    usd_per_month: Usd | None = Field(default=None, description="What may be spent in a month (UTC).")
+    weight: float | None = Field(
+        default=None, gt=0, le=1000, description="Of a tenant: its share while a model is busy; others have 1."
+    )
+
+    def fits(self, name: str) -> bool:
+        """Whether it holds for the key, user, tenant or model of this name."""
+        return not self.only or name in self.only
 
 
 class Sampling(Part):
@@ -182,8 +208,8 @@ class Variant(Part):
 
     @property
     def priced(self) -> bool:
-        """Whether it is known what it costs: declared, or nothing on a machine of our own."""
-        return self.price is not None or not self.target.remote
+        """Whether a budget can be kept for it: its price is declared, or it runs in this network and nobody bills."""
+        return self.price is not None or not self.target.external
 
     def release_content(
         self, *, knowledge: str = "", tools: str = "", routing: str = "", engine: str = ""
@@ -493,6 +519,9 @@ class UseCase(Part):
     confidence: float = Field(default=0.95, ge=0.5, le=0.999, description="Confidence of every interval and verdict.")
     min_samples: int = Field(default=200, ge=1, le=10_000_000, description="Fewest samples a verdict may rest on.")
     budget: Budget = Field(default=Budget(), description="What may be spent.")
+    limits: tuple[Limit, ...] = Field(
+        default=(), max_length=200, description="What one key, user, tenant or model may ask for."
+    )
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=100, description="The ways to answer.")
     live_id: Name = Field(alias="live", description="Id of the variant that answers.")
     policy: Policy = Field(default=Policy(), description="What must hold whatever is answered.")

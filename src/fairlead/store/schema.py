@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -316,6 +316,44 @@ keys = Table(
     Column("limits", Json, nullable=False),
     Index(None, "digest", unique=True),
     Index(None, "prefix"),
+)
+
+
+def _account() -> list[Column[str]]:
+    return [_text("usecase"), _id("tenant"), _text("scope"), _text("name"), _id("period")]
+
+
+accounts = Table(
+    "accounts",
+    metadata,
+    *_account(),
+    _number("paid"),
+    _number("held"),
+    Index(None, "usecase", "period", "scope", "name", "tenant", unique=True),
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    _id("holder"),
+    *_account(),
+    _number("amount"),
+    Index(None, "holder", "usecase", "period", "scope", "name", "tenant", unique=True),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    _number("time"),
+    _id("holder"),
+    *_account(),
+    _text("kind"),
+    _number("amount"),
+    _number("requests"),
+    _text("note"),
+    Index(None, "usecase", "time"),
+    sqlite_autoincrement=True,
 )
 
 segments = Table(

@@ -27,6 +27,7 @@ from fairlead.store.files import Files
 from fairlead.store.handoffs import Handoffs
 from fairlead.store.jobs import Jobs
 from fairlead.store.keys import Keys
+from fairlead.store.ledger import Ledger
 from fairlead.store.news import News
 from fairlead.store.objects import Objects
 from fairlead.store.outcomes import Outcomes
@@ -72,6 +73,8 @@ class Store:
         self.batches = Batches(database, directory / "batches")
         self.answers = Answers(directory / "answers.db")
         self.counters = Counters()
+        self.ledger = Ledger(database, directory / "holders")
+        held.callback(self.ledger.close)
         self._database = database
         self._held = held
 

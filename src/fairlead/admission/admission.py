@@ -1,0 +1,378 @@
+"""Admission: whether a request may start now, by rate, tokens, number and money; and what it is charged when it ends.
+
+A step of the gateway's path (``admit``). Nothing here waits for a database unless a purse is empty; nothing here knows
+HTTP, only the headers a refusal should carry. What a request needs at most is set aside before it starts and settled by
+what it used, however it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from fairlead.admission import headers
+from fairlead.admission.books import Book, Periods
+from fairlead.admission.purses import Bank, Promise, Purse
+from fairlead.admission.rules import NONE, LimitRules, tightest
+from fairlead.errors import (
+    BudgetSpent,
+    CallerGone,
+    FairleadError,
+    LimitTooSmall,
+    PriceUnknown,
+    RateLimited,
+    ServiceError,
+    ShuttingDown,
+    TooManyAtOnce,
+    UpstreamTimeout,
+)
+from fairlead.gateway import Exchange, Principal, Route
+from fairlead.gateway.usage import BYTES_PER_TOKEN, Usage, cost_of, size_of, usage_of
+from fairlead.records import now_us
+from fairlead.store.ledger import Scope
+
+FREE: Final = (0.0, 0.0)
+IMAGE_TOKENS: Final = 5_000
+"""The most an image is taken to be; its bytes say nothing of it."""
+MESSAGE_TOKENS: Final = 16
+"""Tokens of a chat template around a message, at most."""
+FIRST_OUTPUT: Final = 256.0
+"""Tokens an answer is expected to have before any was seen."""
+MOST_BOOKS: Final = 20_000
+OTHERS: Final = "(others)"
+"""Users beyond MOST_BOOKS share one book, so that inventing users neither fills the memory nor avoids a limit."""
+REPORT_S: Final = 2.0
+RECOVER_ROUNDS: Final = 15
+_SECONDS: Final = 1_000_000_000
+_MAY_HAVE_WORKED: Final = (UpstreamTimeout, CallerGone, ShuttingDown)
+log = logging.getLogger(__name__)
+
+
+class Tariff:
+    """What a route costs at most: the dearest of itself and those that stand in for it."""
+
+    __slots__ = ("default_output", "input", "known", "output", "written")
+
+    def __init__(self, route: Route, routes: Mapping[str, Route], own: frozenset[str]) -> None:
+        able = [route, *(routes[name] for name in route.fallback if name in routes)]
+        prices = [each.price or (FREE if each.name in own else None) for each in able]
+        self.known = None not in prices
+        known = [price for price in prices if price is not None]
+        self.input = max((price[0] for price in known), default=0.0)
+        self.output = max((price[1] for price in known), default=0.0)
+        lengths = [each.defaults.get("max_tokens") for each in able]
+        stated = [length for length in lengths if length is not None]
+        self.default_output: int | None = max(stated) if len(stated) == len(able) else None
+        self.written = FIRST_OUTPUT
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no request can cost anything."""
+        return self.known and not self.input and not self.output
+
+
+class Visit:
+    """One admitted request: called when it has ended, to settle it."""
+
+    __slots__ = ("_admission", "_began", "books", "estimate", "promises", "tariff")
+
+    def __init__(self, admission: Admission, books: Sequence[Book], tariff: Tariff | None, now: int) -> None:
+        self._admission = admission
+        self._began = now
+        self.books = books
+        self.tariff = tariff
+        self.estimate = 0
+        self.promises: tuple[Promise, ...] = ()
+
+    def __call__(self, x: Exchange) -> None:
+        """Give back what was not used."""
+        usage = self._admission.used(x, self.tariff)
+        used = usage.input + usage.output
+        if self.books:
+            seconds = (self._admission.clock() - self._began) / _SECONDS
+            for book in self.books:
+                book.open -= 1
+                book.seconds += 0.1 * (seconds - book.seconds)
+                if book.tokens is not None:
+                    book.tokens.correct(used - self.estimate)
+        if self.tariff is not None and usage.output and not usage.estimated:
+            self.tariff.written += 0.05 * (usage.output - self.tariff.written)
+        if self.promises:
+            cost = (cost_of(x.route, usage) if x.route is not None else 0) or 0
+            for promise in self.promises:
+                promise.keep(cost, counts=bool(used))
+
+
+class Admission:
+    """All limits of one process. ``count`` is told the reason of every refusal; ``unsent`` names requests (exchange
+    ids) that were given up before their model was asked; ``own`` routes that nobody bills if they have no price.
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: LimitRules,
+        bank: Bank,
+        routes: Mapping[str, Route],
+        count: Callable[[str], None],
+        unsent: set[str],
+        own: frozenset[str] = frozenset(),
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.clock = clock
+        self._rules = rules
+        self.bank = bank
+        self._routes = routes
+        self._count = count
+        self._unsent = unsent
+        self._own = own
+        self._periods = Periods()
+        self._tariffs: dict[str, Tariff] = {}
+        self._books: dict[tuple[Scope, str], Book] = {}
+        self._whole = Book("usecase", rules.usecase, "", rules.whole) if rules.whole != NONE else None
+
+    async def admit(self, x: Exchange) -> None:
+        """Let ``x`` in, or say why not and when. Raises RateLimited, TooManyAtOnce, LimitTooSmall, BudgetSpent,
+        BudgetUnavailable, PriceUnknown.
+        """
+        principal = x.principal or Principal()
+        counted, paying = self._find_books(x, principal)
+        tariff = self._tariff(x.body["model"])
+        if not counted and not paying:
+            return
+        try:
+            visit = Visit(self, counted, tariff, self.clock())
+            if counted:
+                self._take(x, counted, visit)
+            x.afterwards.append(visit)
+            if paying and tariff is not None and not tariff.is_free:
+                await self._promise(x, paying, tariff, visit)
+        except ServiceError as error:
+            self._count(error.code)
+            raise
+
+    # --- whose limits -----------------------------------------------------------------------------------------------
+
+    def _find_books(self, x: Exchange, principal: Principal) -> tuple[list[Book], list[Book]]:
+        """(books the request counts in, books that pay for it).
+
+        A request counts where it comes in and is paid for where a model is called: the calls an assistant makes for a
+        request of the API count for their model only.
+        """
+        scopes = self._rules.scopes
+        counted: list[Book] = []
+        paying = [self._whole] if self._whole is not None else []
+        inner = bool(x.context.parent) and x.context.channel == "api"
+        found: list[Book | None] = []
+        if principal.account and (principal.limits != NONE or "key" in scopes):
+            found.append(self._key(principal))
+        elif x.context.payer:
+            found.append(self._books.get(("key", x.context.payer)))
+        if "tenant" in scopes:
+            found.append(self._book("tenant", principal.tenant, principal.tenant))
+        if "user" in scopes and x.subject:
+            found.append(self._user(x.subject, principal.tenant))
+        for book in found:
+            if book is not None:
+                if not inner:
+                    counted.append(book)
+                if book.pays:
+                    paying.append(book)
+        if "model" in scopes and (name := x.body["model"]) in self._routes:
+            book = self._book("model", name, "")
+            if book is not None:
+                counted.append(book)
+                if book.pays:
+                    paying.append(book)
+        return counted, paying
+
+    def _key(self, principal: Principal) -> Book:
+        name = principal.account
+        book = self._books.get(("key", name))
+        if book is None:
+            limits = tightest((principal.limits, self._rules.of("key", name)))
+            book = self._books["key", name] = Book("key", name, principal.tenant, limits)
+            book.source = principal.limits
+        elif book.source is not principal.limits:
+            book.source = principal.limits
+            limits = tightest((principal.limits, self._rules.of("key", name)))
+            if limits != book.limits:
+                book.rule(limits)
+        return book
+
+    def _book(self, scope: Scope, name: str, tenant: str) -> Book | None:
+        book = self._books.get((scope, name))
+        if book is None:
+            book = self._books[scope, name] = Book(scope, name, tenant, self._rules.of(scope, name))
+        return book if book.limits != NONE else None
+
+    def _user(self, subject: str, tenant: str) -> Book | None:
+        if ("user", subject) not in self._books and len(self._books) >= MOST_BOOKS:
+            self.sweep()
+            if len(self._books) >= MOST_BOOKS:
+                return self._book("user", OTHERS, "")
+        return self._book("user", subject, tenant)
+
+    def sweep(self) -> None:
+        """Forget who has not asked for anything lately."""
+        now = self.clock()
+        self._books = {name: book for name, book in self._books.items() if not book.is_idle(now)}
+
+    def _tariff(self, name: str) -> Tariff | None:
+        tariff = self._tariffs.get(name)
+        if tariff is None and (route := self._routes.get(name)) is not None:
+            tariff = self._tariffs[name] = Tariff(route, self._routes, self._own)
+        return tariff
+
+    # --- rates and numbers ------------------------------------------------------------------------------------------
+
+    def _take(self, x: Exchange, books: Sequence[Book], visit: Visit) -> None:
+        now = self.clock()
+        estimate = size_of(x) // BYTES_PER_TOKEN + self._expected_output(x, visit.tariff)
+        wait, late = 0, None
+        for book in books:
+            most = book.limits.concurrent
+            if most is not None and book.open >= most:
+                retry = max(1, round(book.seconds / most))
+                raise TooManyAtOnce(whose=_whose(book), limit=most, retry_after=retry)
+            for meter, units, what in ((book.requests, 1, "requests"), (book.tokens, estimate, "tokens")):
+                if meter is not None and (each := meter.wait_ns(units, now)):
+                    if each < 0:
+                        raise LimitTooSmall(whose=_whose(book), limit=meter.per_minute, needed=units)
+                    if each > wait:
+                        wait, late = each, (book, meter.per_minute, what)
+        if late is not None:
+            x.headers += headers.of(books, now)
+            seconds = -(-wait // _SECONDS)
+            raise RateLimited(whose=_whose(late[0]), limit=late[1], what=late[2], retry_after=seconds)
+        for book in books:
+            book.open += 1
+            if book.requests is not None:
+                book.requests.take(1, now)
+            if book.tokens is not None:
+                book.tokens.take(estimate, now)
+        visit.estimate = estimate
+        x.headers += headers.of(books, now)
+
+    def _expected_output(self, x: Exchange, tariff: Tariff | None) -> int:
+        if x.operation == "embedding" or tariff is None:
+            return 0
+        most = _output_of(x.body) or tariff.default_output
+        return round(tariff.written if most is None else min(most, tariff.written)) * _answers(x.body)
+
+    # --- money ------------------------------------------------------------------------------------------------------
+
+    async def _promise(self, x: Exchange, books: Sequence[Book], tariff: Tariff, visit: Visit) -> None:
+        if not tariff.known:
+            raise PriceUnknown(model=x.body["model"])
+        cost = self._most(x, tariff)
+        self._periods.turn(x.time)
+        purses = [purse for book in books for purse in book.purses(self.bank, self._rules.usecase, self._periods)]
+        if any(purse.free < cost for purse in purses):
+            await self.bank.fill(purses, cost)
+            for purse in purses:
+                if not purse.may(cost):
+                    raise self._spent(x, purse, cost)
+        visit.promises = tuple(purse.promise(cost) for purse in purses)
+        for purse in purses:
+            self.bank.prepare(purse, cost)
+
+    def _most(self, x: Exchange, tariff: Tariff) -> int:
+        """The most ``x`` can cost. A token has at least one byte; an answer of no stated length is given one."""
+        read = size_of(x) + _beyond_bytes(x.body)
+        if x.operation == "embedding" or not tariff.output:
+            return -int(-read * tariff.input // 1)
+        written = _output_of(x.body) or tariff.default_output
+        if written is None:
+            written = self._rules.answer_tokens
+            x.sent = {**x.sent, "max_completion_tokens" if x.operation == "chat" else "max_tokens": written}
+        return -int(-(read * tariff.input + written * _answers(x.body) * tariff.output) // 1)
+
+    def _spent(self, x: Exchange, purse: Purse, cost: int) -> BudgetSpent:
+        held = purse.left >= cost  # by requests that may turn out cheaper, or by processes that may give it back
+        retry = 2 if held else max(1, -(-(purse.ends - x.time) // 1_000_000))
+        if not held:
+            x.headers += ((b"x-should-retry", b"false"),)
+        account = purse.account
+        whose = {"usecase": "the use case"}.get(account.scope, f"this {account.scope}")
+        return BudgetSpent(
+            whose=whose, period=account.period, limit=f"{purse.limit / 1e9:g}", left=f"{purse.left / 1e9:.6f}",
+            needed=f"{cost / 1e9:.6f}", retry_after=retry,
+        )  # fmt: skip
+
+    def used(self, x: Exchange, tariff: Tariff | None) -> Usage:
+        """What ``x`` used, as the model says; estimated where it may have worked and nobody heard how much."""
+        if x.route is None or x.id in self._unsent:
+            self._unsent.discard(x.id)
+            return Usage()
+        if x.reply is None and isinstance(x.error, _MAY_HAVE_WORKED):
+            return Usage(size_of(x) // BYTES_PER_TOKEN, self._expected_output(x, tariff), 0, True)
+        return usage_of(x)
+
+    # --- in the background ------------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Tell the accounts what was paid, charge what dead processes held, forget who has gone; until cancelled."""
+        rounds = 0
+        while True:
+            try:
+                if rounds % RECOVER_ROUNDS == 0:
+                    await self.bank.recover()
+                await self.bank.report()
+            except FairleadError as error:
+                log.warning("Budgets: %s", error)
+            if len(self._books) > MOST_BOOKS // 2:
+                self.sweep()
+            rounds += 1
+            await asyncio.sleep(REPORT_S)
+
+    async def aclose(self) -> None:
+        """Settle with the accounts. Idempotent."""
+        try:
+            await self.bank.report(leaving=True)
+        except FairleadError as error:
+            log.error("Budgets: what is still held will be charged when this is mended. %s", error)
+
+    def budget(self) -> Iterable[tuple[tuple[str, ...], float]]:
+        """((period, state), USD) of the use case's budgets, as they are known here; for metrics."""
+        self._periods.turn(now_us())
+        purses = self._whole.purses(self.bank, self._rules.usecase, self._periods) if self._whole is not None else []
+        for purse in purses:
+            period = "month" if len(purse.account.period) == len("2026-11") else "day"
+            yield (period, "limit"), purse.limit / 1e9
+            yield (period, "spent"), (purse.seen_paid + purse.paid) / 1e9
+            yield (period, "reserved"), max(0, purse.seen_held - purse.paid) / 1e9
+            yield (period, "left"), purse.left / 1e9
+
+
+def _whose(book: Book) -> str:
+    return f"the model {book.name}" if book.scope == "model" else f"this {book.scope}"
+
+
+def _output_of(body: Mapping[str, Any]) -> int | None:
+    return body.get("max_completion_tokens") or body.get("max_tokens") or None
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    return max(body.get("n") or 1, body.get("best_of") or 1)
+
+
+def _beyond_bytes(body: Mapping[str, Any]) -> int:
+    """Tokens that bytes do not bound: what a template adds, and images (whose bytes, if they came along, count too)."""
+    messages = body.get("messages") or ()
+    tokens = MESSAGE_TOKENS * (len(messages) + 1)
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") == "image_url":
+                tokens += IMAGE_TOKENS - _bytes_along(part.get("image_url"))
+    return tokens
+
+
+def _bytes_along(image: Any) -> int:
+    """The length of an image that is in the body itself."""
+    url = image.get("url") if isinstance(image, dict) else image
+    return len(url) if isinstance(url, str) and url.startswith("data:") else 0
