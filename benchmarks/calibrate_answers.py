@@ -541,7 +541,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--each-left-out", action="store_true", help="also fit the confidence without each shop")
+    parser.add_argument("--tools-only", action="store_true", help="fit the choice of tools alone; the rest stays")
     options = parser.parse_args()
+    if options.tools_only:
+        kept = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
+        write({**kept, "tool": fit_tools(shared().embedder).stored(toolmatch.TOOL_FEATURES)})
+        return
     readers = Readers(shared().embedder, Remembering(shared().scorer))
     by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration"), *from_blocks()]
     generated = [*from_shops(Split.CALIBRATE, SHOPS, readers.embedder), *from_faq(options.data, readers.embedder)]

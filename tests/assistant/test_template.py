@@ -18,7 +18,6 @@ from fairlead.store import Store
 from tests.assistant.assistant_harness import quoting
 
 TEMPLATE = Path(fairlead.spec.__file__).parent / "templates" / "shop_support"
-LATE = "engine: a parcel that is late reads like a request to look up an order, so it asks for the number"
 QUESTIONS = [json.loads(line) for line in (TEMPLATE / "data" / "questions.jsonl").read_text("utf-8").splitlines()]
 
 
@@ -68,13 +67,7 @@ async def test_suggested_questions_get_a_sure_and_right_answer(
     assert "not certain" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, id=row["id"], marks=pytest.mark.xfail(reason=LATE, strict=True) if row["id"] == "q07" else ())
-        for row in QUESTIONS
-    ],
-)
+@pytest.mark.parametrize("row", QUESTIONS, ids=lambda row: str(row["id"]))
 async def test_the_example_questions_get_what_they_expect(lantern_lane: Assistant, row: dict[str, object]) -> None:
     answer = await lantern_lane.ask(str(row["question"]))
     facts = row.get("facts")

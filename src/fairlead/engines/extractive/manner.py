@@ -21,7 +21,8 @@ _PERSONAL = re.compile(
     r"\bmy (?:last |recent |new |latest |current |own |whole )?(?:order|parcel|package|delivery|refund|return"
     r"|purchase|shipment|stuff|subscription|account|address|money|invoice|booking|appointment|item|ticket|points"
     r"|details|email|password|basket|repair|bike|bill|voucher|coupon|code|reservation|bag|bags|box)"
-    r"|\b(?:order|parcel|ticket|booking|invoice) (?:number |no |nr |id )?#?\w*\d|\b(?:i|we) (?:ordered|bought"
+    r"|\b(?:order|parcel|ticket|booking|invoice|account|subscription) (?:number |no\.? |nr\.? |id )?#?\w*-?\d"
+    r"|\b(?:i|we) (?:ordered|bought"
     r"|placed)\b|#\d|\bmine\b|\b(?:call|ring|phone|tell|send|give|book|sign|take|put|add) me\b"
 )
 _REQUEST = re.compile(
@@ -31,7 +32,9 @@ _REQUEST = re.compile(
     r"|phone|sign|take|put|move|shift|redirect|resend|mail|don'?t send|bin|scrap|drop|skip|hold|swap)\b"
     r"|\b(?:i|we)(?:'d| would)? (?:want|like|need|have|wish|wanna|rather)(?: you)?(?: to)? (?:to )?(?:cancel|change"
     r"|update|track|check|find|know where|return|send|refund|exchange|book|reserve|start|open|get|make|add|remove"
-    r"|pause|reset|see|subscribe|unsubscribe|be called|call|move|stop)\b"
+    r"|pause|reset|see|subscribe|unsubscribe|be called|call|move|stop|reorder|repeat|close|pay|lower|raise|report"
+    r"|know (?:when|if|whether|how)|give you)\b"
+    r"|\bhas (?:the|order|booking)\b[^?]*\d"
     r"|\b(?:can|could|would|will) (?:you|someone|somebody|anyone) (?:please |kindly |just )?(?:cancel|change|update"
     r"|track|check|find|look|return|refund|exchange|book|reserve|send|show|tell me where|start|open|create|add"
     r"|remove|stop|reset|see|get|call|ring|phone|give me|move|shift|pause|put|take|mail|redirect|resend|scrap)\b"
@@ -61,6 +64,7 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"mistake|get rid of|don'?t need|cancel\w*|call(?:ed)? off|stop(?:ped)?|void|withdraw\w*|revoke"
             r"|abort|undo|scrap|bin|"
             r"don'?t (?:want|need|send)|do not (?:want|need|send)|no longer (?:want|need)|not need|drop"
+            r"|won'?t (?:be )?need\w*|can'?t make it|take (?:\w+ ){1,3}off|leave out|remove\w*|without the"
         ),
         "track": (
             r"left (?:yet|you)|what did i (?:book|order|buy)|has it left|should have (?:been|come|arrived)"
@@ -69,7 +73,8 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"|ready|progress|how far|"
             r"get here|look\w* for|state|waiting|not come|no sign|missing|late|overdue|"
             r"(?:not|never|\w+n't|havent|hasnt|didnt) (?:yet )?(?:received?|got|come|arrived|here|turned up)|"
-            r"sent yet|been sent|left your|happening|got to|on its way"
+            r"sent yet|been sent|left (?:your|the)|happening|got to|on its way|shipped|confirmed|all ok|is coming"
+            r"|pick(?:ed)? (?:\w+ )?up|collect|due (?:yesterday|today|tomorrow|on|last|this)|isn'?t here"
         ),
         "return": (
             r"go(?:es|ing)? back|not keeping|return label|taken back|return\w*|send (?:\w+ ){0,2}back"
@@ -79,14 +84,18 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
         "change": (
             r"chang\w*|updat\w*|mov\w*|redirect\w*|shift\w*|edit|modify|wrong address|new address|"
             r"another address|different (?:address|date|day)|instead|go to my|"
-            r"to my (?:office|work|neighbour)|resched\w*|postpone"
+            r"to my (?:office|work|neighbour)|resched\w*|postpone|rather than|another (?:day|time|e ?mail|one)"
+            r"|lower\w*|rais(?:e|ed)|reduc\w*|put (?:\w+ ){0,5}(?:up|down) to|make it \d+|from now on|bring forward"
         ),
         "book": (
             r"drop in|pop in|come (?:in|round)|book(?:ed|s)?|book(?:ed)? (?:me )?in|appointment\w*|reserv\w*"
             r"|slot|schedul\w*|make an?|come by|"
-            r"bring (?:my|it)|visit|aside|plan"
+            r"bring (?:my|it|\w+ \w+ (?:bike|car|phone|laptop|\w+) in)|drop (?:it|them|\w+ \w+) off|visit|aside|plan"
         ),
-        "send": (r"resend|mail\w*|copy|invoice|bill|receipt"),
+        "send": (
+            r"resend|mail\w*|copy|invoice|bill|receipt|(?:never|not|n'?t) (?:got|get|received?) (?:my|the|an?|any) "
+            r"(?:\w+ )?(?:e ?mail|mail|invoice|confirmation)|samples?|swatch\w*|post me|again"
+        ),
         "call": (r"phone call|call\w*|ring\w*|phone\w*|telephone|give me a (?:ring|call)|reach me"),
         "pay": (r"refund\w*|pay back|pays? money|money back|reimburs\w*|back for"),
         "join": (
@@ -97,8 +106,15 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"unsubscribe\w*|opt out|off (?:your|the) (?:mailing list|newsletter|list)|stop sending|"
             r"takes? \w+ off"
         ),
-        "pause": (r"paus\w*|on hold|suspend|skip|interrupt"),
-        "report": (r"report\w*|broken|damag\w*|smashed|cracked|faulty"),
+        "pause": (r"paus\w*|on hold|suspend|skip|interrupt|stop (?:\S+ ){0,2}for|for (?:an?|two|three|\d+) months?"),
+        "report": (
+            r"report\w*|broken|broke|damag\w*|smashed|cracked|faulty|not working|does ?n'?t work|won'?t \w+|stuck"
+            r"|gone out|went out|power cut|outage|no (?:power|electricity|water|heating|internet|signal)|leak\w*"
+            r"|scratched|puncture\w*|flat (?:tyre|tire|battery)|missing from|incomplete|fault|torn|dented"
+        ),
+        "balance": (r"owe\w*|balance|in credit|credit|last bill|statement|outstanding|to pay"),
+        "record": (r"readings?|meter|submit\w*|record"),
+        "repeat": (r"repeat\w*|re ?order\w*|same again|order (?:\w+ ){0,2}again|once more"),
         "stock": (
             r"still (?:get|have)|have you (?:one|any|got)|stock\w*|availab\w*|inventory|in size|in (?:a"
             r"|my) size|have (?:the|you got|a)|got (?:the|any)|"

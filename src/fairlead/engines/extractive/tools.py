@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import phrases
-from fairlead.engines.extractive.arguments import Parameter, Value, extract, kind_of
+from fairlead.engines.extractive.arguments import Parameter, Value, extract, kind_of, without
 from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP
 from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
@@ -107,26 +107,35 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
 
     What is loosely told, such as a product or a reason, is looked for in the last ``together`` messages only.
     """
-    arguments: dict[str, Value] = {}
-    missing: Parameter | None = None
-    for parameter in tool.parameters:
-        value: Value | None = None
-        for back, message in enumerate(reversed(said[-12:])):
+    found: dict[str, Value] = {}
+    whole = list(reversed(said[-12:]))  # the newest first
+    left = list(whole)  # what one parameter has taken no other can take
+    for parameter in sorted(tool.parameters, key=_claim_of):
+        kind = kind_of(parameter)
+        loose = asked is None and kind in _LOOSE
+        for back, message in enumerate((whole if kind in _WORDY else left)[: together if loose else None]):
             is_answer = back == 0 and asked is not None and asked.name == parameter.name
-            if (
-                back >= together
-                and kind_of(parameter) in ("message", "product", "quantity", "number", "amount", "reason")
-                and asked is None
-            ):
-                break
             value = extract(parameter, message, asked=is_answer)
             if value is not None:
+                found[parameter.name] = value
+                if kind in _CLAIMS:
+                    left[back] = without(message, value, kind)
                 break
-        if value is not None and (parameter.required or kind_of(parameter) != "message"):
-            arguments[parameter.name] = value
-        elif parameter.required and missing is None:
-            missing = parameter
-    return Plan(tool, score, arguments, missing)
+    arguments = {
+        p.name: found[p.name] for p in tool.parameters if p.name in found and (p.required or kind_of(p) != "message")
+    }
+    return Plan(tool, score, arguments, next((p for p in tool.parameters if p.required and p.name not in found), None))
+
+
+_LOOSE = frozenset(("message", "product", "quantity", "number", "amount", "reason", "fault", "colour", "text"))
+_WORDY = frozenset(("message", "reason", "fault"))
+_CLAIMS = ("email", "phone", "date", "time", "postcode", "weight", "id", "code", "amount", "quantity", "number")
+"""Kinds of values that belong to one parameter only, in the order in which they take theirs: the most telling first."""
+
+
+def _claim_of(parameter: Parameter) -> int:
+    kind = kind_of(parameter)
+    return _CLAIMS.index(kind) if kind in _CLAIMS else len(_CLAIMS)
 
 
 def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], embedder: Embedder) -> Plan | None:

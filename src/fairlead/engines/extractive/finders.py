@@ -1,0 +1,311 @@
+"""What stands in a customer's words, by kind: an e-mail address, a date, an order number, a product, what is wrong.
+
+Pure functions from a message to a text of it, copied exactly, or None. Knows no tools and no schemas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date
+
+from fairlead.engines.embed.words import fold, words_of
+from fairlead.engines.extractive.places import places_of
+from fairlead.engines.extractive.text import respell, stem
+
+LONGEST_TEXT = 1000  # characters of a free-text argument
+
+EMAIL = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,4}")
+_PHONE = re.compile(r"(?<![\w+])\+?\(?\d[\d ()/-]{5,18}\d(?!\w)")
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+DATE = re.compile(
+    rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b|\b\d{{1,2}}(?:st|nd|rd"
+    rf"|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
+    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\bthe \d{{1,2}}(?:st|nd|rd|th)\b|\b(?:today"
+    rf"|tomorrow|the day after tomorrow|(?:next "
+    rf"|this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    re.IGNORECASE,
+)
+TIME = re.compile(
+    r"\b\d{1,2}[:.]\d{2}\s?(?:am|pm)?\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midnight)\b", re.IGNORECASE
+)
+MONEY = re.compile(
+    r"(?<!-)(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
+    r"(?<![\d.,-])(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
+    re.IGNORECASE,
+)
+MARKED_ID = re.compile(
+    r"\b(?:orders?|order (?:number|no|nr|id|code)|number|no\.?|nr\.?|id|reference|ref|ticket|tracking(?: number"
+    r"| code)?|invoice|booking|customer|purchase|parcel|shipment|account|acct|subscription|membership|contract|policy"
+    r"|case|claim|hire|rental|reservation)"
+    r"\b(?:\s+(?:is|was|number|no\.?|nr\.?|id|code))*\s?[:=#]?\s?#?\s?([A-Za-z]{0,5}[-_/]?\d[\w-]{1,30}"
+    r"|[A-Za-z]{1,6}[-_/]\w{2,20})",
+    re.IGNORECASE,
+)
+_BARE_ID = re.compile(
+    r"(?<![\w.@€$£+-])#?((?:[A-Za-z]{1,5}[-_/]?)?\d[\dA-Za-z]{0,39}(?:[-_/][\dA-Za-z]{1,20}){0,5})(?![\w@]"
+    r"|[.,]\d|\s?(?:€|£|\$|%"
+    r"|am\b|pm\b|eur|days?\b|weeks?\b|months?\b|years?\b|hours?\b|kg\b|times\b|items?\b|pieces\b|o'clock))"
+)
+_SIZE = re.compile(
+    r"\bsize\s*(?:is|of|:)?\s*([A-Za-z]{1,4}|\d{1,2}(?:[.,]5)?)\b|\b(?:in|i take|i wear"
+    r"|i'?m) (?:an? )?(\d{1,2}(?:[.,]5)?)(?![\w.,:/-]"
+    r"|\s?(?:days?|weeks?"
+    r"|months?|hours?|minutes?|years?|%|€|£|euros?|parts?|january|february|march|april|may|june|july|august|september"
+    r"|october|november|december)\b)|(?<![\w'])(XXS|XS|S|M|L|XL|XXL|XXXL|\dXL)(?![\w'])"
+    r"|\b(small|medium|large|extra large)\b",
+    re.IGNORECASE,
+)
+SIZE_TOKEN = re.compile(r"(?<![\w.,])(?:xxs|xs|s|m|l|xl|xxl|xxxl|\d{1,2}(?:[.,]5)?)(?![\w'])", re.IGNORECASE)
+_SIZE_LETTERS = re.compile(r"(?:xxs|xs|s|m|l|xl|xxl|xxxl|\dxl|\d{1,2}(?:[.,]5)?|small|medium|large)$", re.IGNORECASE)
+_CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
+_POSTCODE = re.compile(r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|\d{4,5}(?:-\d{4})?)\b", re.IGNORECASE)
+_ADDRESS = re.compile(
+    r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd"
+    r"|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
+    r"|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
+    r"|\b(?:(?-i:[A-Z])[\w.'-]* ){0,3}[A-Z]?[\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street|avenue|lane"
+    r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
+    re.IGNORECASE,
+)
+_NAME = re.compile(
+    r"\b(?i:my name is|i am|i'm|this is|name's|name:|for|under)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
+    r"|bin)?\s?[A-Z][\w'-]+){0,3})"
+)
+_REASON = re.compile(
+    r"\b(?:because (?:it|they|the \w+)(?: is| are|'s|'re| was| were)|because|since|as it|as they|reason is"
+    r"|reason:|due to)"
+    r"\s*(.{3,300})",
+    re.IGNORECASE | re.DOTALL,
+)
+_STATE = re.compile(
+    r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the|this|that)(?: \w+){1,3}?)(?:'s|'re"
+    r"| is| are"
+    r"| was| were| came| arrived)"
+    r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+)?)(?=\s*[.,;!?]|$|\s+(?:and|so"
+    r"|please|can|on|in|at|when|after|any)\b)",
+    re.IGNORECASE,
+)
+_NO_STATE = frozenset(("here", "there", "it", "on", "in", "at", "my", "mine", "for", "possible", "ok", "okay", "back"))
+WEIGHT = re.compile(r"\b\d{1,4}(?:[.,]\d{1,3})?\s?(?:kg|kilos?|kilograms?|g|grams?|lbs?|pounds?)\b", re.IGNORECASE)
+_COUNT = re.compile(r"\b(\d{1,4})\b(?![.,:]\d|[-/]\d)")
+NUMBER = re.compile(r"(?<![\w.,-])-?\d{1,12}(?:[.,]\d{1,6})?(?![\w])")
+NUMBER_WORDS = {
+    w: i for i, w in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
+
+
+_PRODUCT = re.compile(
+    r"\b(?:the|an?|my|this|that|some|any|of|for|your)\s+(?:(?:the|an?|my|this|that|some|any|your)\s+)?"
+    r"((?:pair of )?(?:[a-zA-Z][\w'-]*\s+){0,3}[a-zA-Z][\w'-]+)",
+    re.IGNORECASE,
+)
+
+
+def iso_date(text: str) -> str | None:
+    """A full date (with its year, day and month unambiguous) as YYYY-MM-DD, else None."""
+    folded = fold(text)
+    found = re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", folded)
+    parts = (int(found[1]), int(found[2]), int(found[3])) if found else None
+    if parts is None and (found := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", folded)):
+        parts = (int(found[3]), int(found[2]), int(found[1]))
+    if parts is None:
+        year, day = re.search(r"\b\d{4}\b", folded), re.search(r"\b\d{1,2}(?=\D|$)", folded)
+        month = re.search(
+            r"[a-z]{3,}", re.sub(r"\d(?:st|nd|rd|th)|\bof\b", lambda m: m[0][0] if m[0] != "of" else " ", folded)
+        )
+        months = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+        if not (year and day and month and month[0][:3] in months):
+            return None
+        parts = (int(year[0]), months.index(month[0][:3]) + 1, int(day[0]))
+    try:
+        return date(*parts).isoformat()
+    except ValueError:
+        return None
+
+
+def _first(pattern: re.Pattern[str]) -> Callable[[str], str | None]:
+    def find(message: str) -> str | None:
+        found = pattern.search(message)
+        if found is None:
+            return None
+        value: str = next((g for g in found.groups() if g), found[0])
+        return value.strip(" ,.;")
+
+    return find
+
+
+def _phone(message: str) -> str | None:
+    bare = EMAIL.sub(" ", message)
+    for found in _PHONE.finditer(bare):
+        digits = sum(c.isdigit() for c in found[0])
+        if (6 if found[0].startswith("+") else 7) <= digits <= 15 and not DATE.fullmatch(found[0].strip()):
+            return found[0].strip()
+    return None
+
+
+def _postcode(message: str) -> str | None:
+    found = _POSTCODE.search(DATE.sub(" ", MONEY.sub(" ", message)))
+    return found[0] if found else None
+
+
+def identifier(message: str) -> str | None:
+    bare = EMAIL.sub(" ", message)
+    marked = [found[1].rstrip("-_/") for found in MARKED_ID.finditer(bare)]
+    if marked:
+        return max(marked, key=lambda text: min(3, sum(c.isdigit() for c in text)))
+    cleaned = TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", _ADDRESS.sub(" ", bare))))
+    candidates = [m[1] for m in _BARE_ID.finditer(cleaned) if sum(c.isdigit() for c in m[1]) >= 3]
+    return max(candidates, key=len, default=None)
+
+
+def _size(message: str) -> str | None:
+    for found in _SIZE.finditer(message):
+        value = next(g for g in found.groups() if g)
+        if _SIZE_LETTERS.match(value) and (value.isupper() or found[1] or found[2] or found[4]):
+            return value
+    return None
+
+
+def _product(message: str) -> str | None:
+    for found in _PRODUCT.finditer(message):
+        words = found[1].split()
+        first = 2 if found[1].lower().startswith("pair of ") else 0
+        end = next((i for i, w in enumerate(words) if i >= first and _ends_noun(w)), len(words))
+        if words[:end] and stem(words[0].lower()) not in NO_PRODUCT:
+            return " ".join(words[:end])
+    return None
+
+
+_COURTESY = re.compile(
+    r"[\s,.!]*\b(?:please|pls|thanks|thank you|thx|cheers|thanks in advance|would be (?:good|great|nice"
+    r"|fine))[\s.!]*$",
+    re.IGNORECASE,
+)
+
+
+def _reason(message: str) -> str | None:
+    message = _COURTESY.sub("", message)
+    if found := _REASON.search(message):
+        return found[1].strip(" ,.;!?")
+    for found in _STATE.finditer(message):
+        if found[1].split()[0].lower() not in _NO_STATE:
+            return found[1].strip()
+    return None
+
+
+def _place(message: str) -> str | None:
+    """The country or city a message names, in its own letters."""
+    words = list(re.finditer(r"[^\W\d_]+(?:['’][^\W\d_]{1,3})?", message))
+    for length in (1, 2, 3, 4):
+        for first, last in zip(words, words[length - 1 :], strict=False):
+            text = message[first.start() : last.end()]
+            told = places_of(text, words_of(text))
+            if told.countries or told.home:
+                before = re.search(r"\b(?:northern|north|south|southern) $", message[: first.start()], re.IGNORECASE)
+                return (before[0] if before else "") + text
+    return None
+
+
+def _ends_noun(word: str) -> bool:
+    return respell(word.lower()) in AFTER_NOUN or any(each.isdigit() for each in word)
+
+
+AFTER_NOUN = frozenset(
+    words_of(
+        "in on at for with to from that which is are was has and or please because still i you it of not back by size "
+        "available availability left stock sold aside under until when if here there anywhere now today as thanks "
+        "cheers can could would should must off out pls plz thx arrived came turned broke got per again but so"
+    )
+)
+NO_PRODUCT = frozenset(
+    stem(w)
+    for w in words_of(
+        "order parcel package money refund return delivery question help person account way item lot bit day time "
+        "problem same other"
+    )
+)
+
+
+def _address(message: str) -> str | None:
+    found = _ADDRESS.search(EMAIL.sub(";", message))
+    return None if found is None else _AFTER_ADDRESS.sub("", found[0]).strip(" ,.;") or None
+
+
+_AFTER_ADDRESS = re.compile(
+    r"[\s,]+(?:instead|please|pls|thanks?|thank you|now|from now on|and|or|because|not|is|was)\b.*$", re.IGNORECASE
+)
+
+
+def _fault(message: str) -> str | None:
+    """What is wrong, where it is said in so many words; else the message as it stands."""
+    if found := _CAME_WITH.search(_COURTESY.sub("", message)):
+        return found[1].strip()
+    return _reason(message) or _message(message)
+
+
+_CAME_WITH = re.compile(
+    r"\b(?:came|arrived|turned up|has|have|had|got)(?: here)? with (?:a |an |some )?"
+    r"([a-z][\w-]*(?: [\w-]+){0,4}?)(?=\s*[.,;!?]|$|\s+(?:and|so|please|can|in|on)\b)",
+    re.IGNORECASE,
+)
+
+
+_COLOUR = re.compile(
+    r"\b(?:(?:light|dark|pale|deep|bright|navy|royal|sky|sage|olive|forest|mint|dusty|off|slate|stone|baby|burnt)[ -])?"
+    r"(?:red|blue|green|yellow|orange|purple|violet|pink|brown|black|white|gr[ae]y|beige|cream|ivory|navy|teal"
+    r"|turquoise|burgundy|maroon|olive|sage|rust|mustard|ochre|charcoal|anthracite|silver|gold|copper|lilac|lavender"
+    r"|coral|salmon|khaki|tan|taupe|terracotta|indigo|emerald|mint|plum|sand|natural|oak|walnut)\b",
+    re.IGNORECASE,
+)
+
+
+def _message(message: str) -> str | None:
+    return message.strip()[:LONGEST_TEXT] or None
+
+
+FINDERS: dict[str, Callable[[str], str | None]] = {
+    "email": _first(EMAIL),
+    "phone": _phone,
+    "date": _first(DATE),
+    "time": _first(TIME),
+    "address": _address,
+    "postcode": _postcode,
+    "place": _place,
+    "weight": _first(WEIGHT),
+    "id": identifier,
+    "size": _size,
+    "code": _first(_CODE),
+    "name": _first(_NAME),
+    "reason": _reason,
+    "message": _message,
+    "product": _product,
+    "fault": _fault,
+    "colour": _first(_COLOUR),
+    "quantity": _first(_COUNT),
+}
+
+
+def whole(kind: str, message: str) -> str | None:
+    """A whole message as the value that was asked for, when it can be one."""
+    text = re.sub(
+        r"^(?:(?:it'?s|it is|it weighs|it says|that'?s|my [\w -]{1,20}? is|the [\w -]{1,20}? is|sure,?|yes,?"
+        r"|ok,?|about|at|on|say|please use)\s+)+",
+        "",
+        message.strip(),
+        flags=re.IGNORECASE,
+    )
+    text = _COURTESY.sub("", text).strip(" .!")
+    most = {"text": 400, "reason": 400, "message": LONGEST_TEXT, "address": 200}.get(kind, 60)
+    if not text or len(text) > most or (text.endswith("?") and kind != "message"):
+        return None
+    if kind in ("id", "time", "date", "address", "weight") and not any(c.isdigit() for c in text):
+        return None
+    if kind == "id" and (" " in text or EMAIL.search(text)):
+        return None
+    if kind == "size" and not _SIZE_LETTERS.match(text):
+        return None
+    return text
