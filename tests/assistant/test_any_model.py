@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import shutil
 import threading
@@ -13,10 +14,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from fairlead.app import build
+from fairlead.app import build, packaged_weights
 from fairlead.assistant import Confirm, Delta, Event, Facts
+from fairlead.records import now_us
 from fairlead.settings import Settings
+from fairlead.spec import target
 from tests.assistant.assistant_harness import SHOP
+from tests.providers.messages_server import EVENTS, messages_server
 
 THEO = {"order_id": "TT-730158", "email": "theo.calloway@example.org"}
 
@@ -70,13 +74,74 @@ def address() -> Iterator[str]:
         server.server_close()
 
 
-async def test_a_model_at_an_address_looks_up_and_changes_like_any_other(address: str, tmp_path: Path) -> None:
-    project = tmp_path / "shop"
+def shop_with(folder: Path, model: str, more: str = "") -> Path:
+    """The reference shop with another model behind ``mini``, live; nothing else is changed."""
+    project = folder / "shop"
     shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working.sqlite"))
     path = project / "fairlead.yaml"
-    text = path.read_text(encoding="utf-8").replace("model: mini,", f'model: "{address}",')
+    text = path.read_text(encoding="utf-8").replace("model: mini,", f'model: "{model}", {more}')
+    text = text.replace("external_models: false", "external_models: true")
     path.write_text(text.replace("live: extractive", "live: mini"), encoding="utf-8")
+    return project
+
+
+async def test_a_gguf_file_answers_in_the_shop(tmp_path: Path) -> None:
+    project = shop_with(tmp_path, "./model.gguf")
+    shutil.copyfile(packaged_weights("mini"), project / "model.gguf")
     fairlead = build(Settings(project=project))
+    try:
+        await fairlead.start_variant("mini")
+        answer = await fairlead.assistant.ask("How much is standard delivery to Austria?")
+        assert answer.text
+        assert "€4" not in answer.text  # whatever it words: nothing from nowhere gets out
+        fairlead.gateway.write_records()
+        fairlead.store.traces.flush()
+        calls = fairlead.store.traces.query(since=0, until=now_us() + 1, operation="chat")
+        assert "mini" in {call.variant for call in calls}
+    finally:
+        await fairlead.stop()
+
+
+async def test_a_model_behind_the_messages_api_uses_the_shops_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
+    called = {"type": "tool_use", "id": "toolu_1", "name": "find_order", "input": {}}
+    arguments = {"type": "input_json_delta", "partial_json": json.dumps(THEO)}
+    asks = [
+        EVENTS[0],
+        {"type": "content_block_start", "index": 0, "content_block": called},
+        {"type": "content_block_delta", "index": 0, "delta": arguments},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    ]
+    async with messages_server() as (url, talk):
+        host = dataclasses.replace(target.HOSTED["anthropic"], base_url=url)
+        monkeypatch.setattr(target, "HOSTED", {**target.HOSTED, "anthropic": host})
+        fairlead = build(
+            Settings(project=shop_with(tmp_path, "anthropic:claude-haiku-5-5", "api_key: env:ANTHROPIC_API_KEY,"))
+        )
+        try:
+            conversation, _ = await asyncio.to_thread(fairlead.assistant.open_conversation)
+            talk.events = asks
+            events = []
+            said = f"Where is {THEO['order_id']}? {THEO['email']}"
+            async for event in fairlead.assistant.reply(conversation.id, said):
+                events.append(event)
+                if isinstance(event, Facts):
+                    talk.events = EVENTS
+            assert any(isinstance(event, Facts) for event in events)
+            assert len(talk.asked) >= 2
+            results = [part for message in talk.asked[1][1]["messages"] for part in message["content"]]
+            assert any(part["type"] == "tool_result" and "TT-730158" in str(part["content"]) for part in results)
+            assert "sk-ant-test" in talk.asked[0][0]
+        finally:
+            await fairlead.stop()
+
+
+async def test_a_model_at_an_address_looks_up_and_changes_like_any_other(address: str, tmp_path: Path) -> None:
+    fairlead = build(Settings(project=shop_with(tmp_path, address)))
     try:
         await fairlead.start_variant("mini")
         conversation, _ = await asyncio.to_thread(fairlead.assistant.open_conversation)
