@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import CallContext, Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
+from fairlead.providers.network import Network
 from fairlead.providers.structured import Structured
 from fairlead.records import Release, now_us
 from fairlead.settings import Settings
@@ -279,7 +281,7 @@ class Fairlead:
             upstream = providers.registry.build(
                 target.kind if target.kind in ("anthropic", "litellm") else "openai",
                 variant.id, target.base_url, target.name, key,
-                connect_timeout_s=self.settings.connect_timeout_s, **dialect,
+                network=network_of(variant, self.settings), **dialect,
             )  # fmt: skip
             facts = facts_of(target.provider)
             # A server of one's own has one capacity for all its models, a provider one for each.
@@ -572,6 +574,23 @@ def held_skills(name: str) -> frozenset[str]:
     """Skills whose objective the packaged model holds, as its card reports them; none when there is no card."""
     path = packaged_weights(name).with_suffix(".json")
     return frozenset(json.loads(path.read_text(encoding="utf-8"))["holds"]) if path.exists() else frozenset()
+
+
+def network_of(variant: Variant, settings: Settings) -> Network:
+    """How the server of a remote variant is reached.
+
+    It may have a private address where the file says so, by a host that is plainly one of this network (localhost, a
+    private address, a name without a dot or in .internal or .local), or the setting ``private_hosts`` does.
+    """
+    host = urlsplit(variant.target.base_url).hostname or ""
+    declared = {name.strip().lower() for name in settings.private_hosts.split(",")}
+    return Network(
+        connect_s=settings.connect_timeout_s,
+        first_byte_s=settings.first_byte_timeout_s,
+        idle_s=settings.idle_timeout_s,
+        proxy=settings.proxy,
+        private=not variant.target.external or host in declared,
+    )
 
 
 def price_of(variant: Variant) -> tuple[float, float] | None:

@@ -43,6 +43,18 @@ class Settings:
     max_depth: int = _setting(64, "Deepest nesting of a JSON request body.", low=8, high=512)
     request_timeout_s: float = _setting(120.0, "Deadline of one request, in seconds.", low=0.1)
     connect_timeout_s: float = _setting(5.0, "Deadline for reaching an upstream, in seconds.", low=0.1)
+    first_byte_timeout_s: float = _setting(
+        0.0, "Longest wait for a stream of an upstream to begin, in seconds; 0: the request's own deadline.", low=0
+    )
+    idle_timeout_s: float = _setting(
+        0.0, "Longest silence within an upstream's answer, in seconds; 0: the request's own deadline.", low=0
+    )
+    proxy: str = _setting(
+        "env", "Proxy to upstreams: http://host:port, none, or env for HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+    )
+    private_hosts: str = _setting(
+        "", "Public-looking hosts of models that may have private addresses, separated by commas."
+    )
     retries: int = _setting(2, "How often a model over HTTP is asked again before it begins to answer.", low=0, high=10)
     queue_wait_s: float = _setting(
         10.0, "Longest predicted wait for a busy model before a request is refused, in seconds.", low=0

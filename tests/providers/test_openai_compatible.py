@@ -13,6 +13,7 @@ import pytest
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from fairlead.providers import registry
 from fairlead.providers.base import Call, CallContext, Reply
+from fairlead.providers.network import Network
 from fairlead.providers.openai_compatible import OpenAICompatible, read_error
 
 Handler = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -147,7 +148,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_a_name_that_does_not_exist() -> None:
-    async with provider("http://nowhere.invalid/v1", connect_timeout_s=2) as hosted:
+    async with provider("http://nowhere.invalid/v1", network=Network(connect_s=2)) as hosted:
         with pytest.raises(UpstreamUnreachable):
             await hosted.open(call())
 

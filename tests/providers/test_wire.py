@@ -22,8 +22,8 @@ from cryptography.x509.oid import NameOID
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from fairlead.providers import wire
-from fairlead.providers.deadline import Until
-from fairlead.providers.http import Chunks, HttpClient, Response
+from fairlead.providers.http import HttpClient, Response
+from fairlead.providers.network import Network
 from fairlead.providers.wire import HIGH, MAX_HEAD_BYTES, Connection
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -70,7 +70,7 @@ async def speaking(
 
 @contextlib.asynccontextmanager
 async def client(url: str, **headers: str) -> AsyncIterator[HttpClient]:
-    made = HttpClient("server", url, headers=headers, connect_timeout_s=5)
+    made = HttpClient("server", url, headers=headers)
     try:
         yield made
     finally:
@@ -78,9 +78,12 @@ async def client(url: str, **headers: str) -> AsyncIterator[HttpClient]:
 
 
 async def ask(http: HttpClient, timeout_s: float = 3.0) -> tuple[int, bytes]:
-    with Until(asyncio.get_running_loop().time() + timeout_s):
-        response = await http.post("/chat", b"{}")
-        return response.status, await response.read()
+    response = await http.post("/chat", b"{}", deadline=soon(timeout_s))
+    return response.status, await response.read()
+
+
+def soon(seconds: float = 5.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
@@ -215,7 +218,7 @@ async def test_who_reads_slowly_slows_the_server_down() -> None:
         return Counting()
 
     async with speaking(lambda _: parts()) as (url, _), client(url) as http:
-        response = await http.post("/chat", b"{}")
+        response = await http.post("/chat", b"{}", deadline=soon())
         await asyncio.sleep(0.5)
         assert sent < 16_000_000, "the server was read from although nobody reads"
         (connection,) = http._open
@@ -225,35 +228,147 @@ async def test_who_reads_slowly_slows_the_server_down() -> None:
 
 async def test_a_slow_trickle_ends_at_the_deadline() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            for byte in b"HTTP/1.1 200 OK\r\n" * 100:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.02)
+        try:
+            with contextlib.suppress(ConnectionError):
+                for byte in b"HTTP/1.1 200 OK\r\n" * 100:
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as http:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(UpstreamTimeout):
             await ask(http, timeout_s=0.3)
         assert not http._open, "the server goes on working for nobody"
     server.close()
+    await asyncio.sleep(0.05)
 
 
 async def test_a_stream_out_of_time_says_so_and_closes() -> None:
     async with speaking(lambda _: [CHUNKED, b"2\r\nhi\r\n"]) as (url, _), client(url) as http:
-        response = await http.post("/chat", b"{}")
-        chunks = Chunks("server", response, asyncio.get_running_loop().time() + 0.2, 0.2)
-        assert await anext(chunks) == b"hi"
+        response = await http.post("/chat", b"{}", deadline=soon(0.2))
+        assert await anext(response) == b"hi"
         with pytest.raises(UpstreamTimeout):
-            await anext(chunks)
-        await chunks.aclose()
+            await anext(response)
+        await response.aclose()
+        assert not http._idle
+
+
+async def test_a_pumped_stream_out_of_time_says_so_and_closes() -> None:
+    async with speaking(lambda _: [CHUNKED, b"2\r\nhi\r\n"]) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}", deadline=soon(0.2))
+        taken: list[bytes] = []
+        with pytest.raises(UpstreamTimeout):
+            await response.pump(lambda data: taken.append(data) is None)
+        assert taken == [b"hi"]
+        assert not http._idle
+        await response.aclose()
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+async def test_what_is_pumped_is_what_is_read_and_the_connection_is_kept(step: int) -> None:
+    answer = CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\nx-trailer: y\r\n\r\n"
+    parts = [answer[place : place + step] for place in range(0, len(answer), step)]
+    async with speaking(lambda _: parts) as (url, requests), client(url) as http:
+        for _ in range(3):
+            response = await http.post("/chat", b"{}", deadline=soon())
+            taken: list[bytes] = []
+            await response.pump(lambda data, taken=taken: taken.append(data) is None)  # type: ignore[misc]
+            assert b"".join(taken) == b"hello"
+        assert (len(requests), len(http._open), len(http._idle)) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "cut", [CHUNKED + b"3\r\nhel\r\n", CHUNKED + b"3\r\nhel\r\n5\r\nlo", CHUNKED + b"3\r\nhel\r\nzz\r\n"]
+)
+async def test_a_pumped_body_cut_short_is_never_a_whole_one(cut: bytes) -> None:
+    async with speaking(lambda _: cut, close=True) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}", deadline=soon())
+        with pytest.raises(UpstreamBroken):
+            await response.pump(lambda _: True)
+        assert not http._idle
+
+
+async def test_what_the_taker_raises_ends_the_stream() -> None:
+    def take(data: bytes) -> bool:
+        raise KeyError("mine")
+
+    async with speaking(lambda _: [CHUNKED, b"2\r\nhi\r\n"]) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}", deadline=soon())
+        with pytest.raises(KeyError, match="mine"):
+            await response.pump(take)
+        response.close()
+        assert not http._idle
+
+
+async def test_a_taker_that_is_full_stops_the_server_until_it_resumes() -> None:
+    pieces = [b"10000\r\n" + bytes(0x10000) + b"\r\n"] * 400
+    async with speaking(lambda _: [CHUNKED, *pieces, b"0\r\n\r\n"]) as (url, _), client(url) as http:
+        response = await http.post("/chat", b"{}", deadline=soon(20))
+        size, calls = 0, 0
+
+        def take(data: bytes) -> bool:
+            nonlocal size, calls
+            size, calls = size + len(data), calls + 1
+            asyncio.get_running_loop().call_later(0.002, response.resume)
+            return False
+
+        await response.pump(take)
+        assert size == 400 * 0x10000
+        assert calls > 50  # a pause after each, none lost
+
+
+async def test_a_stream_that_does_not_begin_ends_at_its_own_deadline() -> None:
+    async with speaking(lambda _: b"HTTP/1.1 100 Continue\r\n\r\n") as (url, _):
+        http = HttpClient("server", url, headers={}, network=Network(first_byte_s=0.2))
+        with pytest.raises(UpstreamTimeout, match=r"0\.2 s"):
+            await http.post("/chat", b"{}", deadline=soon(5), stream=True)
+        with pytest.raises(UpstreamTimeout, match=r"0\.[45]\d* s"):  # a whole answer may take its time
+            await http.post("/chat", b"{}", deadline=soon(0.5))
+        await http.aclose()
+
+
+async def test_silence_within_an_answer_ends_at_its_own_deadline_and_a_trickle_does_not() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(CHUNKED)
+            for _ in range(8):
+                writer.write(b"1\r\nx\r\n")
+                await asyncio.sleep(0.1)
+            await reader.read()  # until the client has had enough
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    http = HttpClient("server", url, headers={}, network=Network(idle_s=0.35))
+    response = await http.post("/chat", b"{}", deadline=soon(20))
+    taken: list[bytes] = []
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(UpstreamTimeout, match=r"0\.35 s"):
+        await response.pump(lambda data: taken.append(data) is None)
+    assert b"".join(taken) == b"x" * 8
+    assert 0.9 < asyncio.get_running_loop().time() - began < 2.5
+    await http.aclose()
+    server.close()
+    await asyncio.sleep(0.05)
+
+
+async def test_the_server_is_told_how_long_is_left() -> None:
+    async with speaking(lambda _: OK) as (url, requests), client(url) as http:
+        await ask(http, timeout_s=2.5)
+    told = requests[0].split(b"x-request-timeout: ")[1].split(b"\r\n")[0]
+    assert 2.0 < float(told) <= 2.5
 
 
 async def test_a_late_close_of_an_old_answer_leaves_the_next_one_alone() -> None:
     async with speaking(lambda _: OK) as (url, _), client(url) as http:
-        old: Response = await http.post("/chat", b"{}")
+        old: Response = await http.post("/chat", b"{}", deadline=soon())
         assert await old.read() == b"hello"
-        new = await http.post("/chat", b"{}")
+        new = await http.post("/chat", b"{}", deadline=soon())
         old.close()
         assert await old.chunk() == b""
         assert await new.read() == b"hello"
@@ -290,7 +405,7 @@ async def test_hundreds_of_answers_damaged_at_random_never_hang_and_never_poison
             except (UpstreamBroken, UpstreamUnreachable):
                 assert odd
                 outcomes["refused"] += 1
-            except TimeoutError:  # an answer that announces more than it sends is waited for
+            except UpstreamTimeout:  # an answer that announces more than it sends is waited for
                 assert odd
                 outcomes["late"] += 1
             else:
@@ -302,7 +417,7 @@ async def test_hundreds_of_answers_damaged_at_random_never_hang_and_never_poison
 
 def test_a_header_cannot_carry_a_second_one() -> None:
     with pytest.raises(ValueError, match="line break"):
-        HttpClient("server", "http://127.0.0.1:1/v1", headers={"a": "b\r\nc: d"}, connect_timeout_s=1)
+        HttpClient("server", "http://127.0.0.1:1/v1", headers={"a": "b\r\nc: d"})
 
 
 async def test_connections_that_rested_too_long_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,18 +6,17 @@ embeddings nor bare completions.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import orjson
 
-from fairlead.errors import UpstreamBroken, UpstreamTimeout
+from fairlead.errors import UpstreamBroken
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
-from fairlead.providers.deadline import Until
 from fairlead.providers.dialect import Untranslatable
-from fairlead.providers.http import Chunks, HttpClient
+from fairlead.providers.http import HttpClient, Response
 from fairlead.providers.messages_dialect import Stream, StreamFailed, answer_body, request_body
+from fairlead.providers.network import NETWORK, Network
 from fairlead.providers.openai_compatible import error_body, refusal_body
 
 API_VERSION = "2023-06-01"
@@ -27,7 +26,7 @@ class Anthropic:
     """An Upstream over HTTP. ``base_url`` ends before ``/messages``; ``api_key`` is sent as ``x-api-key``."""
 
     def __init__(
-        self, name: str, base_url: str, model: str, api_key: str | None = None, connect_timeout_s: float = 5.0
+        self, name: str, base_url: str, model: str, api_key: str | None = None, network: Network = NETWORK
     ) -> None:
         self.name = name
         self.model = model
@@ -40,11 +39,10 @@ class Anthropic:
         }
         if api_key:
             headers["x-api-key"] = api_key
-        self._http = HttpClient(name, base_url, headers=headers, connect_timeout_s=connect_timeout_s)
+        self._http = HttpClient(name, base_url, headers=headers, network=network)
 
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open. What cannot be translated is a Reply with status 400."""
-        seconds = call.deadline - asyncio.get_running_loop().time()
         try:
             data = request_body(self.model, call)
         except Untranslatable as error:
@@ -53,14 +51,7 @@ class Anthropic:
             return Reply(
                 400, body=refusal_body(f"The messages or tools are not in the protocol's shape ({error}).", None)
             )
-        try:
-            with Until(call.deadline):
-                return await self._open(call, data, seconds)
-        except TimeoutError as error:
-            raise UpstreamTimeout(name=self.name, seconds=max(0.0, round(seconds, 3))) from error
-
-    async def _open(self, call: Call, data: bytes, seconds: float) -> Reply:
-        response = await self._http.post("/messages", data)
+        response = await self._http.post("/messages", data, deadline=call.deadline, stream=call.stream)
         if response.status != 200:
             retry = response.headers.get("retry-after")
             body = error_body(await response.read(), self._secret)
@@ -72,8 +63,7 @@ class Anthropic:
             await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         wants_usage = bool((call.body.get("stream_options") or {}).get("include_usage"))
-        chunks = Chunks(self.name, response, call.deadline, round(seconds, 3))
-        return Reply(200, chunks=Translated(self.name, chunks, wants_usage))
+        return Reply(200, chunks=Translated(self.name, response, wants_usage))
 
     def _whole(self, body: bytes) -> bytes:
         try:
@@ -89,7 +79,7 @@ class Anthropic:
 class Translated:
     """A stream of the Messages API as OpenAI events. Raises UpstreamBroken for one that errs or ends too early."""
 
-    def __init__(self, name: str, chunks: Chunks, wants_usage: bool) -> None:
+    def __init__(self, name: str, chunks: Response, wants_usage: bool) -> None:
         self._name = name
         self._chunks = chunks
         self._events = self._translate(Stream(wants_usage))

@@ -18,6 +18,7 @@ from fairlead.errors import ExtraMissing, UpstreamBroken, UpstreamTimeout, Upstr
 from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.dialect import GENERIC, translate
+from fairlead.providers.network import NETWORK, Network
 from fairlead.providers.openai_compatible import error_body
 
 
@@ -25,11 +26,12 @@ class LiteLLM:
     """An Upstream over ``litellm``. ``model`` is LiteLLM's name, as ``cohere/command-a``; ``base_url`` may be empty."""
 
     def __init__(
-        self, name: str, base_url: str, model: str, api_key: str | None = None, connect_timeout_s: float = 5.0
+        self, name: str, base_url: str, model: str, api_key: str | None = None, network: Network = NETWORK
     ) -> None:
         self.name = name
         self.model = model
         self._base_url = base_url
+        del network  # the library goes its own way
         self._secret = api_key
         self._library: Any = None
 

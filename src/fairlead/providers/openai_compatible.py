@@ -5,18 +5,17 @@ Translating a request is in ``dialect``, calling in ``http``; here they are put 
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from fairlead.errors import UpstreamBroken, UpstreamTimeout
+from fairlead.errors import UpstreamBroken
 from fairlead.providers.aws import Credentials, Signer, region_of
 from fairlead.providers.base import Call, Reply
-from fairlead.providers.deadline import Until
 from fairlead.providers.dialect import GENERIC, PATHS, Dialect, Untranslatable, translate
-from fairlead.providers.http import Chunks, HttpClient
+from fairlead.providers.http import HttpClient
+from fairlead.providers.network import NETWORK, Network
 from fairlead.providers.reshape import Reshaped, Reshaper
 
 _LONGEST_MESSAGE = 2000
@@ -35,7 +34,7 @@ class OpenAICompatible:
         base_url: str,
         model: str,
         api_key: str | None = None,
-        connect_timeout_s: float = 5.0,
+        network: Network = NETWORK,
         dialect: Dialect = GENERIC,
     ) -> None:
         self.name = name
@@ -53,33 +52,25 @@ class OpenAICompatible:
         headers = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "fairlead"}
         if api_key and self._signer is None:
             headers[dialect.key_header] = f"Bearer {api_key}" if dialect.key_header == "authorization" else api_key
-        self._http = HttpClient(name, base_url, headers=headers, connect_timeout_s=connect_timeout_s)
+        self._http = HttpClient(name, base_url, headers=headers, network=network)
 
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open. What the server cannot do is a Reply with status 400."""
-        seconds = call.deadline - asyncio.get_running_loop().time()
         try:
             data = translate(self.dialect, self.model, call)
         except Untranslatable as error:
             return Reply(400, body=refusal_body(str(error), error.param))
-        try:
-            with Until(call.deadline):
-                return await self._open(call, data, seconds)
-        except TimeoutError as error:
-            raise UpstreamTimeout(name=self.name, seconds=max(0.0, round(seconds, 3))) from error
-
-    async def _open(self, call: Call, data: bytes, seconds: float) -> Reply:
         path = PATHS[call.operation] + self._query
-        response = await self._http.post(path, data, self._signed(path, data) if self._signer else b"")
-        kind = response.headers.get("content-type", "")
+        extra = self._signed(path, data) if self._signer else b""
+        response = await self._http.post(path, data, extra, deadline=call.deadline, stream=call.stream)
         if response.status == 200:
             if not call.stream:
                 body = await response.read()
                 return Reply(200, body=self._reshaper.whole(body) if self._reshaper.needed else body)
+            kind = response.headers.get("content-type", "")
             if kind.startswith("text/event-stream"):
-                chunks = Chunks(self.name, response, call.deadline, round(seconds, 3))
                 return Reply(
-                    200, chunks=Reshaped(self.name, chunks, self._reshaper) if self._reshaper.needed else chunks
+                    200, chunks=Reshaped(self.name, response, self._reshaper) if self._reshaper.needed else response
                 )
             await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")

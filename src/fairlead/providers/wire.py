@@ -9,6 +9,7 @@ after a response close the connection. Knows no pools, no deadlines and no proto
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -41,12 +42,14 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body_length", "_chunked", "_chunks", "_done", "_error", "_head_bytes", "_interim", "_keep", "_length",
         "_loop",
-        "_parser", "_paused", "_take", "_thrown", "_transport", "_unpack", "_waiter", "_waiting", "begun", "closed",
-        "freed", "headers", "status", "unread",
+        "_parser", "_take", "_thrown", "_transport", "_unpack", "_waiter", "_waiting", "begun", "closed",
+        "freed", "headers", "heard", "now", "paused", "status", "unread",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, freed: Callable[[Connection], None]) -> None:
         self._loop = loop
+        self.now = loop.time
+        self.heard = 0.0
         self.freed = freed
         self.closed = False
         self._transport: asyncio.Transport | None = None
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._chunks: deque[bytes] = deque()
         self._done = False
         self._error: Broken | None = None
-        self._paused = False
+        self.paused = False
         self._head_bytes = 0
         self._interim = 0
         self._length: int | None = None
@@ -87,6 +90,19 @@ class Connection(asyncio.Protocol):
             if self._error is not None:
                 raise self._error
             await self._wait()
+
+    async def tunnel(self, request: bytes, context: ssl.SSLContext, name: str) -> None:
+        """Ask a proxy for a tunnel and speak TLS through it with the server ``name``. Raises Broken, OSError."""
+        await self.exchange(request)
+        if self.status != 200 or self._chunks:
+            raise Broken(f"the proxy refused with status {self.status}", begun=False)
+        self._waiting = False
+        assert self._transport is not None
+        made = await self._loop.start_tls(self._transport, self, context, server_hostname=name)
+        if made is None:
+            raise Broken("the proxy closed the tunnel", begun=False)
+        self._transport = made
+        self.closed = False
 
     async def chunk(self) -> bytes:
         """The next piece of the body, b"" at its end. Raises Broken."""
@@ -135,8 +151,8 @@ class Connection(asyncio.Protocol):
             return
         if goes_on:
             self.resume()
-        elif not self._paused and self._transport is not None and not self.closed:
-            self._paused = True
+        elif not self.paused and self._transport is not None and not self.closed:
+            self.paused = True
             self._transport.pause_reading()
 
     async def body(self) -> bytes:
@@ -197,8 +213,8 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read from the server again. Idempotent."""
-        if self._paused and self._transport is not None and not self.closed:
-            self._paused = False
+        if self.paused and self._transport is not None and not self.closed:
+            self.paused = False
             self._transport.resume_reading()
 
     # --- what the transport calls ----------------------------------------------------------------------------------
@@ -213,6 +229,7 @@ class Connection(asyncio.Protocol):
             self.fail("bytes that belong to no response")  # an unasked response could be taken for the next one
             return
         self.begun = True
+        self.heard = self.now()
         if not self.status or self.status < 200:
             self._head_bytes += len(data)
         try:
@@ -230,8 +247,8 @@ class Connection(asyncio.Protocol):
                 return  # nobody need wake
         if self._error is not None:
             self.close()
-        elif self.unread > HIGH and not self._paused and self._transport is not None:
-            self._paused = True
+        elif self.unread > HIGH and not self.paused and self._transport is not None:
+            self.paused = True
             self._transport.pause_reading()
         self._wake()
 
