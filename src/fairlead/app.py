@@ -132,6 +132,11 @@ class Fairlead:
                 retries=settings.retries if variant.target.remote else 0,
                 rests=variant.target.remote,
                 fallback=variant.fallback,
+                weights=variant.weights,
+                hedge=variant.hedge,
+                line=f"{variant.target.base_url} {variant.target.name} {variant.api_key}"
+                if variant.target.remote
+                else "",
             )
             for variant in variants
         }

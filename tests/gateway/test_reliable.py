@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.errors import ModelResting, ServiceError, UpstreamBroken, UpstreamRefused, UpstreamUnreachable
 from fairlead.gateway import Principal
@@ -18,10 +20,12 @@ from fairlead.gateway.reliable import (
     LONGEST_REST_S,
     REST_S,
     SAVED,
+    TIMES,
     Line,
+    ordered,
     seconds_of,
 )
-from fairlead.providers.base import Call
+from fairlead.providers.base import Call, CallContext
 from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import CHAT, House, build, route
 
@@ -237,3 +241,139 @@ def test_retry_after_in_seconds(text: str, seconds: float) -> None:
 def test_retry_after_as_a_date() -> None:
     assert 8 < seconds_of(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
     assert seconds_of("Mon, 23 Nov 2020 10:00:00 GMT") == 0.0
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_asked_first_is_drawn_by_weight() -> None:
+    firsts = [ordered(["a", "b", "c"], {"a": 8, "b": 2}, str(seed))[0] for seed in range(4_000)]
+    assert 0.78 < firsts.count("a") / len(firsts) < 0.82
+    assert "c" not in firsts
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.dictionaries(st.sampled_from("abcdef"), st.floats(0.1, 9)),
+       st.text())  # fmt: skip
+def test_an_order_holds_all_once_and_stays_when_one_leaves(
+    names: list[str], weights: dict[str, float], seed: str
+) -> None:
+    found = ordered(names, weights, seed)
+    assert sorted(found) == sorted(names)
+    assert [name for name in found if name not in weights] == [name for name in names if name not in weights]
+    for gone in names:
+        rest = ordered([name for name in names if name != gone], weights, seed)
+        assert rest == [name for name in found if name != gone]
+
+
+async def test_a_conversation_stays_with_who_answered_first() -> None:
+    primary, other = Scripted(script=Script(text="a")), Scripted(script=Script(text="b"))
+    made = house(primary, other)
+    routes = made.gateway._path.routes
+    weighted = {"support": 1.0, "other0": 1.0}
+    made.gateway._path.routes = {**routes, "support": route(primary, fallback=("other0",), weights=weighted)}
+    said = set()
+    for number in range(40):
+        context = CallContext(request="r", conversation=f"c{number}")
+        answers = {
+            str((await made.gateway.complete(dict(CHAT), principal=CALLER, context=context))["choices"])
+            for _ in range(3)
+        }
+        assert len(answers) == 1
+        said |= answers
+    assert len(said) == 2
+
+
+async def test_who_was_drawn_and_fails_is_stood_in_for() -> None:
+    primary, other = Scripted(script=Script(text="a")), Scripted(script=DOWN)
+    made = house(primary, other, retries=0)
+    weighted = {"support": 1.0, "other0": 1000.0}
+    made.gateway._path.routes = {
+        **made.gateway._path.routes, "support": route(primary, fallback=("other0",), weights=weighted)
+    }  # fmt: skip
+    assert await say(made) == "a"
+    assert made.records[0].tags["fallback"].startswith("other0:")
+    assert made.records[0].variant == "support"
+
+
+async def test_routes_of_one_provider_model_and_key_rest_together() -> None:
+    down, fine = Scripted(script=DOWN), Scripted(script=FINE)
+    made = build(FINE)
+    made.gateway._path.routes = {
+        "support": route(down, line="here m env:A"),
+        "same": route(fine, "same", line="here m env:A"),
+        "else": route(fine, "else", line="here m env:B"),
+    }
+    for _ in range(FAILURES):
+        with pytest.raises(UpstreamRefused):
+            await say(made)
+    with pytest.raises(ModelResting):
+        await say(made, model="same")
+    assert await say(made, model="else") == FINE.text
+
+
+# --- hedges -----------------------------------------------------------------------------------------------------------
+
+
+def late_then(*scripts: Script, known: int = 30) -> tuple[House, Scripted]:
+    """A model that has answered ``known`` times at once and now does as the scripts say."""
+    upstream = Scripted(script=in_turn(*[FINE] * known, *scripts))
+    made = build(FINE)
+    made.gateway._path.routes = {"support": route(upstream, hedge=True)}
+    return made, upstream
+
+
+async def test_a_late_answer_is_asked_for_once_more_and_the_loser_is_cancelled() -> None:
+    made, upstream = late_then(Script(text="slow", delay_s=5), Script(text="quick"))
+    for _ in range(30):
+        await say(made)
+    began = time.monotonic()
+    assert await say(made) == "quick"
+    assert time.monotonic() - began < 2
+    assert (len(upstream.calls), upstream.cancelled) == (32, 1)
+    record = made.records[-1]
+    assert record.tags["hedge"] == "won"
+    assert record.cost == round(2 * record.input_tokens * 400 + record.output_tokens * 1600)
+
+
+async def test_the_first_may_still_win_and_a_broken_hedge_harms_nobody() -> None:
+    for second in (Script(text="slower", delay_s=5), DOWN):
+        made, upstream = late_then(Script(text="first", delay_s=0.3), second)
+        for _ in range(30):
+            await say(made)
+        assert await say(made) == "first"
+        assert made.records[-1].tags["hedge"] == "lost"
+        assert len(upstream.calls) == 32
+
+
+async def test_streams_and_models_little_known_are_not_hedged() -> None:
+    made, upstream = late_then(Script(text="slow", delay_s=0.2), known=5)
+    for _ in range(5):
+        await say(made)
+    assert await say(made) == "slow"
+    assert len(upstream.calls) == 6
+
+
+async def test_hedges_are_paid_from_the_budget_of_retries() -> None:
+    made, upstream = late_then(Script(text="slow", delay_s=0.05))
+    for _ in range(30):
+        await say(made)
+    line = made.gateway._path.lines["support"]
+    line._times.extend([0.0] * TIMES)
+    before = len(upstream.calls)
+    for _ in range(40):
+        await say(made)
+        line._times.extend([0.0] * TIMES)  # as if it had always been quick
+    assert len(upstream.calls) - before <= 40 + SAVED + 40 * 0.1 + 1
+
+
+async def test_who_leaves_cancels_both() -> None:
+    made, upstream = late_then(Script(text="slow", delay_s=30))
+    for _ in range(30):
+        await say(made)
+    task = asyncio.create_task(say(made))
+    await asyncio.sleep(0.3)
+    assert len(upstream.calls) == 32
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert upstream.cancelled == 2

@@ -149,6 +149,10 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
          "another variant", ""),
         ("mini, model: mini", "mini, model: mini, fallback: [extractive, extractive]", "variants[1].fallback[1]",
          "twice", "once", ""),
+        ("mini, model: mini", "mini, model: mini, weights: {mini: 9, hosted: 1}", "variants[1].weights.hosted",
+         "'hosted'", "one of mini", ""),
+        ("mini, model: mini", "mini, model: mini, weights: {mini: 0}", "variants[1].weights.mini", "0", "greater than 0",
+         ""),
         ("live: extractive", "live: extractiv", "live", "unknown variant", "extractive, mini or hosted", "extractive"),
         ("live: extractive", "live: hosted", "live", "outside your network", "external_models", ""),
         ("{id: mini, model: mini", "{id: extractive, model: mini", "variants[1].id", "a second time", "of its own", ""),
@@ -375,3 +379,14 @@ def test_wrong_types_anywhere_give_problems_or_a_use_case(data: st.DataObject) -
     for problem in problems_if_any(json.dumps(document)):
         assert problem.found
         assert problem.expected
+
+
+def test_fallbacks_that_lead_back_are_refused_with_the_way_and_the_mend() -> None:
+    text = FULL.replace("mini, model: mini", "mini, model: mini, fallback: [extractive]").replace(
+        "extractive, model: extractive", "extractive, model: extractive, fallback: [hosted]"
+    )
+    assert not problems_if_any(text)
+    found = problems_of(text.replace("  - id: hosted\n", "  - id: hosted\n    fallback: [mini]\n"))
+    assert len(found) == 3, "every variant of the circle is at fault"
+    assert any("mini → extractive → hosted → mini" in problem.found for problem in found)
+    assert any("take mini out of the fallback of hosted" in problem.expected for problem in found)

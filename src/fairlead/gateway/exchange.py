@@ -64,6 +64,7 @@ class Exchange:
         "authorization",
         "body",
         "cache_control",
+        "candidates",
         "context",
         "deadline",
         "error",
@@ -118,6 +119,7 @@ class Exchange:
         self.subject = context.subject
         self.stream = False
         self.route: Route | None = None
+        self.candidates: tuple[Route, ...] = ()
         self.reply: Reply | None = None
         self.answer: dict[str, Any] | None = None
         self.relay: Relay | None = None

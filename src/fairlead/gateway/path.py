@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ from fairlead.gateway.encoding import fit_encoding
 from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
 from fairlead.gateway.relay import Relay
-from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick
+from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick, ordered
 from fairlead.gateway.route import Route, find_route
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.deadline import Until
@@ -41,6 +41,9 @@ from fairlead.providers.deadline import Until
 Slot = Literal["admit", "mask", "screen", "recall", "restore", "check"]
 SLOTS: tuple[Slot, ...] = ("admit", "mask", "screen", "recall", "restore", "check")
 
+Tried = tuple[Reply, ServiceError | None]
+"""A reply and, unless it is an answer, its error."""
+Try = Coroutine[Any, Any, Tried]
 LONGEST_WAIT_S = 1.0
 """Pause before another try from which a model that stands in is asked instead."""
 _SECRET = re.compile(r"\b(?:sk|fl|key|Bearer)[-_ ][A-Za-z0-9_\-.]{8,}")
@@ -111,7 +114,7 @@ class Path:
             self.in_flight -= 1
             began = x.reply is not None and not x.recalled
             if began and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
-                self.lines[x.route.name].failed()  # it began and broke off
+                self._line(x.route).failed()  # it began and broke off
             for told in x.afterwards:
                 told(x)
             await x.close()
@@ -151,8 +154,16 @@ class Path:
         await self.run("admit", x)
 
     def choose(self, x: Exchange) -> None:
-        """Who answers."""
-        x.route = find_route(self.routes, x.body["model"], x.operation)
+        """Who answers, and who in its place."""
+        route = find_route(self.routes, x.body["model"], x.operation)
+        if route.fallback:
+            others = [self.routes[name] for name in route.fallback if name in self.routes]
+            x.candidates = (route, *(other for other in others if x.operation in other.operations))
+            if route.weights:
+                names = ordered([each.name for each in x.candidates], route.weights, x.context.conversation or x.id)
+                x.candidates = tuple(self.routes[name] for name in names)
+                route = x.candidates[0]
+        x.route = route
         x.mark("choose")
 
     async def call(self, x: Exchange) -> None:
@@ -160,7 +171,9 @@ class Path:
         asked = dict(x.sent)
         if x.stream:
             asked["stream_options"] = {**(asked.get("stream_options") or {}), "include_usage": True}
-        routes = self._candidates(x)
+        if x.route is None:
+            raise InternalFault(request=x.context.request)
+        routes = [x.route, *(route for route in x.candidates if route is not x.route)]
         for place, route in enumerate(routes):
             x.route = route
             x.sent = {**asked, "model": route.model}
@@ -176,23 +189,18 @@ class Path:
                 x.tags["fallback"] = ",".join(filter(None, (x.tags.get("fallback"), f"{route.name}:{error.code}")))
         x.mark("call")
 
-    def _candidates(self, x: Exchange) -> list[Route]:
-        """The chosen route and those that stand in for it, as far as they can do what is asked."""
-        if x.route is None:
-            raise InternalFault(request=x.context.request)
-        others = [self.routes[name] for name in x.route.fallback if name in self.routes]
-        return [x.route, *(route for route in others if x.operation in route.operations)]
-
     async def _ask(self, x: Exchange, route: Route, *, last: bool) -> Reply:
         """One model's answer, at its first try or a later one. Raises ServiceError."""
-        line = self.lines.setdefault(route.name, Line())
+        line = self._line(route)
         resting = line.resting_s() if route.rests else 0.0
         if resting:
             raise ModelResting(name=route.name, retry_after=max(1, round(resting)))
         line.began()
         attempt = 1
         while True:
-            reply, error = await self._try(x, route, line)
+            late_s = line.late_s() if route.hedge and not x.stream else None
+            trying = self._try(x, route, line)
+            reply, error = await (trying if late_s is None else self._hedge(x, route, line, trying, late_s))
             if error is None:
                 return reply
             wait = line.pause_s(attempt, reply.headers.get("retry-after", ""))
@@ -206,7 +214,34 @@ class Path:
             x.tags["attempts"] = str(attempt)
             await asyncio.sleep(wait)
 
-    async def _try(self, x: Exchange, route: Route, line: Line) -> tuple[Reply, ServiceError | None]:
+    def _line(self, route: Route) -> Line:
+        return self.lines.setdefault(route.line or route.name, Line())
+
+    async def _hedge(self, x: Exchange, route: Route, line: Line, trying: Try, late_s: float) -> Tried:
+        """One try and, when it is later than nearly all before it, a second beside it; whoever answers first counts.
+
+        The other is cancelled, which closes its connection. What it has cost is recorded with the request.
+        """
+        tries = [asyncio.ensure_future(trying)]
+        try:
+            await asyncio.wait(tries, timeout=late_s)
+            if not tries[0].done() and line.may_retry():
+                x.tags["hedge"] = "lost"
+                tries.append(asyncio.ensure_future(self._try(x, route, line)))
+            waiting = set(tries)
+            while True:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    if not waiting or (each.exception() is None and each.result()[1] is None):
+                        if len(tries) > 1 and each is tries[1]:
+                            x.tags["hedge"] = "won"
+                        return each.result()
+        finally:
+            for each in tries:
+                each.cancel()
+            await asyncio.gather(*tries, return_exceptions=True)
+
+    async def _try(self, x: Exchange, route: Route, line: Line) -> Tried:
         """One try: the reply and, unless it is an answer, its error. Who cannot be reached replies 502 or 504."""
         principal = x.principal or Principal()
         context = CallContext(
@@ -219,6 +254,7 @@ class Path:
             payer=principal.account or x.context.payer,
             priority=x.priority,
         )
+        began = asyncio.get_running_loop().time() if route.hedge else 0.0
         call = Call(operation=x.operation, body=x.sent, stream=x.stream, deadline=x.deadline, context=context)
         try:
             reply = await route.upstream.open(call)
@@ -229,6 +265,8 @@ class Path:
             raise
         if reply.status == 200:
             line.succeeded()
+            if route.hedge and not x.stream:
+                line.took(asyncio.get_running_loop().time() - began)
             return reply, None
         line.failed() if reply.status in SICK else line.succeeded()
         return reply, refusal(route.upstream.name, reply)

@@ -1,4 +1,5 @@
-"""Whether to ask a model once more, another one, or none for a while: retry budget, pauses, breaker. Knows no HTTP.
+"""Whether to ask a model once more, another one, or none for a while: retry budget, pauses, breaker, hedges, weights.
+Knows no HTTP.
 
 Only what has not begun to answer is ever asked again. Retries are a share of the traffic, so that a model in trouble is
 not buried under them; pauses have full jitter (Brooker 2015, "Exponential Backoff And Jitter"), and what a server says
@@ -8,9 +9,12 @@ in ``Retry-After`` counts. A model that failed several times in a row rests; the
 from __future__ import annotations
 
 import email.utils
+import hashlib
+import math
 import random
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
@@ -27,6 +31,11 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 FAILURES: Final = 5
 """Failures in a row after which a model rests."""
 REST_S, LONGEST_REST_S = 2.0, 60.0
+TIMES, FEWEST_TIMES = 128, 20
+"""Times of whole answers that are remembered, and how many it takes to say what is late."""
+LATE: Final = 0.95
+"""Share of answers after whose time a second try is made beside the first (Dean and Barroso 2013, "The Tail at
+Scale"): one in twenty, out of the same budget as retries."""
 
 
 class Line:
@@ -42,6 +51,7 @@ class Line:
         self._rest_s = REST_S
         self._until = 0.0
         self._trying = False
+        self._times: deque[float] = deque(maxlen=TIMES)
 
     def resting_s(self) -> float:
         """Seconds until it may be asked again; 0 when it may be now, and after a rest for one caller alone."""
@@ -70,6 +80,16 @@ class Line:
         """It has begun to answer."""
         self._failures, self._rest_s, self._until, self._trying = 0, REST_S, 0.0, False
 
+    def took(self, seconds: float) -> None:
+        """A whole answer has come after ``seconds``."""
+        self._times.append(seconds)
+
+    def late_s(self) -> float | None:
+        """Seconds after which an answer is later than nearly all before it; None while too few are known."""
+        if len(self._times) < FEWEST_TIMES:
+            return None
+        return sorted(self._times)[math.ceil(LATE * len(self._times)) - 1]
+
     def failed(self) -> None:
         """It did not answer, or broke off."""
         self._failures += 1
@@ -86,6 +106,20 @@ class Line:
         """Seconds to wait before try ``attempt`` + 1: drawn between 0 and a growing bound, or what the server asks."""
         drawn = self._draw(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**attempt))
         return max(drawn, seconds_of(retry_after))
+
+
+def ordered(names: list[str], weights: Mapping[str, float], seed: str) -> list[str]:
+    """``names`` as they are to be asked: those with a weight first, each first as often as its weight says, drawn by
+    ``seed``; then the others in their order. The same seed gives the same order, whoever else is there or not.
+
+    Weighted sampling without replacement (Efraimidis and Spirakis 2006) by a hash instead of a random number.
+    """
+
+    def place(name: str) -> float:
+        drawn = int.from_bytes(hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest(), "big")
+        return -math.log((drawn + 1) / (2**64 + 1)) / weights[name]
+
+    return [*sorted((name for name in names if name in weights), key=place), *(n for n in names if n not in weights)]
 
 
 def seconds_of(retry_after: str) -> float:

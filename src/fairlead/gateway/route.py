@@ -40,6 +40,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     rests: bool = True
     fallback: tuple[str, ...] = ()
+    weights: Mapping[str, float] = MappingProxyType({})
+    hedge: bool = False
+    line: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):

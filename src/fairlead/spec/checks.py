@@ -313,6 +313,30 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
                 yield source.problem(place, repr(name), f"the id of another variant that answers: {listed(others)}")
             elif name in variant.fallback[:number]:
                 yield source.problem(place, f"{name!r} twice", "each variant once")
+            elif (way := _way_back(known, name, variant.id)) is not None:
+                found = f"a circle, {' → '.join((variant.id, *way))}"
+                yield source.problem(
+                    place, found, f"fallbacks that end; take {way[-1]} out of the fallback of {way[-2]}"
+                )
+        for name in variant.weights:
+            if name != variant.id and name not in variant.fallback:
+                choices = listed([variant.id, *variant.fallback])
+                yield source.problem((*location, "weights", name), repr(name), f"one of {choices}", key=True)
+
+
+def _way_back(known: dict[str, Variant], start: str, end: str) -> list[str] | None:
+    """From ``start`` over fallbacks to ``end``, if there is a way."""
+    ways = [[start]]
+    seen = {start}
+    while ways:
+        way = ways.pop(0)
+        for name in known[way[-1]].fallback if way[-1] in known else ():
+            if name == end:
+                return [*way, name]
+            if name not in seen:
+                seen.add(name)
+                ways.append([*way, name])
+    return None
 
 
 def _judges(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:

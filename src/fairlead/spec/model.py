@@ -188,6 +188,15 @@ class Variant(Part):
         description="Who answers its batches: gateway, provider (its own, at half price), or a command line with "
         "{input}, {output} and {model} in it, such as vllm run-batch.",
     )
+    weights: dict[Name, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
+        default={},
+        max_length=6,
+        description="Shares of its requests this variant and its fallbacks are asked first, as in {main: 9, small: 1}.",
+    )
+    hedge: bool = Field(
+        default=False,
+        description="Ask a second time for a whole answer later than 95 % of those before; the first to come counts.",
+    )
 
     _base: Path | None = PrivateAttr(default=None)
 
