@@ -82,6 +82,14 @@ async def ask(http: HttpClient, timeout_s: float = 3.0) -> tuple[int, bytes]:
     return response.status, await response.read()
 
 
+def into(taken: list[bytes]) -> Callable[[bytes], bool]:
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    return take
+
+
 def soon(seconds: float = 5.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
@@ -261,7 +269,7 @@ async def test_a_pumped_stream_out_of_time_says_so_and_closes() -> None:
         response = await http.post("/chat", b"{}", deadline=soon(0.2))
         taken: list[bytes] = []
         with pytest.raises(UpstreamTimeout):
-            await response.pump(lambda data: taken.append(data) is None)
+            await response.pump(into(taken))
         assert taken == [b"hi"]
         assert not http._idle
         await response.aclose()
@@ -275,7 +283,7 @@ async def test_what_is_pumped_is_what_is_read_and_the_connection_is_kept(step: i
         for _ in range(3):
             response = await http.post("/chat", b"{}", deadline=soon())
             taken: list[bytes] = []
-            await response.pump(lambda data, taken=taken: taken.append(data) is None)  # type: ignore[misc]
+            await response.pump(into(taken))
             assert b"".join(taken) == b"hello"
         assert (len(requests), len(http._open), len(http._idle)) == (3, 1, 1)
 
@@ -349,7 +357,7 @@ async def test_silence_within_an_answer_ends_at_its_own_deadline_and_a_trickle_d
     taken: list[bytes] = []
     began = asyncio.get_running_loop().time()
     with pytest.raises(UpstreamTimeout, match=r"0\.35 s"):
-        await response.pump(lambda data: taken.append(data) is None)
+        await response.pump(into(taken))
     assert b"".join(taken) == b"x" * 8
     assert 0.9 < asyncio.get_running_loop().time() - began < 2.5
     await http.aclose()

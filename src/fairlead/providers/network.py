@@ -51,8 +51,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         """The proxy to ask, if any. Raises ValueError for a proxy that is none."""
         url = self.proxy
         if url == "env":
-            bypassed = urllib.request.proxy_bypass_environment(f"{host}:{port}")
-            url = "none" if bypassed else urllib.request.getproxies_environment().get(scheme, "none")
+            url = urllib.request.getproxies().get(scheme, "none")
+            if urllib.request.proxy_bypass(f"{host}:{port}"):
+                url = "none"
         if url == "none":
             return None
         parts = urlsplit(url if "://" in url else f"http://{url}")
