@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from fairlead import __version__, engines, providers
+from fairlead import __version__, engines, providers, secret
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules
 from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
-from fairlead.errors import CredentialMissing, FairleadError
+from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
 from fairlead.evaluate.judges.prompted import Ask, Messages
 from fairlead.evaluate.sequences import betting
@@ -609,14 +609,14 @@ def credential(variant: Variant, usecase: UseCase) -> str | None:
     """The provider's key behind ``api_key``, None when none is declared or it is not there yet."""
     if variant.api_key is None:
         return _of_aws() if variant.target.provider == "bedrock" else None
-    kind, _, where = variant.api_key.partition(":")
     try:
-        secret = os.environ.get(where, "") if kind == "env" else usecase.path(where).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CredentialMissing(variant=variant.id, reference=variant.api_key, detail=str(error)) from error
-    if not secret.strip():
+        found = secret.read(variant.api_key, usecase.base)
+    except SecretUnreadable as error:
+        detail = str(error.details["detail"])
+        raise CredentialMissing(variant=variant.id, reference=variant.api_key, detail=detail) from error
+    if not found:
         log.warning("variant %s has no key: %s is empty or not set", variant.id, variant.api_key)
-    return secret.strip() or None
+    return found or None
 
 
 def _of_aws() -> str | None:

@@ -331,6 +331,10 @@ class CredentialMissing(UsageError):
     """The key of variant {variant!r} ({reference}) cannot be read: {detail}. Set it, or remove the variant."""
 
 
+class SecretUnreadable(UsageError):
+    """The secret {reference} cannot be read: {detail}."""
+
+
 class KnowledgeInvalid(UsageError):
     """The knowledge cannot be used; {count} to mend:
     {problems}

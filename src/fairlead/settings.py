@@ -37,6 +37,16 @@ class Settings:
     data_dir: Path = _setting(Path(".fairlead"), "Folder for everything Fairlead stores, relative to the project.")
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.", low=0, high=65535)
+    tls_certificate: str = _setting("", "PEM file with the certificate to serve https with; empty: plain http.")
+    tls_key: str = _setting("", "PEM file with the certificate's key; empty: it is in the same file.")
+    admin_host: str = _setting("127.0.0.1", "Address the console and /metrics listen on when they have their own port.")
+    admin_port: int = _setting(
+        0, "Port of their own for the console and /metrics; 0: the same as everything else.", low=0, high=65535
+    )
+    cors_origins: str = _setting(
+        "",
+        "Web pages that may call /v1 from a browser: https://app.example, several with commas, * for all; empty: none.",
+    )
     log_level: str = _setting("warning", "How much to log: debug, info, warning or error.")
     require_key: bool = _setting(True, "Refuse API requests without a valid key.")
     max_body_bytes: int = _setting(4_194_304, "Largest request body, in bytes.", low=1024)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from fairlead import secret
 from fairlead.assistant.actions import Acting, Appraisal, Ended
 from fairlead.assistant.conversation import Thread, Threads
 from fairlead.assistant.events import Confirm, Delta, Done, Event, Facts, Started
 from fairlead.assistant.handoff import Desk
 from fairlead.assistant.identity import read_token
-from fairlead.errors import ActionUnknown, FairleadError, IdentityRefused
+from fairlead.errors import ActionUnknown, FairleadError, IdentityRefused, SecretUnreadable
 from fairlead.records import Action, Conversation, new_id
 from fairlead.spec import UseCase
 from fairlead.store import Store
@@ -104,12 +104,11 @@ class Decisions:
         policy = self.usecase.policy.identity
         if policy is None:
             raise IdentityRefused(detail="this use case takes over no identities (policy.identity)")
-        kind, _, where = policy.secret.partition(":")
         try:
-            secret = os.environ.get(where, "") if kind == "env" else self.usecase.path(where).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            shared = secret.read(policy.secret, self.usecase.base)
+        except SecretUnreadable as error:
             raise IdentityRefused(detail=f"the secret {policy.secret} cannot be read") from error
-        customer = read_token(token, secret.strip().encode(), audience=self.usecase.name)
+        customer = read_token(token, shared.encode(), audience=self.usecase.name)
         thread = self._threads.get(conversation_id)
         async with thread.lock:
             await self._enter(thread, conversation_id)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from fairlead import secret
 from fairlead.assistant.events import Facts
 from fairlead.assistant.identity import Session
 from fairlead.errors import ToolsInvalid
@@ -167,7 +167,7 @@ class Tools:
                 owned.append(server)
                 digest.update(path.read_bytes())
                 continue
-            secrets = {name: _secret(value, usecase) for name, value in part.secrets.items()}
+            secrets = {name: secret.read(value, usecase.base) for name, value in part.secrets.items()}
             name = f"tools[{number}]"
             if part.url is not None:
                 from fairlead.tools.http import HttpTransport  # aiohttp takes 0.2 s, and few use cases need it
@@ -428,13 +428,6 @@ def _unique(tools: Sequence[Tool], path: Path) -> list[Tool]:
             raise ToolsInvalid(path=path, detail=f"{tool.name} is defined in two files; rename one")
         seen.add(tool.name)
     return list(tools)
-
-
-def _secret(reference: str, usecase: UseCase) -> str:
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        return os.environ.get(where, "")
-    return usecase.path(where).read_text(encoding="utf-8").strip()
 
 
 def _personal(tool: Tool) -> bool:

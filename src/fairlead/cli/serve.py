@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,8 +21,13 @@ from fairlead.app import Fairlead, build
 from fairlead.cli.output import err, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
-from fairlead.gateway import IDLE_S, fronting, settle
+from fairlead.gateway import IDLE_S, Gateway, Shown, fronting, settle
+from fairlead.gateway.http import ASGIApp
+from fairlead.secret import HidingFormatter
 from fairlead.settings import Settings
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2, those with forward secrecy that nobody has broken; 1.3 has no others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +41,9 @@ def serve(*, settings: Settings) -> None:
 
     The API speaks the OpenAI protocol; the use case's name is the model that answers from its knowledge.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     uvloop.run(_serve(settings))
 
 
@@ -43,7 +51,8 @@ async def _serve(settings: Settings) -> None:
     async with running(settings) as (fairlead, url):
         stopped = stop_asked()
         err.print(f"{fairlead.usecase.name} is served at {url}", style="bold", markup=False)
-        err.print(f"  chat     {url}/chat\n  console  {url}/console\n  API      {url}/v1   (base_url)", markup=False)
+        inside = f"{_scheme(settings)}://{settings.admin_host}:{settings.admin_port}" if settings.admin_port else url
+        err.print(f"  chat     {url}/chat\n  console  {inside}/console\n  API      {url}/v1   (base_url)", markup=False)
         if settings.require_key and not fairlead.store.keys.active():
             err.print("  There is no key yet. Create one: fairlead keys create me --scope inference --scope admin")
         await stopped.wait()
@@ -69,19 +78,44 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
-    """Fairlead listening on the configured address, and its URL. Leaving the context drains and stops it."""
-    sock = listen(settings.host, settings.port)
-    try:
+    """Fairlead listening on the configured addresses, and its URL. Leaving the context drains and stops it."""
+    with contextlib.ExitStack() as opened:
+        check_tls(settings)
+        socks = [opened.enter_context(listen(settings.host, settings.port))]
+        if settings.admin_port:
+            socks.append(opened.enter_context(listen(settings.admin_host, settings.admin_port)))
         fairlead = await asyncio.to_thread(build, settings)
-    except BaseException:
-        sock.close()
-        raise
+        opened.pop_all()
     fairlead.pages = create_app(fairlead)
     await fairlead.start()
     settle()
+    gateway: ASGIApp = fairlead.gateway
+    servers = [_server(Shown(gateway, admin=False) if settings.admin_port else gateway, settings, fairlead.gateway)]
+    if settings.admin_port:
+        servers.append(_server(Shown(gateway, admin=True), settings, None))
+    tasks = [asyncio.create_task(one.serve(sockets=[sock])) for one, sock in zip(servers, socks, strict=True)]
+    try:
+        while not all(one.started for one in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # uvicorn says so by a flag only
+        host, port = socks[0].getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
+        yield fairlead, f"{_scheme(settings)}://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    finally:
+        for one in servers:
+            one.should_exit = True
+        await asyncio.gather(*tasks)
+        await fairlead.stop()
+
+
+def _server(app: ASGIApp, settings: Settings, served: Gateway | None) -> _Server:
+    """Uvicorn with ``app``; requests for a model go straight to ``served``, where there is one."""
+    options: dict[str, Any] = {"http": "httptools" if served is None else fronting(served)}
+    if settings.tls_certificate:
+        options |= {
+            "ssl_certfile": settings.tls_certificate, "ssl_keyfile": settings.tls_key or None, "ssl_ciphers": CIPHERS
+        }  # fmt: skip
     config = uvicorn.Config(
-        fairlead.gateway,
-        http=fronting(fairlead.gateway),
+        app,
         timeout_keep_alive=round(IDLE_S),
         loop="none",
         ws="none",
@@ -91,19 +125,30 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
         server_header=False,
         date_header=True,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
+        **options,
     )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return _Server(config)
+
+
+def check_tls(settings: Settings) -> None:
+    """Raise UsageError unless the certificate and its key, where set, can be used together."""
+    if not settings.tls_certificate:
+        if settings.tls_key:
+            raise UsageError(detail="There is a key but no certificate. Set --tls-certificate as well.")
+        return
     try:
-        while not server.started and not serving.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)  # uvicorn says so by a flag only
-        host, port = sock.getsockname()[:2]
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
-        yield fairlead, f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    finally:
-        server.should_exit = True
-        await serving
-        await fairlead.stop()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key or None)
+    except (OSError, ssl.SSLError) as error:
+        names = f"{settings.tls_certificate!r} and {settings.tls_key or 'its own key'!r}"
+        detail = f"https cannot be served with {names}: {error}. Give PEM files with --tls-certificate and --tls-key."
+        raise UsageError(detail=detail) from error
+
+
+def _scheme(settings: Settings) -> str:
+    return "https" if settings.tls_certificate else "http"
 
 
 def listen(host: str, port: int) -> socket.socket:

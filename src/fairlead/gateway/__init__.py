@@ -1,5 +1,6 @@
 """The data plane: OpenAI-compatible HTTP, and the same request path in process (see docs/design/request-path.md)."""
 
+from fairlead.gateway.edge import Shown
 from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.front import IDLE_S, fronting
 from fairlead.gateway.gateway import Gateway
@@ -20,6 +21,7 @@ __all__ = [
     "KeySource",
     "Principal",
     "Route",
+    "Shown",
     "Slot",
     "Step",
     "fronting",

@@ -26,8 +26,9 @@ from fairlead.errors import (
 from fairlead.gateway import body as bodies
 from fairlead.gateway import http, openapi
 from fairlead.gateway.cache import Cache
+from fairlead.gateway.edge import Origins
 from fairlead.gateway.exchange import Exchange, Step, clock
-from fairlead.gateway.http import ASGIApp, AsgiClient, Client, Delivery, Head, Receive, Scope, Send
+from fairlead.gateway.http import ASGIApp, AsgiClient, Client, Delivery, Head, Message, Receive, Scope, Send
 from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
 from fairlead.gateway.path import Path, Slot
 from fairlead.gateway.recorder import Recorder
@@ -85,6 +86,7 @@ class Gateway:
         }
         """What answers other protocols and services: a path of two names (``/v1/files``) and all below it, to an ASGI
         app, which refuses by raising ServiceError or by itself. To be filled before serving."""
+        self._origins = Origins(settings.cors_origins)
         self._fallback = fallback
         self._ready = ready
         self._created = int(time.time())
@@ -206,6 +208,11 @@ class Gateway:
             await self._other(scope, receive, send)
             return
         path: str = scope["path"]
+        if self._origins and path.startswith("/v1/"):
+            if scope["method"] == "OPTIONS" and (granted := self._origins.preflight(dict(scope["headers"]))):
+                await http.respond(send, 200, b"", Head(scope).request, extra=granted)
+                return
+            send = self._sharing(send, Head(scope).origin)
         operation = OPERATIONS.get(path)
         if operation is not None and scope["method"] == "POST":
             await self.infer(operation, Head(scope), AsgiClient(receive, send))
@@ -229,6 +236,17 @@ class Gateway:
         except ServiceError as error:
             await http.respond_error(send, error, Head(scope).request)
 
+    def _sharing(self, send: Send, origin: bytes) -> Send:
+        """``send`` with the headers that let a page of ``origin`` read the answer."""
+        granted = self._origins.headers(origin)
+
+        async def sending(message: Message) -> None:
+            if granted and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *granted]
+            await send(message)
+
+        return sending
+
     def operation_at(self, url: bytes) -> Operation | None:
         """What a POST to ``url`` asks of a model; None when it has a query, or is none of a model's."""
         return _OPERATION_AT.get(url)
@@ -246,6 +264,8 @@ class Gateway:
             authorization=head.authorization,
         )
         x.cache_control = head.cache_control
+        if head.origin and self._origins and client.push is not None:  # else ``_sharing`` does it
+            x.headers = self._origins.headers(head.origin)
         delivery = Delivery(x, head, client)
 
         async def read() -> bytes:

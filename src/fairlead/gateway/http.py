@@ -20,6 +20,7 @@ from fairlead.providers import sse
 from fairlead.providers.base import Pumped
 from fairlead.providers.deadline import Handle, Until, wheel
 from fairlead.records import new_id
+from fairlead.secret import hide
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,13 +44,14 @@ class Head:
         "content_length",
         "content_type",
         "conversation",
+        "origin",
         "request",
         "timeout",
     )
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.authorization = self.content_type = self.content_encoding = b""
-        self.cache_control = self.content_length = self.timeout = self.conversation = b""
+        self.cache_control = self.content_length = self.timeout = self.conversation = self.origin = b""
         self.request = ""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -70,6 +72,8 @@ class Head:
                 self.content_encoding = value
             elif name == b"cache-control":
                 self.cache_control = value
+            elif name == b"origin":
+                self.origin = value
         self.request = self.request or new_id()
 
     def timeout_s(self, limit: float) -> float:
@@ -212,13 +216,14 @@ async def respond(
 
 
 def error_object(error: ServiceError, request: str) -> dict[str, Any]:
-    """``error`` as OpenAI's clients expect it, with the request id for whoever reads the log."""
+    """``error`` as OpenAI's clients expect it, with the request id for whoever reads the log and without secrets."""
+    param = error.details.get("param")
     return {
         "error": {
-            "message": str(error),
+            "message": hide(str(error)),
             "type": error.kind,
-            "param": error.details.get("param"),
-            "code": error.code,
+            "param": hide(param) if isinstance(param, str) else param,
+            "code": hide(error.code),
             "request_id": request,
         }
     }
@@ -236,7 +241,7 @@ def error_answer(error: ServiceError, request: str) -> tuple[bytes, Headers]:
     if error.status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if retry := error.details.get("retry_after"):
-        extra.append((b"retry-after", re.sub(r"[^\x20-\x7e]", "", str(retry)).encode()))
+        extra.append((b"retry-after", hide(re.sub(r"[^\x20-\x7e]", "", str(retry))).encode()))
     if allowed := error.details.get("allowed"):
         extra.append((b"allow", allowed.encode("ascii")))
     if error.status in (408, 413, 503):

@@ -8,7 +8,6 @@ caller of ``complete`` and ``stream``): it delivers inside ``async with travel(e
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -37,6 +36,7 @@ from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick, ordered
 from fairlead.gateway.route import Route, find_route
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.deadline import Until
+from fairlead.secret import hide
 
 Slot = Literal["admit", "mask", "screen", "recall", "restore", "check"]
 SLOTS: tuple[Slot, ...] = ("admit", "mask", "screen", "recall", "restore", "check")
@@ -46,7 +46,6 @@ Tried = tuple[Reply, ServiceError | None]
 Try = Coroutine[Any, Any, Tried]
 LONGEST_WAIT_S = 1.0
 """Pause before another try from which a model that stands in is asked instead."""
-_SECRET = re.compile(r"\b(?:sk|fl|key|Bearer)[-_ ][A-Za-z0-9_\-.]{8,}")
 _UPSTREAM_STATUS = {400: 400, 409: 409, 413: 413, 415: 400, 422: 400, 408: 504, 429: 429, 503: 503, 504: 504, 529: 503}
 """What the client sees of an upstream's status. Others are 502: a refused key or a missing model upstream is not the
 client's mistake, and a 401 or 404 would send people looking in the wrong place."""
@@ -329,7 +328,7 @@ def decode_answer(name: str, raw: bytes) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise UpstreamBroken(name=name, detail="its answer is not a JSON object")
     if answer.get("error") and not answer.get("choices") and not answer.get("data"):
-        raise UpstreamBroken(name=name, detail=_hide_secrets(str(answer["error"])[:500]))
+        raise UpstreamBroken(name=name, detail=hide(str(answer["error"])[:500]))
     return answer
 
 
@@ -343,7 +342,7 @@ def refusal(name: str, reply: Reply) -> UpstreamRefused:
     said = str(error.get("message") or "")
     if reply.status in (401, 403):
         said = "it does not accept the key Fairlead has for it; check `api_key:` of the variant"
-    said = _hide_secrets(said)
+    said = hide(said)
     message = f"The model behind {name} refused with status {reply.status}: {said or 'no reason given'}"
     if reply.status == 400 and said:  # the request was at fault, so the reason is all its sender needs
         message = said
@@ -358,7 +357,3 @@ def refusal(name: str, reply: Reply) -> UpstreamRefused:
     code = own or ("rate_limit_exceeded" if status == 429 else "upstream_refused")
     kind = {429: "rate_limit_error"}.get(status, "invalid_request_error" if status < 500 else "server_error")
     return UpstreamRefused(status=status, code=code, kind=kind, message=message, **details)
-
-
-def _hide_secrets(said: str) -> str:
-    return _SECRET.sub("[key]", said)

@@ -19,6 +19,7 @@ from fairlead.gateway.fold import Folded
 from fairlead.gateway.route import Identity
 from fairlead.gateway.usage import cost_of, fold_of, usage_of
 from fairlead.records import Inference
+from fairlead.secret import hide
 from fairlead.telemetry import Telemetry
 
 DELAY_S = 0.1
@@ -118,7 +119,7 @@ class Recorder:
             model=route.model if route else "",
             stream=x.stream,
             status=x.error.status if x.error else 200,
-            error=x.error.code if x.error else "",
+            error=hide(x.error.code) if x.error else "",
             finish=shown.finish if shown is not None else _finish(x, folded),
             input_tokens=usage.input,
             output_tokens=usage.output,
@@ -194,7 +195,7 @@ def _shown_output(x: Exchange, folded: Folded | None) -> dict[str, Any]:
     elif x.answer is not None:
         shown["choices"] = x.answer.get("choices")
     if x.error is not None:
-        shown["error"] = {"code": x.error.code, "message": str(x.error)}
+        shown["error"] = {"code": hide(x.error.code), "message": hide(str(x.error))}
     return shown
 
 

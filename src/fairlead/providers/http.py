@@ -188,9 +188,9 @@ class HttpClient:
     ) -> Response:
         """Send ``data`` to ``path`` below the base and return when the status is known.
 
-        ``extra`` are header lines of this request alone, each ended. ``deadline`` is a time of the loop; the server is told what is left until then. ``stream``: the status is
-        awaited no longer than the network's ``first_byte_s``. Sends once more only over a connection that was already
-        closed. Raises UpstreamUnreachable, UpstreamTimeout.
+        ``extra`` are header lines of this request alone, each ended. ``deadline`` is a time of the loop; the server is
+        told what is left until then. ``stream``: the status is awaited no longer than the network's ``first_byte_s``.
+        Sends once more only over a connection that was already closed. Raises UpstreamUnreachable, UpstreamTimeout.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not loop or self._wheel is None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from pydantic_core import PydanticCustomError
 
 from fairlead.errors import ChoiceUnknown
+from fairlead.secret import REFERENCE
 from fairlead.spec import release
 from fairlead.spec.bounds import BoundText, Quantity, QuantityText
 from fairlead.spec.canonical import digest
@@ -176,8 +177,9 @@ class Variant(Part):
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
     retrieval: Retrieval = Field(default=Retrieval(), description="What the model is given to read.")
-    api_key: Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$")] | None = Field(
-        default=None, description="Where the provider's key is: env:NAME or file:PATH, never the key itself."
+    api_key: Annotated[str, Field(pattern=REFERENCE)] | None = Field(
+        default=None,
+        description="Where the provider's key is: env:NAME, file:PATH or keyring:SERVICE/NAME; never the key.",
     )
     price: Price | None = Field(default=None, description="What the model's tokens cost.")
     fallback: tuple[Name, ...] = Field(
@@ -372,8 +374,8 @@ class Disclosure(Part):
 class Identity(Part):
     """How the site that embeds the chat says who is signed in: by a token it signs (JWT, HS256)."""
 
-    secret: Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$")] = Field(
-        description="Where the shared secret is, at least 32 bytes: env:NAME or file:PATH, never the secret itself."
+    secret: Annotated[str, Field(pattern=REFERENCE)] = Field(
+        description="Where the shared secret is, at least 32 bytes: env:NAME, file:PATH or keyring:SERVICE/NAME."
     )
 
 
@@ -451,8 +453,11 @@ class Tools(Part):
     )
     secrets: dict[
         Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=100)],
-        Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*)$", max_length=500)],
-    ] = Field(default={}, description="Environment of the command or headers of the url, as env:NAME or file:PATH.")
+        Annotated[str, Field(pattern=REFERENCE, max_length=500)],
+    ] = Field(
+        default={},
+        description="Environment of the command or headers of the url, as env:NAME, file:PATH or keyring:SERVICE/NAME.",
+    )
     rules: dict[Annotated[str, Field(min_length=1, max_length=64)], ToolRule] = Field(
         default={}, max_length=128, description="Rules for tools, by name."
     )

@@ -43,9 +43,9 @@ _LIMITS = {
     "too_long": "at most {max_length} items",
 }
 _PATTERNS = {
-    "api_key": "a reference, env:NAME or file:PATH; never the key itself",
-    "secret": "a reference, env:NAME or file:PATH; never the secret itself",
-    "secrets": "a name with a reference, env:NAME or file:PATH; never the secret itself",
+    "api_key": "a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the key itself",
+    "secret": "a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the secret itself",
+    "secrets": "a name with a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the secret itself",
     "url": "an address such as https://tools.shop.example/mcp",
     "email": "an e-mail address such as ada@example.com",
     "languages": "a language code such as en or pt-BR",
