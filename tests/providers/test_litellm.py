@@ -35,7 +35,7 @@ def call(*, stream: bool = False) -> Call:
 
 async def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "litellm", None)
-    upstream = registry.build("litellm", "tail", "", "cohere/command-a", None, connect_timeout_s=1.0)
+    upstream = registry.build("litellm", "tail", "", "cohere/command-a", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'fairlead\[litellm\]'"):
         await upstream.open(call())
     await upstream.aclose()

@@ -101,7 +101,7 @@ class Visit:
         if self.tariff is not None and usage.output and not usage.estimated:
             self.tariff.written += 0.05 * (usage.output - self.tariff.written)
         if self.promises:
-            cost = (cost_of(x.route, usage) if x.route is not None else 0) or 0
+            cost = (cost_of(x.route, usage, hedged="hedge" in x.tags) if x.route is not None else 0) or 0
             for promise in self.promises:
                 promise.keep(cost, counts=bool(used))
 

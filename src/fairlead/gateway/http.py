@@ -31,6 +31,10 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
+_KEPT = frozenset(
+    (b"authorization", b"cache-control", b"content-encoding", b"content-length", b"content-type", b"origin",
+     b"x-conversation-id", b"x-request-id", b"x-request-timeout")
+)  # fmt: skip
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
 
@@ -50,31 +54,17 @@ class Head:
     )
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
-        self.authorization = self.content_type = self.content_encoding = b""
-        self.cache_control = self.content_length = self.timeout = self.conversation = self.origin = b""
-        self.request = ""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                self.authorization = value
-            elif name == b"content-type":
-                self.content_type = value
-            elif name == b"content-length":
-                self.content_length = value
-            elif name == b"x-request-id":
-                if _SANE.fullmatch(value):
-                    self.request = value.decode("ascii")
-            elif name == b"x-request-timeout":
-                self.timeout = value
-            elif name == b"x-conversation-id":
-                if _SANE.fullmatch(value):
-                    self.conversation = value
-            elif name == b"content-encoding":
-                self.content_encoding = value
-            elif name == b"cache-control":
-                self.cache_control = value
-            elif name == b"origin":
-                self.origin = value
-        self.request = self.request or new_id()
+        given = {name: value for name, value in scope["headers"] if name in _KEPT}.get
+        self.authorization = given(b"authorization", b"")
+        self.content_type = given(b"content-type", b"")
+        self.content_encoding = given(b"content-encoding", b"")
+        self.content_length = given(b"content-length", b"")
+        self.cache_control = given(b"cache-control", b"")
+        self.origin = given(b"origin", b"")
+        self.timeout = given(b"x-request-timeout", b"")
+        conversation, request = given(b"x-conversation-id", b""), given(b"x-request-id", b"")
+        self.conversation = conversation if _SANE.fullmatch(conversation) else b""
+        self.request = request.decode("ascii") if _SANE.fullmatch(request) else new_id()
 
     def timeout_s(self, limit: float) -> float:
         """The deadline asked for in ``x-request-timeout`` (seconds), never above ``limit``."""

@@ -99,7 +99,9 @@ class Recorder:
         if usage.estimated:
             tags["usage"] = "estimated"
         route = x.route
-        cost = cost_of(route, usage) if route is not None and not x.recalled else 0  # no model was called
+        cost: int | None = 0
+        if route is not None and not x.recalled:  # a model was called
+            cost = cost_of(route, usage, hedged="hedge" in tags)
         input_, output = self._texts(x, folded, shown) if self._store_content else ("", "")
         inference = Inference(
             id=x.id,

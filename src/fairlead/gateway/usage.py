@@ -51,11 +51,11 @@ def usage_of(x: Exchange, folded: Folded | None = None) -> Usage:
     return Usage(size_of(x) // BYTES_PER_TOKEN, 0 if x.operation == "embedding" else output, 0, True)
 
 
-def cost_of(route: Route, usage: Usage) -> int | None:
-    """Nano-dollars; None where the price is unknown."""
+def cost_of(route: Route, usage: Usage, *, hedged: bool = False) -> int | None:
+    """Nano-dollars; None where the price is unknown. ``hedged``: a second try that lost has read the question too."""
     if route.price is None:
         return None
-    return round(usage.input * route.price[0] + usage.output * route.price[1])
+    return round((1 + hedged) * usage.input * route.price[0] + usage.output * route.price[1])
 
 
 def size_of(x: Exchange) -> int:
