@@ -46,7 +46,7 @@ users: {who: nobody}
 risk: minimal
 variants: [{id: plain, model: extractive}]
 live: plain
-budget: {per_day_usd: 10, per_month_usd: 200}
+budget: {per_day_usd: 1000, per_month_usd: 20000}
 limits:
   - {per: key, requests_per_minute: 1000000000, tokens_per_minute: 1000000000000, concurrent: 1000}
   - {per: tenant, requests_per_minute: 1000000000, tokens_per_minute: 1000000000000, concurrent: 1000}
@@ -60,7 +60,7 @@ users: {who: nobody}
 risk: minimal
 variants: [{id: plain, model: extractive}]
 live: plain
-budget: {per_day_usd: 10}
+budget: {per_day_usd: 1000}
 limits: [{per: key, requests_per_minute: 1000000000, tokens_per_minute: 1000000000000, concurrent: 1000}]
 """
 NOTHING = ONE.split("budget:")[0]

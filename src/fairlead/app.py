@@ -154,6 +154,7 @@ class Fairlead:
             routes=routes,
             count=self.telemetry.count_turned_away,
             unsent=self._unsent,
+            key_of=self.store.keys.find,
             own=frozenset(variant.id for variant in variants if variant.priced and variant.price is None),
         )
         self._watch_admission()

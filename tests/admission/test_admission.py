@@ -57,6 +57,7 @@ class World:
         self.rules = LimitRules(usecase(more))
         self.admission = Admission(
             rules=self.rules, bank=Bank(store.ledger), routes=self.routes, count=self.refused.append, unsent=set(),
+            key_of=store.keys.find,
             clock=lambda: self.now,
         )  # fmt: skip
         self.house: House = build(
@@ -275,8 +276,20 @@ async def test_a_key_pays_for_what_the_assistant_asks_on_its_behalf(tmp_path: Pa
         await made.ask(principal_of(key), model="front")
         inner = CallContext(parent="outer", channel="api", payer=key.origin)
         answer = await made.ask(Principal(tenant=key.tenant), inner)
+        later = await made.ask(Principal(tenant=key.tenant), CallContext(channel="batch", payer=key.origin))
         await made.admission.aclose()
-        assert made.paid("key") == (cost_of(answer), 0)
+        assert made.paid("key") == (cost_of(answer) + cost_of(later), 0)
+
+
+async def test_what_asks_on_behalf_of_a_key_is_paid_by_it_also_when_the_key_itself_was_not_seen(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as made:
+        key, _ = made.store.keys.create("app", ["inference"], limits=Limits(nanos_per_day=10**9, concurrent=1))
+        _, new, _ = made.store.keys.rotate(key.id, 1_000_000)
+        answers = [await made.ask(context=CallContext(channel="batch", payer=name)) for name in (new.id, key.id, "x")]
+        await made.admission.aclose()
+        assert made.paid("key") == (sum(map(cost_of, answers[:2])), 0)
 
 
 async def test_an_answer_of_no_stated_length_is_given_one_under_a_budget(tmp_path: Path) -> None:

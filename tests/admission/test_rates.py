@@ -53,6 +53,7 @@ def test_a_meter_is_a_bucket(per_minute: int, start: int, steps: list[tuple[int,
             meter.correct(used - units)
             bucket.level = min(Fraction(per_minute), bucket.level - (used - units))
         full = (per_minute - bucket.level) * MINUTE_NS / per_minute
+        assert meter.standing(now) == (meter.left(now), meter.full_ns(now))
         assert meter.full_ns(now) == -(-full.numerator // full.denominator)
 
 

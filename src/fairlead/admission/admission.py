@@ -31,7 +31,7 @@ from fairlead.errors import (
 )
 from fairlead.gateway import Exchange, Principal, Route
 from fairlead.gateway.usage import BYTES_PER_TOKEN, Usage, cost_of, size_of, usage_of
-from fairlead.records import now_us
+from fairlead.records import Key, now_us
 from fairlead.store.ledger import Scope
 
 FREE: Final = (0.0, 0.0)
@@ -77,19 +77,21 @@ class Tariff:
 class Visit:
     """One admitted request: called when it has ended, to settle it."""
 
-    __slots__ = ("_admission", "_began", "books", "estimate", "promises", "tariff")
+    __slots__ = ("_admission", "_began", "books", "estimate", "length", "promises", "tariff")
 
     def __init__(self, admission: Admission, books: Sequence[Book], tariff: Tariff | None, now: int) -> None:
         self._admission = admission
         self._began = now
         self.books = books
         self.tariff = tariff
+        self.length: int | None = None
+        """The longest answer the request allows, in tokens; None where nobody says."""
         self.estimate = 0
         self.promises: tuple[Promise, ...] = ()
 
     def __call__(self, x: Exchange) -> None:
         """Give back what was not used."""
-        usage = self._admission.used(x, self.tariff)
+        usage = self._admission.used(x, self)
         used = usage.input + usage.output
         if self.books:
             seconds = (self._admission.clock() - self._began) / _SECONDS
@@ -108,7 +110,8 @@ class Visit:
 
 class Admission:
     """All limits of one process. ``count`` is told the reason of every refusal; ``unsent`` names requests (exchange
-    ids) that were given up before their model was asked; ``own`` routes that nobody bills if they have no price.
+    ids) that were given up before their model was asked; ``own`` routes that nobody bills if they have no price;
+    ``key_of`` finds a key by its id or the id of the one it replaces.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class Admission:
         count: Callable[[str], None],
         unsent: set[str],
         own: frozenset[str] = frozenset(),
+        key_of: Callable[[str], Key | None] = lambda name: None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.clock = clock
@@ -129,6 +133,8 @@ class Admission:
         self._count = count
         self._unsent = unsent
         self._own = own
+        self._key_of = key_of
+        self._accounts: dict[str, str] = {}
         self._periods = Periods()
         self._tariffs: dict[str, Tariff] = {}
         self._books: dict[tuple[Scope, str], Book] = {}
@@ -144,9 +150,12 @@ class Admission:
         if not counted and not paying:
             return
         try:
-            visit = Visit(self, counted, tariff, self.clock())
+            now = self.clock()
+            visit = Visit(self, counted, tariff, now)
+            if tariff is not None:
+                visit.length = _length_of(x.body) or tariff.default_output
             if counted:
-                self._take(x, counted, visit)
+                self._take(x, counted, visit, now)
             x.afterwards.append(visit)
             if paying and tariff is not None and not tariff.is_free:
                 await self._promise(x, paying, tariff, visit)
@@ -169,8 +178,8 @@ class Admission:
         found: list[Book | None] = []
         if principal.account and (principal.limits != NONE or "key" in scopes):
             found.append(self._key(principal))
-        elif x.context.payer:
-            found.append(self._books.get(("key", x.context.payer)))
+        elif x.context.payer and (payer := self._payer(x.context.payer)) is not None and payer.pays:
+            paying.append(payer)
         if "tenant" in scopes:
             found.append(self._book("tenant", principal.tenant, principal.tenant))
         if "user" in scopes and x.subject:
@@ -203,6 +212,16 @@ class Admission:
                 book.rule(limits)
         return book
 
+    def _payer(self, name: str) -> Book | None:
+        """The book of the key (its id, or its account) on whose behalf something asks that is not the key itself."""
+        if ("key", name) not in self._books and name not in self._accounts:
+            key = self._key_of(name)
+            self._accounts[name] = key.origin if key is not None else ""
+            if key is not None and ("key", key.origin) not in self._books:
+                limits = tightest((key.limits, self._rules.of("key", key.origin)))
+                self._books["key", key.origin] = Book("key", key.origin, key.tenant, limits)
+        return self._books.get(("key", self._accounts.get(name, name)))
+
     def _book(self, scope: Scope, name: str, tenant: str) -> Book | None:
         book = self._books.get((scope, name))
         if book is None:
@@ -220,6 +239,7 @@ class Admission:
         """Forget who has not asked for anything lately."""
         now = self.clock()
         self._books = {name: book for name, book in self._books.items() if not book.is_idle(now)}
+        self._accounts.clear()
 
     def _tariff(self, name: str) -> Tariff | None:
         tariff = self._tariffs.get(name)
@@ -229,21 +249,21 @@ class Admission:
 
     # --- rates and numbers ------------------------------------------------------------------------------------------
 
-    def _take(self, x: Exchange, books: Sequence[Book], visit: Visit) -> None:
-        now = self.clock()
-        estimate = size_of(x) // BYTES_PER_TOKEN + self._expected_output(x, visit.tariff)
+    def _take(self, x: Exchange, books: Sequence[Book], visit: Visit, now: int) -> None:
+        estimate = _expected_tokens(x, visit)
         wait, late = 0, None
         for book in books:
             most = book.limits.concurrent
             if most is not None and book.open >= most:
                 retry = max(1, round(book.seconds / most))
                 raise TooManyAtOnce(whose=_whose(book), limit=most, retry_after=retry)
-            for meter, units, what in ((book.requests, 1, "requests"), (book.tokens, estimate, "tokens")):
-                if meter is not None and (each := meter.wait_ns(units, now)):
-                    if each < 0:
-                        raise LimitTooSmall(whose=_whose(book), limit=meter.per_minute, needed=units)
-                    if each > wait:
-                        wait, late = each, (book, meter.per_minute, what)
+            if (meter := book.requests) is not None and (each := meter.wait_ns(1, now)) > wait:
+                wait, late = each, (book, meter.per_minute, "requests")
+            if (meter := book.tokens) is not None and (each := meter.wait_ns(estimate, now)):
+                if each < 0:
+                    raise LimitTooSmall(whose=_whose(book), limit=meter.per_minute, needed=estimate)
+                if each > wait:
+                    wait, late = each, (book, meter.per_minute, "tokens")
         if late is not None:
             x.headers += headers.of(books, now)
             seconds = -(-wait // _SECONDS)
@@ -257,21 +277,17 @@ class Admission:
         visit.estimate = estimate
         x.headers += headers.of(books, now)
 
-    def _expected_output(self, x: Exchange, tariff: Tariff | None) -> int:
-        if x.operation == "embedding" or tariff is None:
-            return 0
-        most = _output_of(x.body) or tariff.default_output
-        return round(tariff.written if most is None else min(most, tariff.written)) * _answers(x.body)
-
     # --- money ------------------------------------------------------------------------------------------------------
 
     async def _promise(self, x: Exchange, books: Sequence[Book], tariff: Tariff, visit: Visit) -> None:
         if not tariff.known:
             raise PriceUnknown(model=x.body["model"])
-        cost = self._most(x, tariff)
+        cost = self._most(x, tariff, visit.length)
         self._periods.turn(x.time)
-        purses = [purse for book in books for purse in book.purses(self.bank, self._rules.usecase, self._periods)]
-        if any(purse.free < cost for purse in purses):
+        purses: list[Purse] = []
+        for book in books:
+            purses += book.purses(self.bank, self._rules.usecase, self._periods)
+        if min(purse.free for purse in purses) < cost:
             await self.bank.fill(purses, cost)
             for purse in purses:
                 if not purse.may(cost):
@@ -280,16 +296,15 @@ class Admission:
         for purse in purses:
             self.bank.prepare(purse, cost)
 
-    def _most(self, x: Exchange, tariff: Tariff) -> int:
+    def _most(self, x: Exchange, tariff: Tariff, length: int | None) -> int:
         """The most ``x`` can cost. A token has at least one byte; an answer of no stated length is given one."""
         read = size_of(x) + _beyond_bytes(x.body)
         if x.operation == "embedding" or not tariff.output:
             return -int(-read * tariff.input // 1)
-        written = _output_of(x.body) or tariff.default_output
-        if written is None:
-            written = self._rules.answer_tokens
-            x.sent = {**x.sent, "max_completion_tokens" if x.operation == "chat" else "max_tokens": written}
-        return -int(-(read * tariff.input + written * _answers(x.body) * tariff.output) // 1)
+        if length is None:
+            length = self._rules.answer_tokens
+            x.sent = {**x.sent, "max_completion_tokens" if x.operation == "chat" else "max_tokens": length}
+        return -int(-(read * tariff.input + length * _answers(x.body) * tariff.output) // 1)
 
     def _spent(self, x: Exchange, purse: Purse, cost: int) -> BudgetSpent:
         held = purse.left >= cost  # by requests that may turn out cheaper, or by processes that may give it back
@@ -303,13 +318,14 @@ class Admission:
             needed=f"{cost / 1e9:.6f}", retry_after=retry,
         )  # fmt: skip
 
-    def used(self, x: Exchange, tariff: Tariff | None) -> Usage:
+    def used(self, x: Exchange, visit: Visit) -> Usage:
         """What ``x`` used, as the model says; estimated where it may have worked and nobody heard how much."""
         if x.route is None or x.id in self._unsent:
             self._unsent.discard(x.id)
             return Usage()
         if x.reply is None and isinstance(x.error, _MAY_HAVE_WORKED):
-            return Usage(size_of(x) // BYTES_PER_TOKEN, self._expected_output(x, tariff), 0, True)
+            read = size_of(x) // BYTES_PER_TOKEN
+            return Usage(read, max(0, _expected_tokens(x, visit) - read), 0, True)
         return usage_of(x)
 
     # --- in the background ------------------------------------------------------------------------------------------
@@ -352,7 +368,16 @@ def _whose(book: Book) -> str:
     return f"the model {book.name}" if book.scope == "model" else f"this {book.scope}"
 
 
-def _output_of(body: Mapping[str, Any]) -> int | None:
+def _expected_tokens(x: Exchange, visit: Visit) -> int:
+    """What a request will probably use, by the answers seen so far."""
+    read, tariff = size_of(x) // BYTES_PER_TOKEN, visit.tariff
+    if tariff is None or x.operation == "embedding":
+        return read
+    length = tariff.written if visit.length is None else min(visit.length, tariff.written)
+    return read + round(length) * _answers(x.body)
+
+
+def _length_of(body: Mapping[str, Any]) -> int | None:
     return body.get("max_completion_tokens") or body.get("max_tokens") or None
 
 

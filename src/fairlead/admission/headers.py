@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fairlead.admission.books import Book
-from fairlead.admission.rates import Meter
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
 def of(books: Iterable[Book], now: int) -> Headers:
     """Limit, what is left and when all of it is back, of requests and tokens: those of whoever has the least left."""
-    requests: Meter | None = None
-    tokens: Meter | None = None
-    fewest = least = 0
+    requests: tuple[int, int, int] | None = None
+    tokens: tuple[int, int, int] | None = None
     for book in books:
-        if (meter := book.requests) is not None and (requests is None or meter.left(now) < fewest):
-            requests, fewest = meter, meter.left(now)
-        if (meter := book.tokens) is not None and (tokens is None or meter.left(now) < least):
-            tokens, least = meter, meter.left(now)
+        if (meter := book.requests) is not None:
+            each = (*meter.standing(now), meter.per_minute)
+            requests = each if requests is None or each < requests else requests
+        if (meter := book.tokens) is not None:
+            each = (*meter.standing(now), meter.per_minute)
+            tokens = each if tokens is None or each < tokens else tokens
     found: Headers = ()
     if requests is not None:
         found = (
-            (b"x-ratelimit-limit-requests", b"%d" % requests.per_minute),
-            (b"x-ratelimit-remaining-requests", b"%d" % fewest),
-            (b"x-ratelimit-reset-requests", duration(requests.full_ns(now))),
+            (b"x-ratelimit-limit-requests", b"%d" % requests[2]),
+            (b"x-ratelimit-remaining-requests", b"%d" % requests[0]),
+            (b"x-ratelimit-reset-requests", duration(requests[1])),
         )
     if tokens is not None:
         found += (
-            (b"x-ratelimit-limit-tokens", b"%d" % tokens.per_minute),
-            (b"x-ratelimit-remaining-tokens", b"%d" % least),
-            (b"x-ratelimit-reset-tokens", duration(tokens.full_ns(now))),
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens[2]),
+            (b"x-ratelimit-remaining-tokens", b"%d" % tokens[0]),
+            (b"x-ratelimit-reset-tokens", duration(tokens[1])),
         )
     return found
 

@@ -44,6 +44,14 @@ class Meter:
         at = now * self.per_minute
         return max(0, (self._burst + at - max(self._paid, at)) // MINUTE_NS)
 
+    def standing(self, now: int) -> tuple[int, int]:
+        """What ``left`` and ``full_ns`` say, in one go."""
+        per_minute = self.per_minute
+        over = self._paid - now * per_minute
+        if over <= 0:
+            return per_minute, 0
+        return max(0, (self._burst - over) // MINUTE_NS), -(-over // per_minute)
+
     def full_ns(self, now: int) -> int:
         """Nanoseconds until everything may be taken again."""
         over = self._paid - now * self.per_minute

@@ -76,7 +76,9 @@ class Live:
         attempt = 0
         while True:
             attempt += 1
-            context = CallContext(request=new_id(), tenant=work.batch.tenant, channel="batch")
+            context = CallContext(
+                request=new_id(), tenant=work.batch.tenant, channel="batch", payer=work.batch.key, priority="batch"
+            )
             try:
                 x = await self._gateway.ask(
                     request.body, principal=work.principal, context=context, operation=work.operation

@@ -70,20 +70,17 @@ def ledger(
     usecase = load(settings.spec_path)
     with Store.open(settings.data_path) as store:
         entries = store.ledger.entries(usecase.name, since=parse_moment(since), until=now_us() + 1, limit=limit)
+        names = {key.origin: key.name for key in store.keys.list()}
     if as_json:
         print_json(entries)
         return
     if not entries:
         out.print("Nothing was reserved or spent in that time.")
         return
-    print_table(
-        ["time (UTC)", "kind", "amount", "requests", "budget of", "name", "period", "note"],
-        [
-            [
-                moment(entry.time), entry.kind, money(entry.amount), entry.requests or "", entry.scope, entry.name,
-                entry.period, entry.note,
-            ]
-            for entry in entries
-        ],
-        right=["amount", "requests"],
-    )  # fmt: skip
+    rows = [
+        [moment(entry.time), entry.kind, money(entry.amount), entry.requests or "", entry.scope,
+         names.get(entry.name, entry.name), entry.period, entry.note]
+        for entry in entries
+    ]  # fmt: skip
+    columns = ["time (UTC)", "kind", "amount", "requests", "budget of", "name", "period", "note"]
+    print_table(columns, rows, right=["amount", "requests"])

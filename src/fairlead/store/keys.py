@@ -96,6 +96,14 @@ class Keys:
             _bump(connection)
         return msgspec.structs.replace(key, revoked=when)
 
+    def find(self, name: str) -> Key | None:
+        """The newest key with this id or origin."""
+        table = schema.keys
+        query = select(table).where(or_(table.c.id == name, table.c.origin == name)).order_by(table.c.created.desc())
+        with self._database.read() as connection:
+            row = connection.execute(query.limit(1)).first()
+        return None if row is None else record_of(Key, row)
+
     def active(self) -> list[Key]:
         """The keys that open the door now: neither revoked nor expired."""
         now = now_us()
