@@ -529,3 +529,7 @@ class BatchSettled(ServiceError):
 
 class InterchangeInvalid(UsageError):
     """{file} cannot be taken over: {detail}."""
+
+
+class RoutingRefused(UsageError):
+    """No router can be learnt: {detail}."""

@@ -31,6 +31,7 @@ COMMANDS = {
     "judge": "judge",
     "cache": "cache",
     "interchange": "interchange",
+    "route": "route",
     "conversations": "conversations",
     "traces": "traces",
     "demo": "demo",

@@ -1,0 +1,141 @@
+"""``fairlead route``: whether a small model can answer most questions, learnt from results a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.errors import RoutingRefused, UsageError
+from fairlead.evaluate.intervals import Interval
+from fairlead.evaluate.reading import Faults, read
+from fairlead.evaluate.samples import COLUMNS
+from fairlead.select.routing import Learnt, Tried, from_file, learn, to_file
+from fairlead.settings import Settings
+
+NOT_YET = 3
+"""Exit status of a router that is not worth enabling."""
+_WORDS = {"true": 1.0, "yes": 1.0, "pass": 1.0, "false": 0.0, "no": 0.0, "fail": 0.0}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(no_args_is_help=True, help="A small model first, a big one where it is needed: learn, show.")
+    group.command("learn")(learn_router)
+    group.command("show")(show)
+    app.add_typer(group, name="route")
+
+
+@with_settings("project")
+def learn_router(
+    *,
+    settings: Settings,
+    results: Annotated[Path, typer.Argument(help="Rows with a question and what each model's answer was worth.")],
+    small: Annotated[str, typer.Option(help="Column with the scores of the small model, 0..1 or true/false.")],
+    big: Annotated[str, typer.Option(help="Column with the scores of the big model.")],
+    small_cost: Annotated[float, typer.Option(min=0, help="What one answer of the small model costs, in any unit.")],
+    big_cost: Annotated[float, typer.Option(min=0, help="What one answer of the big model costs, in the same unit.")],
+    text: Annotated[str | None, typer.Option(help="Column with the question.")] = None,
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Share of the big model's quality to keep.")] = 0.95,
+    output: Annotated[Path | None, typer.Option(help="Write the router to this file, if it may be enabled.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Learn which questions need the big model, and say what that saves on questions it never saw.
+
+    Exits 0 when the router may be enabled, 3 when not; then nothing is written.
+    """
+    learnt = learn(
+        _tried(results, text, small, big), small, big, small_cost=small_cost, big_cost=big_cost, keep=keep
+    )  # fmt: skip
+    allowed = not learnt.report.reasons
+    if allowed and output is not None:
+        try:
+            output.write_bytes(to_file(learnt))
+        except OSError as error:
+            raise UsageError(detail=f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        print_json({"enabled": allowed, "file": str(output) if allowed and output else None, **_plain(learnt)})
+    else:
+        _tell(learnt)
+        if allowed and output is not None:
+            out.print(f"written to {output}", markup=False)
+    if not allowed:
+        raise typer.Exit(NOT_YET)
+
+
+@with_settings("project")
+def show(
+    *, settings: Settings, path: Annotated[Path, typer.Argument(help="A router's file.")], as_json: JsonFlag = False
+) -> None:
+    """Show what a router was found to do."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(detail=f"{path} cannot be read: {error.strerror}") from error
+    learnt = from_file(data)
+    print_json({"enabled": not learnt.report.reasons, **_plain(learnt)}) if as_json else _tell(learnt)
+
+
+def _tried(path: Path, text: str | None, small: str, big: str) -> list[Tried]:
+    names = (text,) if text else COLUMNS["input"]
+    faults, tried = Faults(str(path)), []
+    for row in read(path).rows:
+        question = next((row.values[name] for name in names if isinstance(row.values.get(name), str)), "")
+        scores = [_score(row.values.get(name)) for name in (small, big)]
+        if not question.strip():
+            faults.add(row.line, "no question", f"a text in {' or '.join(names)}, or --text COLUMN")
+            continue
+        for name, value in zip((small, big), scores, strict=True):
+            if value is None:
+                faults.add(row.line, f"{row.values.get(name)!r} in {name}", "a number from 0 to 1, or true or false")
+        if None not in scores:
+            tried.append(Tried(text=question, small=scores[0] or 0.0, big=scores[1] or 0.0))
+    faults.raise_any()
+    if not tried:
+        raise RoutingRefused(detail=f"{path} has no rows")
+    return tried
+
+
+def _score(value: Any) -> float | None:
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        if word in _WORDS:
+            return _WORDS[word]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number <= 1 else None
+
+
+def _tell(learnt: Learnt) -> None:
+    report, router = learnt.report, learnt.router
+    rows = [
+        ["best single: " + router.big, _share(report.big), "100 %", ""],
+        ["small alone: " + router.small, _share(report.small), "0 %", ""],
+        [
+            f"router, to keep {100 * report.keep:g} %",
+            _share(report.quality),
+            _share(report.calls),
+            _share(report.saving),
+        ],
+        ["a coin", "as the router", f"{100 * report.coin:.1f} %", ""],
+        ["an oracle", f"{100 * report.best_oracle:.1f} % at best", f"{100 * report.oracle:.1f} %", ""],
+    ]
+    print_table([f"on {report.n} unseen questions", "quality", "big calls", "saving"], rows)
+    out.print(f"big calls saved beyond the coin: {_share(report.over_coin)}", markup=False)
+    for reason in report.reasons:
+        err.print(f"It must not be enabled: {reason}.", markup=False)
+
+
+def _share(found: Interval) -> str:
+    return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def _plain(learnt: Learnt) -> dict[str, Any]:
+    report: dict[str, Any] = msgspec.to_builtins(learnt.report)
+    kept = {"small": learnt.router.small, "big": learnt.router.big, "threshold": learnt.router.threshold}
+    return {"router": kept, "report": report, "content": learnt.content}

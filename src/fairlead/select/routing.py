@@ -1,0 +1,278 @@
+"""Routing: a small model answers where it will do, a big one where it is needed. Learnt from results; calls nothing.
+
+**A router is worth having only if it saves more than a coin would at the same quality, by a lower bound, on questions
+it never saw.** So results are split three ways: one teaches what the big model gains on a question, another sets the
+threshold with a bound on the loss of quality, the third says what came of it. Beside it always stand the best single
+model, the coin that sends the same share at random, and the oracle that knows every answer beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from fairlead.engines.embed.embedder import shared
+from fairlead.errors import RoutingRefused
+from fairlead.evaluate import bootstrap, intervals
+from fairlead.evaluate.intervals import Interval
+from fairlead.evaluate.numbers import Codes, Flags, Numbers
+from fairlead.spec.canonical import digest
+
+CONFIDENCE = 0.95
+FEWEST = 120
+"""Questions below which nothing can be learnt, set and tested apart."""
+SHARES = (0.5, 0.25, 0.25)
+"""Of the questions for learning, for the threshold, and for the test."""
+RIDGE = 20.0
+STEPS = 100
+"""Thresholds that are tried: shares of the questions that go to the big model."""
+FORMAT = 1
+_NUMBER = re.compile(r"\d")
+_WORD = re.compile(r"\w+")
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """One question, and what each model's answer to it was worth, 0..1."""
+
+    text: str
+    small: float
+    big: float
+
+
+class Router(msgspec.Struct, frozen=True, kw_only=True):
+    """What was learnt. ``weights`` belong to ``features``; a gain above ``threshold`` goes to ``big``."""
+
+    small: str
+    big: str
+    threshold: float
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    spreads: tuple[float, ...]
+    embedder: str
+    format: int = FORMAT
+
+    def gains(self, texts: Sequence[str]) -> Numbers:
+        """What the big model is expected to gain on each question, up to scale."""
+        scaled = (features(texts) - np.array(self.means)) / np.array(self.spreads)
+        return np.asarray(scaled @ np.array(self.weights[:-1]) + self.weights[-1], np.float64)
+
+    def wants_big(self, text: str) -> bool:
+        """Whether a question goes to the big model."""
+        return bool(self.gains([text])[0] > self.threshold)
+
+
+class Routed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a router does on the test part. ``calls`` is the share of questions that went to the big model.
+
+    ``coin``: the share a coin would have to send for the same quality; ``oracle``: the fewest that give the quality
+    asked for. ``saving`` is of the cost of the best single model that keeps the quality, ``over_coin`` the share of
+    big calls saved beyond the coin. ``reasons`` say why it must not be enabled; empty: it may.
+    """
+
+    n: int
+    keep: float
+    small: Interval
+    big: Interval
+    quality: Interval
+    kept: Interval
+    calls: Interval
+    coin: float
+    oracle: float
+    best_oracle: float
+    saving: Interval
+    over_coin: Interval
+    reasons: tuple[str, ...] = ()
+
+
+class Learnt(msgspec.Struct, frozen=True, kw_only=True):
+    """A router with what it does, and the hash of what it was learnt from: the content of a router's file."""
+
+    router: Router
+    report: Routed
+    content: str
+
+
+def features(texts: Sequence[str]) -> Numbers:
+    """Cheap features of questions, shape (n, d): the vector of ``embed`` and a few of form. Microseconds a question."""
+    form = [
+        (
+            math.log1p(len(text)),
+            math.log1p(len(_WORD.findall(text))),
+            math.log1p(len(_NUMBER.findall(text))),
+            float(text.count("?")),
+            math.log1p(text.count("\n")),
+        )
+        for text in texts
+    ]
+    return np.hstack([np.asarray(shared().encode(list(texts)), np.float64), np.array(form)])
+
+
+def learn(
+    tried: Sequence[Tried],
+    small: str,
+    big: str,
+    *,
+    small_cost: float,
+    big_cost: float,
+    keep: float = 0.95,
+    seed: int = 0,
+) -> Learnt:
+    """A router that keeps ``keep`` of the big model's quality, and what it does on questions it never saw.
+
+    Costs are those of one answer, in any unit. The same question always falls into the same part. Raises RoutingRefused
+    for too few questions, scores outside 0..1, and costs that leave nothing to save.
+    """
+    _allow(tried, small_cost, big_cost, keep)
+    parts = _parts([each.text for each in tried], seed)
+    table = features([each.text for each in tried])
+    scores = np.array([(each.small, each.big) for each in tried])
+    learning, setting, testing = (parts == part for part in range(3))
+    weights, means, spreads = fit(table[learning], scores[learning, 1] - scores[learning, 0])
+    gains = ((table - means) / spreads) @ weights[:-1] + weights[-1]
+    threshold = threshold_for(gains[setting], scores[setting], keep)
+    report = judge(gains[testing] > threshold, scores[testing], keep, small_cost, big_cost)
+    router = Router(
+        small=small, big=big, threshold=threshold, weights=tuple(weights.tolist()), means=tuple(means.tolist()),
+        spreads=tuple(spreads.tolist()), embedder=shared().digest,
+    )  # fmt: skip
+    return Learnt(router=router, report=report, content=digest([msgspec.to_builtins(each) for each in tried]))
+
+
+def fit(table: Numbers, gains: Numbers, ridge: float = RIDGE) -> tuple[Numbers, Numbers, Numbers]:
+    """(weights with the constant last, means, spreads): logistic regression of the gain, moved to 0..1, by Newton.
+
+    Features are brought to mean 0 and spread 1, weights are shrunk by ``ridge``, the constant is not.
+    """
+    means, spreads = table.mean(axis=0), table.std(axis=0)
+    spreads = np.where(spreads < 1e-9, 1.0, spreads)
+    rows = np.column_stack([(table - means) / spreads, np.ones(len(table))])
+    target, penalty = (gains + 1) / 2, np.diag([ridge] * table.shape[1] + [1e-6])
+    weights = np.zeros(rows.shape[1])
+    for _ in range(25):
+        odds = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
+        slope = rows.T @ (odds - target) + penalty @ weights
+        curve = (rows * (odds * (1 - odds))[:, None]).T @ rows + penalty
+        step = np.linalg.solve(curve, slope)
+        weights = weights - step
+        if float(np.abs(step).max()) < 1e-8:
+            break
+    return np.asarray(weights, np.float64), np.asarray(means, np.float64), np.asarray(spreads, np.float64)
+
+
+def threshold_for(gains: Numbers, scores: Numbers, keep: float, confidence: float = CONFIDENCE) -> float:
+    """The gain above which questions go to the big model, so that ``keep`` of its quality is kept by a lower bound.
+
+    Begins with the big model alone and sends it less and less; the first share whose bound fails ends the walk. Going
+    in one fixed order needs no correction for the many thresholds that are tried. ``-inf``: all go to the big model.
+    """
+    chosen = -math.inf
+    for step in range(1, STEPS + 1):
+        threshold = float(np.quantile(gains, step / STEPS, method="inverted_cdf"))
+        worth = np.where(gains > threshold, scores[:, 1], scores[:, 0]) - keep * scores[:, 1]
+        if not intervals.mean(worth, confidence).low >= 0:
+            break
+        chosen = threshold
+    return chosen
+
+
+def judge(to_big: Flags, scores: Numbers, keep: float, small_cost: float, big_cost: float) -> Routed:
+    """What sending these questions to the big model comes to, with everything it has to be compared with."""
+    small, big, n = scores[:, 0], scores[:, 1], len(scores)
+    worth = np.where(to_big, big, small)
+    calls = to_big.astype(np.float64)
+    # A cascade is not meant: whoever is not asked costs nothing.
+    cost = np.where(to_big, big_cost, small_cost)
+    alone = intervals.mean(small - keep * big, CONFIDENCE)
+    best = small_cost if alone.low >= 0 else big_cost
+    parts = np.column_stack([np.ones(n), worth, small, big, calls])
+    report = Routed(
+        n=n,
+        keep=keep,
+        small=intervals.mean(small, CONFIDENCE),
+        big=intervals.mean(big, CONFIDENCE),
+        quality=intervals.mean(worth, CONFIDENCE),
+        kept=bootstrap.bootstrap_ratio(worth, big, CONFIDENCE),
+        calls=intervals.share(int(calls.sum()), n, CONFIDENCE),
+        coin=float(_coin(parts.sum(axis=0)[None])[0]),
+        oracle=_oracle(small, big, keep),
+        best_oracle=float(np.maximum(small, big).mean()),
+        saving=bootstrap.bootstrap_ratio(best - cost, np.full(n, best), CONFIDENCE),
+        over_coin=bootstrap.bootstrap_totals(lambda sums: _coin(sums) - sums[:, 4] / sums[:, 0], parts, CONFIDENCE),
+    )
+    return msgspec.structs.replace(report, reasons=_reasons(report, alone))
+
+
+def _reasons(report: Routed, alone: Interval) -> tuple[str, ...]:
+    reasons = []
+    if alone.low >= 0:
+        reasons.append("the small model alone keeps the quality: use it")
+    if not report.saving.low > 0:
+        reasons.append(f"the lower bound of the saving is {100 * report.saving.low:.1f} %, not above zero")
+    if not report.over_coin.low > 0:
+        reasons.append("a coin with the same quality may save as much: the questions do not tell which are hard")
+    if report.kept.high < report.keep:
+        reasons.append(f"on the test it keeps at most {100 * report.kept.high:.1f} % of the quality")
+    return tuple(reasons)
+
+
+def _coin(sums: Numbers) -> Numbers:
+    """The share a coin would send for the routed quality; of sums (draws, [n, routed, small, big, calls])."""
+    apart = sums[:, 3] - sums[:, 2]
+    return np.asarray(np.where(apart > 0, (sums[:, 1] - sums[:, 2]) / np.where(apart > 0, apart, 1.0), 0.0), np.float64)
+
+
+def _oracle(small: Numbers, big: Numbers, keep: float) -> float:
+    """The smallest share of big calls that keeps the quality, for one who knows what each call gains."""
+    gains = np.sort(big - small)[::-1]
+    reached = small.sum() + np.concatenate([[0.0], np.cumsum(gains)])
+    enough = np.flatnonzero(reached >= keep * big.sum() - 1e-9)
+    return float(enough[0]) / len(small) if len(enough) else 1.0
+
+
+def _parts(texts: Sequence[str], seed: int) -> Codes:
+    """The part of each question; equal texts stay together."""
+    places = [int(digest([seed, text])[:8], 16) / 2**32 for text in texts]
+    bounds = np.cumsum(SHARES)[:-1]
+    return np.searchsorted(bounds, np.array(places), side="right").astype(np.int64)
+
+
+def _allow(tried: Sequence[Tried], small_cost: float, big_cost: float, keep: float) -> None:
+    if len(tried) < FEWEST:
+        raise RoutingRefused(detail=f"{len(tried)} questions; at least {FEWEST} are needed, hundreds are better")
+    wrong = next((each for each in tried if not (0 <= each.small <= 1 and 0 <= each.big <= 1)), None)
+    if wrong is not None:
+        detail = f"the scores {wrong.small:g} and {wrong.big:g} of {wrong.text[:60]!r}; expected numbers from 0 to 1"
+        raise RoutingRefused(detail=detail)
+    if not 0 <= small_cost < big_cost:
+        raise RoutingRefused(detail=f"the small model costs {small_cost:g} and the big {big_cost:g}: nothing to save")
+    if not 0 < keep <= 1:
+        raise RoutingRefused(detail=f"{keep:g} of the quality; expected a share above 0, at most 1")
+    if sum(each.big for each in tried) <= sum(each.small for each in tried):
+        raise RoutingRefused(detail="the big model is no better than the small one: use the small one")
+
+
+def to_file(learnt: Learnt) -> bytes:
+    """A router as JSON. Unknown bounds are null."""
+    return msgspec.json.format(msgspec.json.encode(learnt), indent=1)
+
+
+def from_file(data: bytes) -> Learnt:
+    """A router read back. Raises RoutingRefused for what is none, or was made with another version of ``embed``."""
+    try:
+        plain = msgspec.json.decode(data)
+        for name, value in plain["report"].items():
+            if isinstance(value, dict):
+                limits = {"value": math.nan, "low": -math.inf, "high": math.inf}
+                plain["report"][name] = value | {key: limits[key] for key in limits if value.get(key) is None}
+        if plain["router"].get("threshold") is None:
+            plain["router"]["threshold"] = -math.inf
+        learnt = msgspec.convert(plain, Learnt)
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
+        raise RoutingRefused(detail=f"that is no router's file ({type(error).__name__}: {error})") from error
+    if learnt.router.format != FORMAT or learnt.router.embedder != shared().digest:
+        raise RoutingRefused(detail="the router was made with another version of Fairlead; learn it again")
+    return learnt
