@@ -38,6 +38,7 @@ from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.gateway.keyring import pseudonym
 from fairlead.gateway.route import find_route
 from fairlead.guard import Masker
+from fairlead.guard.sameness import Sameness
 from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import CallContext, Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
@@ -243,7 +244,12 @@ class Fairlead:
             return None
         self.store.answers.limit = wanted.size_mib * 1024 * 1024
         return KeptAnswers(
-            rules_of(wanted), secret=self.store.secret("answers"), mask=self.mask, backing=self.store.answers
+            rules_of(wanted),
+            secret=self.store.secret("answers"),
+            mask=self.mask,
+            backing=self.store.answers,
+            judge=Sameness() if wanted.paraphrases is not None else None,
+            bound=largest_share,
         )
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from fairlead.errors import UpstreamBroken
 from fairlead.gateway.cache import Cache, Rules
 from fairlead.gateway.cache.flight import Flight, Listener, Tap
 from fairlead.gateway.fold import fold
+from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import CHAT, House, build, route, serving
 
@@ -28,6 +30,23 @@ URL = "/v1/chat/completions"
 
 def cached(script: Any) -> House:
     return build(script, cache=Cache(Rules(), secret=b"k" * 32))
+
+
+@contextlib.contextmanager
+def distant(script: Script) -> Iterator[tuple[House, Scripted]]:
+    """A gateway whose model answers over HTTP, so that its streams are handed on without waking a task."""
+    inner = build(script)
+    with serving(inner.gateway) as url:
+        yield cached(OpenAICompatible("far", f"{url}/v1", "support")), inner.upstream
+
+
+@contextlib.contextmanager
+def near(script: Script) -> Iterator[tuple[House, Scripted]]:
+    house = cached(script)
+    yield house, house.upstream
+
+
+WHERE = pytest.mark.parametrize("where", [near, distant])
 
 
 async def whole(client: httpx.AsyncClient, body: dict[str, Any] = ASKED) -> tuple[int, str]:
@@ -116,9 +135,9 @@ async def pieces_of(client: httpx.AsyncClient, seen: list[bytes], stop_after: in
                 return
 
 
-async def test_a_stream_is_shared_while_it_runs_and_outlives_its_first_listener() -> None:
-    house = cached(Script(text=WORDS, pace_s=0.1))
-    with serving(house.gateway) as url:
+@WHERE
+async def test_a_stream_is_shared_while_it_runs_and_outlives_its_first_listener(where: Any) -> None:
+    with where(Script(text=WORDS, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
         async with httpx.AsyncClient(base_url=url) as client:
             first: list[bytes] = []
             second: list[bytes] = []
@@ -131,30 +150,52 @@ async def test_a_stream_is_shared_while_it_runs_and_outlives_its_first_listener(
             await staying
             assert fold(b"".join(second)).choices[0]["message"]["content"] == WORDS
             assert await whole(client, ASKED) == (200, WORDS)  # kept, though who asked first had gone
-    assert len(house.upstream.calls) == 1
-    assert house.upstream.cancelled == 0
+        assert len(model.calls) == 1
+        assert model.cancelled == 0
 
 
-async def test_when_all_listeners_have_gone_the_model_stops() -> None:
-    house = cached(Script(text=WORDS * 20, pace_s=0.1))
-    with serving(house.gateway) as url:
+@WHERE
+async def test_when_all_listeners_have_gone_the_model_stops(where: Any) -> None:
+    with where(Script(text=WORDS * 20, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
         async with httpx.AsyncClient(base_url=url) as client:
-            leaving = [asyncio.create_task(pieces_of(client, [], stop_after=5)) for _ in range(3)]
-            await asyncio.gather(*leaving)
-            for _ in range(100):
-                if house.upstream.cancelled:
+            await asyncio.gather(*(pieces_of(client, [], stop_after=5) for _ in range(3)))
+            for _ in range(150):
+                if model.cancelled:
                     break
                 await asyncio.sleep(0.02)
-    assert house.upstream.cancelled == 1
-    assert len(house.upstream.calls) == 1
+        assert model.cancelled == 1
+        assert len(model.calls) == 1
 
 
-async def test_a_listener_that_does_not_read_holds_nobody_up() -> None:
-    house = cached(Script(text="word " * 60_000))
-    with serving(house.gateway) as url:
+@WHERE
+async def test_a_listener_that_does_not_read_holds_nobody_up(where: Any) -> None:
+    with where(Script(text="word " * 60_000)) as (house, model), serving(house.gateway) as url:
         async with httpx.AsyncClient(base_url=url, timeout=20) as client, client.stream("POST", URL, json=STREAM):
             status, text = await whole(client, STREAM)  # the first has read nothing yet
-    assert (status, len(text)) == (200, 300_000)
+        assert (status, len(text)) == (200, 300_000)
+        assert len(model.calls) == 1
+
+
+@WHERE
+async def test_one_alone_hears_a_stream_that_is_too_long_to_be_kept(where: Any) -> None:
+    with where(Script(text=("w" * 400_000 + " ") * 12)) as (house, model), serving(house.gateway) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            for _ in range(2):
+                status, text = await whole(client, STREAM)
+                assert (status, len(text)) == (200, 12 * 400_001)
+        assert len(model.calls) == 2
+
+
+async def test_who_would_wait_longer_does_not_join_a_call_that_is_given_up_soon() -> None:
+    house = cached(Script(text=WORDS, pace_s=0.12))
+    with serving(house.gateway) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            headers = {"x-request-timeout": "0.6"}
+            first = asyncio.create_task(client.post(URL, json=STREAM, headers=headers))
+            await asyncio.sleep(0.1)
+            assert await whole(client, STREAM) == (200, WORDS)
+            assert b"error" in (await first).content
+    assert len(house.upstream.calls) == 2
 
 
 @given(st.integers(0, 2**32 - 1))

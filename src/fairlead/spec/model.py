@@ -264,7 +264,7 @@ class Paraphrases(Part):
     max_error: float = Field(default=0.01, gt=0, lt=1, description="Share of these answers that may be wrong, at most.")
     confidence: float = Field(default=0.95, ge=0.5, le=0.999, description="How sure that must be.")
     verify: float = Field(
-        default=0.05, gt=0, le=1, description="Share of these answers that the model is asked for all the same."
+        default=0.02, gt=0, le=1, description="Share of these answers that the model is asked for all the same."
     )
     evidence_days: float = Field(default=7.0, gt=0, le=365, description="How long what was learnt counts, in days.")
 

@@ -14,11 +14,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.engines.embed.embedder import Embedder
+from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
 
 FITTED = Path(__file__).with_name("weights") / "likeness.json"
@@ -44,6 +45,13 @@ _ME = frozenset(("i", "me", "my", "mine", "we", "us", "our", "i'm", "i've", "im"
 _YOU = frozenset(("you", "your", "yours", "you're", "you've"))
 
 
+class Prepared(NamedTuple):
+    """A text as it is compared: its folded words, and the vector (d,) of them, of length one or zero."""
+
+    words: list[str]
+    vector: Vectors
+
+
 class Likeness:
     """How likely two texts say the same. Deterministic; raises nothing on any text."""
 
@@ -56,7 +64,15 @@ class Likeness:
 
     def of(self, one: str, other: str) -> float:
         """The odds, from 0 to 1, that the two say the same; the order does not matter."""
-        score = self._bias + float(self._weights @ compare(one, other, self._embedder))
+        return self.of_prepared(self.prepare(one), self.prepare(other))
+
+    def prepare(self, text: str) -> Prepared:
+        """What is needed of a text to compare it with many."""
+        return prepare(text, self._embedder)
+
+    def of_prepared(self, one: Prepared, other: Prepared) -> float:
+        """As ``of``."""
+        score = self._bias + float(self._weights @ compare_prepared(one, other, self._embedder))
         return 1 / (1 + math.exp(-max(-50.0, min(50.0, score))))
 
     def same(self, one: str, other: str) -> bool:
@@ -66,12 +82,22 @@ class Likeness:
 
 def compare(one: str, other: str, embedder: Embedder) -> npt.NDArray[np.float64]:
     """The numbers (len(NAMES),) of a pair of texts, all 0 for two equal texts."""
-    a, b = words_of(one)[:MOST_WORDS], words_of(other)[:MOST_WORDS]
-    vectors = embedder.encode_lists([a, b])
+    return compare_prepared(prepare(one, embedder), prepare(other, embedder), embedder)
+
+
+def prepare(text: str, embedder: Embedder) -> Prepared:
+    """The words of a text that are looked at, and their vector."""
+    words = words_of(text)[:MOST_WORDS]
+    return Prepared(words, embedder.encode_lists([words])[0])
+
+
+def compare_prepared(one: Prepared, other: Prepared, embedder: Embedder) -> npt.NDArray[np.float64]:
+    """As ``compare``."""
+    a, b = one.words, other.words
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     return np.array(
         [
-            1 - float(vectors[0] @ vectors[1]),
+            1 - float(one.vector @ other.vector),
             float(bool(numbers_a - numbers_b) and bool(numbers_b - numbers_a)),
             float(_negations(a) % 2 != _negations(b) % 2),
             float(_roles(a) * _roles(b) < 0),

@@ -17,8 +17,11 @@ from fairlead.gateway.cache.rules import Verified
 Bound = Callable[[int, int, float], float]
 """The most a share can be: (wrong, checked, confidence) to a number in 0..1, at any time."""
 
-EDGES: Final = (0.5, 0.9, 0.95)
+EDGES: Final = (0.6, 0.8, 0.9, 0.93)
 """Lower ends of the bands, in odds that two texts say the same. Few, since each has to be learnt for itself."""
+
+
+WEIGHED_AGAIN: Final = 1.02
 
 
 class Evidence(msgspec.Struct, kw_only=True):
@@ -37,6 +40,7 @@ class Band(msgspec.Struct, kw_only=True):
     younger: Evidence
     served: int = 0
     bound: float = 1.0
+    weighed: int = 0
 
 
 class Bands:
@@ -76,9 +80,12 @@ class Bands:
             if now >= evidence.since:
                 evidence.checked += 1
                 evidence.wrong += wrong
-        self._weigh(band)
+        # A bound that holds at any time goes on holding while nothing wrong is found, and takes a millisecond to make.
+        if wrong or band.counted.checked >= band.weighed * WEIGHED_AGAIN:
+            self._weigh(band)
 
     def _weigh(self, band: Band) -> None:
+        band.weighed = band.counted.checked
         band.bound = self._bound(band.counted.wrong, band.counted.checked, self._confidence)
 
     def show(self) -> list[dict[str, Any]]:

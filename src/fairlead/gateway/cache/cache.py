@@ -34,6 +34,8 @@ from fairlead.providers.base import Reply
 from fairlead.records import KeptAnswer, now_us
 
 SYNC_S: Final = 0.5
+PATIENCE: Final = -0.5
+"""A stream is joined that may go on for at least half as long as who joins would wait."""
 LONGEST_KNOWN: Final = 64 * 1024
 """Bytes of a request body up to which its key is remembered."""
 _VECTOR: Final = 3_000
@@ -174,6 +176,9 @@ class Cache:
             flight = self._flights.get(place)
             if flight is None or control.fresh:
                 break
+            if x.stream and flight.ends - x.deadline < PATIENCE * (x.deadline - asyncio.get_running_loop().time()):
+                self.tally.count(_tenant(x), route.name, "miss")
+                return  # the call would be given up while this one still waits
             outcome = await flight.outcome()
             if isinstance(outcome, Entry):
                 x.route = flight.route
@@ -192,7 +197,7 @@ class Cache:
             self._serve(x, shadow[0], "semantic", None)
             return
         self.tally.count(_tenant(x), route.name, "miss")
-        flight = self._flights[place] = Flight(route)
+        flight = self._flights[place] = Flight(route, x.deadline)
         x.lookup = Lookup(
             question=question, route=route, control=control, flight=flight, leads=True, began=x.elapsed_us(),
             shadow=shadow, prepared=prepared,
@@ -253,7 +258,7 @@ class Cache:
             place = (lookup.question.key, True)
             flight = lookup.flight
             tap = Tap(reply.chunks, lambda tap: self._gone(place, flight))
-            reply.chunks = tap.listen()
+            reply.chunks = tap.listen(first=True)
             flight.begun(tap)
             return
         choices = (x.answer or {}).get("choices")

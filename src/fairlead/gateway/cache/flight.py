@@ -9,12 +9,14 @@ neither the first one's hanging up nor its slow reading is felt by the others. K
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 from fairlead.errors import ServiceError, UpstreamBroken
 from fairlead.gateway.cache.entry import Entry
 from fairlead.gateway.route import Route
+from fairlead.providers.base import Pumped
 
 LARGEST_STREAM: Final = 4 * 1024 * 1024
 """A longer stream is not kept and takes nobody on."""
@@ -25,12 +27,13 @@ Outcome = Entry | Literal["left", "failed"]
 
 
 class Flight:
-    """One call under way. ``tap`` is set when its stream has begun, ``route`` is who answers."""
+    """One call under way. ``tap`` is set when its stream has begun, ``route`` is who answers, ``ends`` its deadline."""
 
-    __slots__ = ("_waiting", "over", "route", "tap")
+    __slots__ = ("_waiting", "ends", "over", "route", "tap")
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, ends: float = math.inf) -> None:
         self.route = route
+        self.ends = ends
         self.tap: Tap | None = None
         self.over = False
         self._waiting: set[asyncio.Future[Outcome | Tap]] = set()
@@ -83,6 +86,7 @@ class Tap:
         self._read = False
         self._closing: asyncio.Task[None] | None = None
         self._pulling = False
+        self._handing = False
         self._listeners = 0
         self._wanted = False
         self._news: list[asyncio.Future[None]] = []
@@ -92,10 +96,10 @@ class Tap:
         """Whether all of the stream is in ``pieces`` and it ended well."""
         return self.over and self.error is None and self.size <= LARGEST_STREAM
 
-    def listen(self) -> Listener:
-        """The stream from its beginning."""
+    def listen(self, *, first: bool = False) -> Listener:
+        """The stream from its beginning. ``first``: for who made the call."""
         self._listeners += 1
-        return Listener(self)
+        return First(self) if first and isinstance(self._chunks, Pumped) else Listener(self)
 
     async def join(self) -> Listener | None:
         """The stream from its beginning, for one more; None where it has broken, or is too long to be shared."""
@@ -103,6 +107,9 @@ class Tap:
         listener = self.listen()
         try:
             while self._pump is None and not self.over and self.size <= LARGEST_STREAM:
+                if self._handing:  # goes on with whoever is left, so it needs no task while the first is there
+                    self.resume()
+                    break
                 if not self._pulling:
                     self._start()
                 else:  # who waits for a piece would break the stream by leaving: not before it is there
@@ -123,7 +130,7 @@ class Tap:
 
     async def pull(self) -> bool:
         """Read one piece for who listens alone; False when another now reads, or the stream has ended."""
-        if self._pump is not None or self.over:
+        if self._pump is not None or self._handing or self._pulling or self.over:
             return False
         self._pulling = True
         try:
@@ -141,6 +148,43 @@ class Tap:
         if self._wanted and self._pump is None:
             self._start()
         return True
+
+    async def hand_on(self, take: Callable[[bytes], bool]) -> bool:
+        """Give ``take`` all that is left, as it arrives; False where somebody else reads already. See Pumped.pump.
+
+        When the first leaves and others listen, a task takes over: what comes in between waits in the connection.
+        """
+        chunks = self._chunks
+        if self._pump is not None or self.over or not isinstance(chunks, Pumped):
+            return False
+
+        def tee(data: bytes) -> bool:
+            self._add(data)
+            if self._listeners > 1 and self.size > LARGEST_SHARED:
+                raise UpstreamBroken(name="the model", detail="its stream is too long to be shared")
+            return take(data) or self._listeners > 1  # one slow reader holds up nobody else
+
+        self._handing = True
+        try:
+            await chunks.pump(tee)
+        except asyncio.CancelledError as error:
+            if self._listeners > 1:
+                self._start()
+            else:
+                self._finish(error)
+            raise
+        except BaseException as error:
+            self._finish(error)
+            raise
+        finally:
+            self._handing = False
+        self._finish(None)
+        return True
+
+    def resume(self) -> None:
+        """More may come."""
+        if isinstance(self._chunks, Pumped):
+            self._chunks.resume()
 
     async def leave(self) -> None:
         """One listener has gone; with the last one the stream ends."""
@@ -180,7 +224,7 @@ class Tap:
 
     def _add(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self.size > LARGEST_STREAM and self._pump is None:  # who listens alone has had the others
+        if self.size > LARGEST_STREAM and self._listeners <= 1:  # who listens alone has had the others
             self.before += len(self.pieces)
             self.pieces = []
         self.pieces.append(piece)
@@ -237,6 +281,38 @@ class Listener:
         tap, self._tap = self._tap, None
         if tap is not None:
             await tap.leave()
+
+
+class First(Listener, Pumped):
+    """Who made the call of a stream that can be handed on without waking a task for every piece."""
+
+    __slots__ = ("_drained",)
+
+    def __init__(self, tap: Tap) -> None:
+        super().__init__(tap)
+        self._drained: asyncio.Event | None = None
+
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """See Pumped."""
+        tap = self._tap
+        if tap is None:
+            return
+        while self._place < tap.before + len(tap.pieces):
+            take(await anext(self))
+        if await tap.hand_on(take):
+            return
+        self._drained = asyncio.Event()
+        async for piece in self:
+            self._drained.clear()
+            if not take(piece):
+                await self._drained.wait()
+
+    def resume(self) -> None:
+        """See Pumped."""
+        if self._drained is not None:
+            self._drained.set()
+        elif self._tap is not None:
+            self._tap.resume()
 
 
 async def _close(chunks: AsyncIterator[bytes]) -> None:

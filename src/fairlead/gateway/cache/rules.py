@@ -12,7 +12,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
     max_error: float = 0.01
     confidence: float = 0.95
-    verify: float = 0.05
+    verify: float = 0.02
     evidence_s: float = 7 * 86_400.0
 
 
