@@ -10,6 +10,7 @@ import importlib.resources
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -24,6 +25,9 @@ from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, R
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
+from fairlead.engines.ondemand import OnDemand
+from fairlead.engines.swappable import Swappable
+from fairlead.engines.vllm import SEQUENCES
 from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
 from fairlead.evaluate.judges.prompted import Ask, Messages
@@ -62,6 +66,8 @@ JUDGE_TOKENS: Final = 400
 """Most a judge may write where its variant does not say."""
 MOST_PLACES: Final = 10_000
 """Calls a model of somebody else has at once, at first and at most."""
+VLLM_SERVE: Final = "vllm-serve:"
+"""Begins the weights of a model that vLLM fetches and runs for us."""
 IN_PROCESS: Final = ("extractive", EMBED)
 """Engines that are a part of this process."""
 
@@ -306,7 +312,8 @@ class Fairlead:
         upstream = self._engine(weights).upstream()
         if weights in IN_PROCESS:
             return upstream
-        return self._gated(upstream, weights, upstream.name, places=2 * self.settings.engine_slots)
+        slots = SEQUENCES if weights.startswith(VLLM_SERVE) else self.settings.engine_slots
+        return self._gated(upstream, weights, upstream.name, places=2 * slots)
 
     def _gated(self, upstream: Upstream, engine: str, name: str, *, places: int | None = None) -> Upstream:
         """``upstream`` behind the lane of its engine, which variants share.
@@ -344,22 +351,14 @@ class Fairlead:
              ["period", "state"], self.admission.budget)  # fmt: skip
 
     def _engine(self, weights: str) -> Engine:
-        """The engine for ``weights`` (extractive, embed, mini or a GGUF path), made once and shared by its variants."""
+        """The engine for ``weights`` (see ``weights_of``), made once and shared by its variants."""
         if weights not in self.engines:
-            self.engines[weights] = (
-                engines.registry.build(weights)
-                if weights in IN_PROCESS
-                else engines.registry.build(
-                    "llamacpp",
-                    Path(weights).stem,
-                    packaged_weights(weights) if weights == "mini" else Path(weights),
-                    log_dir=self.settings.data_path / "logs",
-                    threads=self.settings.engine_threads,
-                    context=self.settings.engine_context,
-                    slots=self.settings.engine_slots,
-                    drain_s=self.settings.shutdown_grace_s,
-                )
-            )
+            if weights in IN_PROCESS:
+                self.engines[weights] = engines.registry.build(weights)
+            else:
+                engine = self._vllm(weights) if weights.startswith(VLLM_SERVE) else self._llamacpp(weights)
+                idle_s = self.settings.engine_idle_s
+                self.engines[weights] = Swappable(OnDemand(engine, idle_s) if idle_s else engine)
         return self.engines[weights]
 
     def judge(self, identifier: str) -> Instrument:
@@ -391,6 +390,30 @@ class Fairlead:
 
         return ask
 
+    def _llamacpp(self, weights: str) -> Engine:
+        return engines.registry.build(
+            "llamacpp",
+            Path(weights).stem,
+            packaged_weights(weights) if weights == "mini" else Path(weights),
+            log_dir=self.settings.data_path / "logs",
+            threads=self.settings.engine_threads,
+            context=self.settings.engine_context,
+            slots=self.settings.engine_slots,
+            drain_s=self.settings.shutdown_grace_s,
+        )
+
+    def _vllm(self, weights: str) -> Engine:
+        model = weights.removeprefix(VLLM_SERVE)
+        return engines.registry.build(
+            "vllm",
+            model.rsplit("/", 1)[-1],
+            model,
+            log_dir=self.settings.data_path / "logs",
+            command=self.settings.vllm_command,
+            arguments=shlex.split(self.settings.vllm_arguments),
+            drain_s=self.settings.shutdown_grace_s,
+        )
+
     def ready(self) -> list[str]:
         """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.
 
@@ -401,7 +424,7 @@ class Fairlead:
         for weights in weights_of(self.usecase.live)[:1]:
             engine = self.engines[weights]
             health = engine.health()
-            if health.state != "ready":
+            if health.state not in ("ready", "asleep"):
                 waiting.append(f"{engine.name}: {self.failures.get(engine.name) or health.detail or health.state}")
         return waiting
 
@@ -468,7 +491,7 @@ def faults(usecase: UseCase) -> list[str]:
         lambda: router_of(usecase),
     ]
     for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
-        if weights not in IN_PROCESS:
+        if weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
             path = packaged_weights(weights) if weights == "mini" else Path(weights)
             loaders.append(functools.partial(read_header, path))
     for load_part in loaders:
@@ -575,10 +598,12 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
-    """What the engines of a variant run: built-in names or the path of a GGUF file; none for a remote model."""
+    """What a variant's engines run: built-in names, the path of a GGUF file, ``vllm-serve:NAME``; none if remote."""
     kind = variant.target.kind
     if variant.target.remote:
         return ()
+    if kind == "vllm":
+        return (VLLM_SERVE + variant.target.name,)
     return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
 
 

@@ -95,7 +95,12 @@ class Settings:
     files_mb: int = _setting(10_240, "Megabytes the uploaded files of one tenant may take together.", low=1)
     engine_threads: int = _setting(0, "Threads of an embedded engine; 0 means all cores but one.", low=0)
     engine_context: int = _setting(2048, "Tokens of context an embedded engine keeps per slot.", low=64)
+    engine_idle_s: float = _setting(
+        0.0, "Seconds without a call after which an engine is unloaded; the next call loads it. 0 means never.", low=0
+    )
     engine_slots: int = _setting(4, "Requests an embedded engine works on at once.", low=1, high=256)
+    vllm_command: str = _setting("vllm", "The executable of vLLM, for models named by vllm-serve:NAME.")
+    vllm_arguments: str = _setting("", "More arguments for `vllm serve`, written as in a shell.")
 
     @property
     def spec_path(self) -> Path:

@@ -47,7 +47,7 @@ def prepare(config: dict[str, Any]) -> int:
 
 def main() -> int:
     if os.environ.get("TEST_WITHOUT_DEATH_SIGNAL"):
-        lifeline._die_with_parent = lambda: None
+        lifeline.die_with_parent = lambda: None
     line = lifeline.Lifeline()
     config = line.receive()
     if config.get("deaf"):

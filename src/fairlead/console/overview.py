@@ -89,7 +89,7 @@ def unready(fairlead: Fairlead) -> dict[str, str]:
     found = {}
     for engine in fairlead.engines.values():
         health = engine.health()
-        if health.state != "ready":
+        if health.state not in ("ready", "asleep"):
             found[engine.name] = fairlead.failures.get(engine.name) or health.detail or health.state
     return found
 

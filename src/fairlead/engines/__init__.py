@@ -17,6 +17,7 @@ registry: Registry[Engine] = Registry(
     {
         "extractive": "fairlead.engines.extractive:Extractive",
         "llamacpp": "fairlead.engines.llamacpp:LlamaCpp",
+        "vllm": "fairlead.engines.vllm:Vllm",
         "embed": "fairlead.engines.embed:Embed",
     },
     group="fairlead.engines",

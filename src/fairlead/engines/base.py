@@ -8,7 +8,8 @@ import msgspec
 
 from fairlead.providers.base import Upstream
 
-State = Literal["stopped", "starting", "ready", "restarting", "failed"]
+State = Literal["stopped", "starting", "ready", "restarting", "failed", "asleep"]
+"""``asleep`` is unloaded and answers all the same: the next call loads it."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

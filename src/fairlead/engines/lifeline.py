@@ -29,7 +29,7 @@ class Lifeline:
     """The child's end. Create it first thing in ``main``; exits the process when the parent is already gone."""
 
     def __init__(self) -> None:
-        _die_with_parent()
+        die_with_parent()
         try:
             self._socket = socket.socket(fileno=os.dup(0))
         except OSError:
@@ -63,7 +63,7 @@ class Lifeline:
             os._exit(ORPHANED)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     if sys.platform != "linux":
         return
     # The signal is sent when the *thread* that started us ends, which for an asyncio parent is the loop's thread.

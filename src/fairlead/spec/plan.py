@@ -282,7 +282,7 @@ def plan_costs(usecase: UseCase, evaluation_rows: int) -> list[CostPlan]:
 
 
 def _cost(usecase: UseCase, variant: Variant, rows: int) -> CostPlan:
-    own = variant.target.kind in {"extractive", "cascade", "mini", "gguf"}
+    own = variant.target.kind in {"extractive", "cascade", "mini", "gguf", "vllm"}
     nanos = variant.price.nanos_per_token if variant.price else (0.0, 0.0) if own else None
     note = "runs on your own machine: no model fees, the machine is not counted" if own and not variant.price else ""
     if nanos is None or usecase.traffic is None:

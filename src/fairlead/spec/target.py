@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
-Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "openai", "anthropic", "http", "litellm"]
+Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "vllm", "openai", "anthropic", "http", "litellm"]
 BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
 
 
@@ -68,9 +68,11 @@ HOSTED: Mapping[str, Host] = MappingProxyType(
 )
 """Scheme of a ``model:`` line to who answers. Another address is said by ``SCHEME+http(s)://host/v1#NAME``."""
 _SCHEMES = ", ".join(f"{scheme}:" for scheme in HOSTED)
+SERVED: Mapping[str, tuple[Kind, str]] = MappingProxyType({"vllm-serve": ("vllm", "vllm-serve:Qwen/Qwen3-8B")})
+"""Scheme of a model that an engine of ours fetches and runs, to its kind and an example."""
 FORMS = (
     "extractive, cascade, mini, embed, ./file.gguf, http(s)://host/v1#NAME, or the model's name after one of "
-    f"{_SCHEMES}, as openai:NAME"
+    f"{_SCHEMES}, vllm-serve:, as openai:NAME"
 )
 _API_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>\d{4}-\d{2}-\d{2}(?:-preview)?)")
 _PLACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
@@ -146,20 +148,27 @@ def read_target(text: str) -> Target:
         return _elsewhere(server, address)
     if colon and scheme in HOSTED:
         return _hosted(scheme, name)
+    if colon and scheme in SERVED:
+        return _served(scheme, name)
     if text.endswith(".gguf"):
         if not text.startswith("./"):
             raise TargetError(
                 "a path that begins with ./ and lies below the folder of this file", f"./{text.lstrip('/')}"
             )
         return Target("gguf", text.rsplit("/", 1)[-1].removesuffix(".gguf"), path=text)
-    near = nearest(text, [*BUILT_IN, *(f"{scheme}:" for scheme in HOSTED), "http://"])
-    if colon and (close := nearest(scheme, list(HOSTED), 1)):
-        near = f"{close}:{name}"
+    raise TargetError(FORMS, _near(text))
+
+
+def _near(text: str) -> str:
+    """What was probably meant."""
+    scheme, colon, name = text.partition(":")
     if text.startswith(("gpt-", "o1", "o3", "o4", "chatgpt-")):
-        near = f"openai:{text}"
+        return f"openai:{text}"
     if text.startswith("claude-"):
-        near = f"anthropic:{text}"
-    raise TargetError(FORMS, near)
+        return f"anthropic:{text}"
+    if colon and (close := nearest(scheme, [*HOSTED, *SERVED], 1)):
+        return f"{close}:{name}"
+    return nearest(text, [*BUILT_IN, *(f"{scheme}:" for scheme in HOSTED), "http://"])
 
 
 def _hosted(scheme: str, name: str) -> Target:
@@ -182,6 +191,13 @@ def _hosted(scheme: str, name: str) -> Target:
             provider=scheme,
         )
     return Target(host.kind, model, base, provider=scheme)
+
+
+def _served(scheme: str, name: str) -> Target:
+    kind, example = SERVED[scheme]
+    if not name or any(character.isspace() for character in name) or name.startswith("-"):  # it becomes an argument
+        raise TargetError(f"{scheme}: followed by the model's name", example)
+    return Target(kind, name, provider=kind)
 
 
 def _elsewhere(scheme: str, address: str) -> Target:

@@ -1,0 +1,58 @@
+"""A program of somebody else that serves HTTP, kept on our lifeline: it ends when we do, however we end.
+
+Started by an engine as ``python -m fairlead.engines.program_child``. The program gets its arguments and secrets over
+the lifeline (secrets as environment variables, never as arguments); it must listen where ``{port}`` in its arguments
+says, on loopback, and answer ``GET /health`` with 200 once it can work. Knows no particular program.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from fairlead.engines.lifeline import Lifeline, die_with_parent
+
+
+def main() -> int:
+    """Run the program until it ends, until SIGTERM, or until the parent is gone. Its exit status is ours."""
+    lifeline = Lifeline()
+    config = lifeline.receive()
+    port = free_port()
+    argv = [part.replace("{port}", str(port)) for part in config["argv"]]
+    try:
+        program = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **config["secrets"]},
+            # It must not outlive this process, whose end is that of the parent.
+            preexec_fn=die_with_parent,
+        )
+    except OSError as error:
+        lifeline.report(error=f"{argv[0]} cannot be run: {error.strerror}")
+        return 1
+    signal.signal(signal.SIGTERM, lambda *_: program.terminate())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lifeline.report(listening=f"http://127.0.0.1:{port}")
+    status = program.wait()
+    return status if status >= 0 else 128 - status
+
+
+def free_port() -> int:
+    """A port nobody listens on now. Another may take it in between: then the program ends and is started again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def config_of(argv: list[str], secrets: dict[str, str]) -> dict[str, Any]:
+    """What goes over the lifeline."""
+    return {"argv": argv, "secrets": secrets}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""vLLM as an engine of ours: ``vllm serve`` supervised, reached over loopback with a key nobody else has.
+
+vLLM lives where its operator installed it, often in an environment of its own: ``command`` is its executable, nothing
+of it is imported. Any program that takes the same arguments and speaks the same protocol does as well. Knows no use
+case and no request: calls go through ``upstream``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from fairlead.engines.base import Health
+from fairlead.engines.logs import RotatingLog
+from fairlead.engines.program_child import config_of
+from fairlead.engines.served import ServedUpstream
+from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
+from fairlead.errors import EngineFailed
+from fairlead.providers.base import Upstream
+from fairlead.providers.dialect import VLLM
+from fairlead.providers.openai_compatible import OpenAICompatible
+
+CHILD: Final = "fairlead.engines.program_child"
+LOADING: Final = Limits(start_s=1800.0, grace_s=20.0, hung_s=60.0)
+"""Weights of many gigabytes are fetched and compiled before the first answer."""
+SEQUENCES: Final = 64
+"""Requests worked on at once, unless said otherwise."""
+SPARE: Final = 16
+
+
+class Vllm:
+    """A model that ``vllm serve`` runs.
+
+    ``model`` is a name on Hugging Face or a folder. ``arguments`` are passed on to vLLM as they are. ``adapters`` are
+    LoRA folders by name: a request names one as its ``model``; ``answers_as`` is the name this engine's own upstream
+    asks for, the model itself unless given. ``sequences`` are worked on at once; others wait here.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        *,
+        log_dir: Path,
+        command: str = "vllm",
+        arguments: Sequence[str] = (),
+        adapters: Mapping[str, Path] | None = None,
+        answers_as: str = "",
+        context: int = 0,
+        sequences: int = SEQUENCES,
+        prefix_cache: bool = True,
+        drain_s: float = 10.0,
+        limits: Limits = LOADING,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.adapters = dict(adapters or {})
+        self._answers_as = answers_as or model
+        self._command = command
+        self._arguments = tuple(arguments)
+        self._context = context
+        self._sequences = sequences
+        self._prefix_cache = prefix_cache
+        self._drain_s = drain_s
+        self._key = ""
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
+        self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
+        self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=sequences + SPARE)
+
+    async def start(self) -> None:
+        """Start, and return once the model answers. Raises EngineFailed; then nothing is left running."""
+        if shutil.which(self._command) is None:
+            detail = f"there is no program {self._command!r}; install vLLM, or name its executable with --vllm-command"
+            raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
+        missing = [str(path) for path in self.adapters.values() if not path.is_dir()]
+        if missing:
+            detail = f"there is no adapter folder {missing[0]}"
+            raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
+        await self._supervisor.start()
+
+    async def stop(self) -> None:
+        """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
+        if self._supervisor.health().state == "ready":
+            await self._upstream.drain(self._drain_s)
+        await self._supervisor.stop()
+        self._upstream.reopen()
+        await self._upstream.aclose()
+
+    def health(self) -> Health:
+        """The state right now."""
+        return self._supervisor.health()
+
+    def upstream(self) -> Upstream:
+        """Where to send calls; stays the same over restarts."""
+        return self._upstream
+
+    def argv(self) -> list[str]:
+        """The command; ``{port}`` stands for a port that is free when it is started."""
+        argv = [shutil.which(self._command) or self._command, "serve", self.model]
+        argv += ["--host", "127.0.0.1", "--port", "{port}", "--max-num-seqs", str(self._sequences)]
+        argv += ["--enable-prefix-caching" if self._prefix_cache else "--no-enable-prefix-caching"]
+        argv += ["--enable-prompt-tokens-details"]  # tells how many tokens the prefix cache saved
+        if self._context:
+            argv += ["--max-model-len", str(self._context)]
+        if self.adapters:
+            modules = [f"{name}={path.resolve()}" for name, path in self.adapters.items()]
+            argv += ["--enable-lora", "--max-loras", str(len(modules)), "--lora-modules", *modules]
+        return [*argv, *self._arguments]
+
+    def _launch(self) -> Launch:
+        self._key = secrets.token_urlsafe(32)
+        return Launch(argv=python_module(CHILD), config=config_of(self.argv(), {"VLLM_API_KEY": self._key}))
+
+    def _connect(self, address: str) -> Upstream:
+        return OpenAICompatible(self.name, f"{address}/v1", self._answers_as, self._key, dialect=VLLM)

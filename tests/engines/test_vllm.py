@@ -1,0 +1,132 @@
+"""The vLLM engine with a command of the same contract: arguments, secrets, readiness, restarts, no orphan.
+
+vLLM itself needs an accelerator and is not run here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fairlead.engines import registry
+from fairlead.engines.supervisor import Limits
+from fairlead.engines.vllm import Vllm
+from fairlead.errors import EngineFailed
+from fairlead.providers.base import Call, CallContext, Reply
+from tests.engines.test_supervisor import alive, until
+
+LIMITS = Limits(start_s=30, grace_s=2.0, backoff_first_s=0.05, backoff_max_s=0.2, probe_every_s=0.1, restarts=3)
+Make = Callable[..., Vllm]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> str:
+    """The program for tests, started by the Python that runs them."""
+    path = tmp_path / "vllm"
+    program = Path(__file__).with_name("vllm_for_tests.py")
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+async def make(command: str, tmp_path: Path) -> AsyncIterator[Make]:
+    made: list[Vllm] = []
+
+    def build(**changes: Any) -> Vllm:
+        engine = Vllm("qwen", "org/qwen", **{"log_dir": tmp_path, "command": command, "limits": LIMITS, **changes})
+        made.append(engine)
+        return engine
+
+    yield build
+    for engine in made:
+        await engine.stop()
+
+
+async def ask(engine: Vllm, **body: Any) -> Reply:
+    body = {"messages": [{"role": "user", "content": "Hello"}], **body}
+    deadline = asyncio.get_running_loop().time() + 10
+    call = Call(operation="chat", body=body, stream=False, deadline=deadline, context=CallContext())
+    reply = await engine.upstream().open(call)
+    await reply.aclose()
+    return reply
+
+
+async def told(engine: Vllm, **body: Any) -> dict[str, Any]:
+    reply = await ask(engine, **body)
+    assert reply.status == 200, reply.body
+    message = orjson.loads(reply.body or b"")["choices"][0]["message"]
+    assert message["reasoning_content"] == "I am none."
+    found: dict[str, Any] = orjson.loads(message["content"])
+    return found
+
+
+async def test_it_is_started_as_vllm_wants_it_and_the_key_is_no_argument(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    engine = make(
+        context=4096, sequences=8, prefix_cache=False, adapters={"kind": tmp_path / "adapter"},
+        arguments=["--load-s", "0.3"], answers_as="kind",
+    )  # fmt: skip
+    await engine.start()
+    said = await told(engine, documents=[{"text": "x"}], grammar="g")
+    argv = said["argv"]
+    assert argv[:2] == ["serve", "org/qwen"]
+    assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    assert argv[argv.index("--max-model-len") + 1] == "4096"
+    assert argv[argv.index("--max-num-seqs") + 1] == "8"
+    assert "--no-enable-prefix-caching" in argv
+    assert argv[argv.index("--lora-modules") + 1] == f"kind={tmp_path / 'adapter'}"
+    assert said["asked"]["model"] == "kind"
+    assert said["asked"]["documents"] == [{"text": "x"}]
+    assert said["asked"]["structured_outputs"] == {"grammar": "g"}
+    key = engine._key
+    assert key not in " ".join(argv)
+    assert not [name for name in said["environment"] if name.endswith("_API_KEY") and name != "VLLM_API_KEY"]
+    assert engine.health().state == "ready"
+
+
+async def test_it_comes_back_when_it_dies_and_leaves_nothing_behind(make: Make, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    engine = make(arguments=["--pid-file", str(pid_file)])
+    await engine.start()
+    first = int(pid_file.read_text())
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: engine.health().state == "ready" and pid_file.read_text() != str(first))
+    assert (await told(engine))["asked"]["model"] == "org/qwen"
+    second = int(pid_file.read_text())
+    await engine.stop()
+    assert not alive(first)
+    assert not alive(second)
+    assert engine.health().state == "stopped"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
+async def test_the_program_dies_with_the_process_that_holds_it(make: Make, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    engine = make(arguments=["--pid-file", str(pid_file)])
+    await engine.start()
+    program, holder = int(pid_file.read_text()), engine.health().pid
+    assert holder is not None
+    os.kill(holder, signal.SIGKILL)
+    await until(lambda: not alive(program))
+
+
+async def test_what_cannot_run_says_so(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="there is no program 'no-such-vllm'"):
+        await make(command="no-such-vllm").start()
+    with pytest.raises(EngineFailed, match="there is no adapter folder"):
+        await make(adapters={"a": tmp_path / "none"}).start()
+    with pytest.raises(EngineFailed, match="unrecognized arguments: --no-such-flag"):
+        await make(arguments=["--no-such-flag"]).start()
+
+
+def test_it_is_in_the_table(tmp_path: Path) -> None:
+    assert isinstance(registry.build("vllm", "q", "org/q", log_dir=tmp_path), Vllm)
