@@ -303,7 +303,8 @@ class Fairlead:
             )  # fmt: skip
             facts = facts_of(target.provider)
             # A server of one's own has one capacity for all its models, a provider one for each.
-            upstream = self._gated(upstream, target.base_url if target.kind == "http" else variant.model, variant.id)
+            own = target.kind == "http" or not target.external
+            upstream = self._gated(upstream, target.base_url if own else variant.model, variant.id)
             return upstream if facts.json_schema and facts.strict_tools else Structured(upstream, facts)
         first, *more = (self._own(weights) for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
