@@ -136,6 +136,7 @@ class Fairlead:
                 price=price_of(variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
                 deterministic=variant.target.quotes,
+                salt=DIALECTS[variant.target.provider].salt if variant.target.provider in DIALECTS else "",
                 retries=settings.retries if variant.target.remote else 0,
                 rests=variant.target.remote,
                 fallback=variant.fallback,

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from fairlead.console.sessions import AGE_S, IDLE_S, Sessions
+from fairlead.gateway.cache.tally import Tallied
 from fairlead.records import AuditEntry, Conversation, Inference, Key, new_id, now_us
 from fairlead.store import Store
 from tests.console.scene import HOSTILE, UNREACHABLE, Scene, serve
@@ -403,6 +404,21 @@ def test_each_step_says_what_exists_and_how_to_go_on(
     text = desk.get(f"/console/{page}").text
     for word in words:
         assert word in text, word
+
+
+def test_what_answering_from_memory_saved_is_shown_to_its_own_tenant(desk: httpx.Client, scene: Scene) -> None:
+    lines = [
+        Tallied(tenant=tenant, route=name, outcome=outcome, requests=number, nanos=number * 1_500_000, saved_us=0)
+        for tenant, name, outcome, number in (
+            ("default", "extractive", "exact", 30), ("default", "extractive", "miss", 10),
+            ("other", "theirs", "exact", 7),
+        )
+    ]  # fmt: skip
+    scene.store.answers.exchange([], lines, b"", after=0, generation=1)
+    page = desk.get("/console/deploy").text
+    assert "30 (75 %)" in page
+    assert "0.0450" in page
+    assert "theirs" not in page
 
 
 def test_the_audit_log_is_shown_and_checked(desk: httpx.Client, scene: Scene) -> None:

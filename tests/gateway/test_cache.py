@@ -351,3 +351,14 @@ def test_a_call_sees_the_secret_of_no_one() -> None:
     with serving(house.gateway) as url, httpx.Client(base_url=url) as client:
         ask(client, question("x"), authorization="Bearer one")
     assert "one" not in json.dumps(seen[0].body)
+
+
+def test_an_engine_keeps_the_prefixes_of_tenants_apart() -> None:
+    upstream = Scripted()
+    house = cached(upstream, routes={"support": route(upstream, salt="cache_salt")}, keys=two_tenants())
+    with serving(house.gateway) as url, httpx.Client(base_url=url) as client:
+        for key, more in (("one", {}), ("three", {}), ("two", {}), ("one", {"cache_salt": "t2"})):
+            ask(client, {**question("salted"), "temperature": 1, **more}, authorization=f"Bearer {key}")
+    mine, same, theirs, wished = (call.body["cache_salt"] for call in upstream.calls)
+    assert mine == same
+    assert len({mine, theirs, wished, "t2"}) == 4

@@ -5,6 +5,8 @@ A step whose machinery is not built yet says so in words; nothing here pretends.
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -76,11 +78,28 @@ class Steps:
                 LimitRules(self._fairlead.usecase), self._store.ledger, keys, now_us(), tenant=session.tenant
             ),
             lanes=self._fairlead.lanes,
+            kept=self._kept(session.tenant),
             store_status=self._store.traces.status(),
             recovered=self._store.recovered,
             started=self._fairlead.started_at,
             settings=self._fairlead.settings,
         )
+
+    def _kept(self, tenant: str) -> list[dict[str, Any]]:
+        """What answering from memory did for each model of a tenant."""
+        stats = self._store.answers.stats()
+        rows: dict[str, dict[str, Any]] = {}
+        for line in stats["counted"]:
+            if line["tenant"] == tenant and line["outcome"] != "bypassed":
+                row = rows.setdefault(line["route"], {"asked": 0, "hits": 0, "nanos": 0, "saved_us": 0, "answers": 0})
+                row["asked"] += line["requests"]
+                row["hits"] += line["requests"] if line["outcome"] != "miss" else 0
+                row["nanos"] += line["nanos"]
+                row["saved_us"] += line["saved_us"]
+        for line in stats["kept"]:
+            if line["tenant"] == tenant and line["route"] in rows:
+                rows[line["route"]]["answers"] = line["answers"]
+        return [{"route": name, **row} for name, row in sorted(rows.items())]
 
     def tune(self, request: Request, session: Session) -> Response:
         """Better answers: not yet by machine."""

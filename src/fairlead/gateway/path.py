@@ -179,6 +179,9 @@ class Path:
             for name, value in route.defaults.items():
                 if x.sent.get(name) is None:
                     x.sent[name] = value
+            if route.salt:  # made of the tenant's own wish too, never that wish alone: it could name another tenant's
+                tenant = x.principal.tenant if x.principal else ""
+                x.sent[route.salt] = pseudonym(self.secret, f"{tenant}\0{route.salt}", str(x.sent.get(route.salt, "")))
             try:
                 x.reply = await self._ask(x, route, last=place + 1 == len(routes))
                 break

@@ -23,7 +23,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     ``model`` is the upstream's own name for it; ``price`` nano-dollars a token (in, out), None when unknown;
     ``defaults`` fill fields a request leaves out; ``recorded_as`` overrides the operation in the record, for a route
-    that is answered by the assistant; ``deterministic`` says that the same request always has the same answer.
+    that is answered by the assistant; ``deterministic`` says that the same request always has the same answer;
+    ``salt`` is the field of a request that keeps tenants' prefixes apart in the engine's own cache.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Mapping[str, Any] = MappingProxyType({})
     recorded_as: RecordedOperation | None = None
     deterministic: bool = False
+    salt: str = ""
     retries: int = 0
     rests: bool = True
     fallback: tuple[str, ...] = ()

@@ -43,7 +43,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     cache marks inside messages. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be
     nine letters and digits. ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an
     object. ``values`` are a field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials
-    sign instead of being sent. ``answers`` is what differs on the way back.
+    sign instead of being sent. ``salt`` is the field that keeps the prefixes an engine remembers apart, where it knows
+    one: without it a caller can tell by timing what another one asked. ``answers`` is what differs on the way back.
     """
 
     stream_usage: bool = True
@@ -57,6 +58,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     values: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     key_header: Literal["authorization", "api-key"] = "authorization"
     signs: bool = False
+    salt: str = ""
     answers: Answers = Answers()
 
 
@@ -71,6 +73,7 @@ OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
 LLAMA_CPP = Dialect(rename=_OLD_LIMIT)
 VLLM = Dialect(
     documents="native",
+    salt="cache_salt",
     rename=MappingProxyType({"grammar": "structured_outputs.grammar"}),
     answers=Answers(thoughts="reasoning"),
 )
