@@ -14,7 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -29,6 +29,7 @@ from fairlead.engines.ondemand import OnDemand
 from fairlead.engines.swappable import Swappable
 from fairlead.engines.vllm import SEQUENCES
 from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
+from fairlead.evaluate.candidates import Candidate, through_assistant, through_gateway
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
 from fairlead.evaluate.judges.prompted import Ask, Messages
 from fairlead.evaluate.sequences import betting
@@ -49,7 +50,7 @@ from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
 from fairlead.providers.network import Network
 from fairlead.providers.structured import Structured
-from fairlead.records import Release, now_us
+from fairlead.records import Inference, Release, now_us
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
 from fairlead.spec.model import Cache as CacheRules
@@ -87,8 +88,10 @@ class Pages(Protocol):
 class Fairlead:
     """One use case, wired: what the commands and the console work with."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, observed: bool = True) -> None:
+        """What is asked of an app that is not ``observed`` is no traffic: it leaves no trace."""
         self.settings = settings
+        self._observed = observed
         self.started_at = now_us()
         self.pages: Pages | None = None
         self.usecase: UseCase = load(settings.spec_path)
@@ -124,7 +127,7 @@ class Fairlead:
             if variant not in variants:
                 log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
         upstreams = {variant.id: self._upstream(variant) for variant in variants}
-        releases = self._freeze(variants)
+        self.releases = releases = self._freeze(variants)
         routes = {
             variant.id: Route(
                 name=variant.id,
@@ -133,7 +136,7 @@ class Fairlead:
                 variant=variant.id,
                 release=releases[variant.id],
                 operations=operations_of(variant),
-                price=price_of(variant),
+                price=price_of(usecase, variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
                 deterministic=variant.target.quotes,
                 salt=DIALECTS[variant.target.provider].salt if variant.target.provider in DIALECTS else "",
@@ -170,7 +173,7 @@ class Fairlead:
         self.gateway = Gateway(
             routes=routes,
             keys=self.store.keys,
-            record=self.store.traces.append,
+            record=self._record,
             settings=dataclasses.replace(settings, store_content=stores),
             mask=self.mask,
             identity=Identity(usecase=usecase.name, spec_hash=usecase.spec_hash),
@@ -189,6 +192,7 @@ class Fairlead:
             tools=self.tools,
             router=self.router,
             mask=self.mask,
+            record=self._record,
             releases=releases,
             max_message_chars=settings.chat_message_chars,
         )
@@ -225,7 +229,7 @@ class Fairlead:
 
     def _batch_backend(self, variant: Variant) -> Backend:
         """Who else answers a variant's batches."""
-        secret, price = self.store.secret("pseudonyms"), price_of(variant)
+        secret, price = self.store.secret("pseudonyms"), price_of(self.usecase, variant)
         if variant.batch == "provider":
             from fairlead.batch.provider import Provider  # aiohttp takes 0.2 s, and few use cases need it
             from fairlead.providers.batches import ProviderBatches
@@ -369,7 +373,7 @@ class Fairlead:
 
     def _ask(self, identifier: str) -> Ask:
         variant = self.usecase.variant(identifier)
-        price, given = price_of(variant), variant.sampling
+        price, given = price_of(self.usecase, variant), variant.sampling
         settings: dict[str, Any] = {"temperature": 0} if given.temperature is None else {}
         settings |= {"max_tokens": JUDGE_TOKENS} if given.max_tokens is None else {}
         context, principal = CallContext(channel="judge"), Principal(subject="judge")
@@ -415,6 +419,27 @@ class Fairlead:
             arguments=shlex.split(self.settings.vllm_arguments),
             drain_s=self.settings.shutdown_grace_s,
         )
+
+    def _record(self, inference: Inference) -> bool:
+        return self.store.traces.append(inference) if self._observed else True
+
+    def candidates(self, variants: Iterable[Variant], *, through: Literal["assistant", "gateway"]) -> list[Candidate]:
+        """The variants as the ruler asks them: the whole assistant with each behind it, or their models alone."""
+        found = []
+        for variant in variants:
+            price, release = price_of(self.usecase, variant), self.releases[variant.id]
+            memory = functools.partial(self._memory, variant)
+            if through == "gateway":
+                found.append(through_gateway(self.gateway, variant, release, price=price, memory=memory))
+            else:
+                found.append(through_assistant(self.assistant, variant, release, price=price, memory=memory))
+        return found
+
+    def _memory(self, variant: Variant) -> int | None:
+        """Resident bytes of the processes that run a variant's models; None where they run in this one or elsewhere."""
+        pids = [pid for weights in weights_of(variant) if (pid := self.engines[weights].health().pid) is not None]
+        sizes = [resident_bytes(pid) for pid in pids]
+        return sum(size for size in sizes if size is not None) if pids and None not in sizes else None
 
     def ready(self) -> list[str]:
         """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.
@@ -479,9 +504,18 @@ class Fairlead:
         await asyncio.to_thread(self.store.close)
 
 
-def build(settings: Settings) -> Fairlead:
+def build(settings: Settings, *, observed: bool = True) -> Fairlead:
     """Everything, wired and not yet started. Raises SpecErrors, StoreError or what a file at fault raises."""
-    return Fairlead(settings)
+    return Fairlead(settings, observed=observed)
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory a process holds now; None where the system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def faults(usecase: UseCase) -> list[str]:
@@ -632,10 +666,11 @@ def network_of(variant: Variant, settings: Settings) -> Network:
     )
 
 
-def price_of(variant: Variant) -> tuple[float, float] | None:
-    """(input, output) in nano-dollars a token: 0 for models on this machine, None (unknown) where none is declared."""
-    if variant.price is not None:
-        return variant.price.nanos_per_token
+def price_of(usecase: UseCase, variant: Variant) -> tuple[float, float] | None:
+    """(input, output) in nano-dollars a token: 0 for models on this machine, None where nobody says what one costs."""
+    price = usecase.price_of(variant)
+    if price is not None:
+        return price.nanos_per_token
     return (0.0, 0.0) if not variant.target.remote else None
 
 

@@ -533,3 +533,15 @@ class InterchangeInvalid(UsageError):
 
 class RoutingRefused(UsageError):
     """No router can be learnt: {detail}."""
+
+
+class RunAmbiguous(UsageError):
+    """{name!r} is the end of more than one run's id: {found}. Give the whole id."""
+
+
+class SelectionImpossible(UsageError):
+    """There is nothing to choose: {detail}."""
+
+
+class PricesInvalid(UsageError):
+    """The prices in {path} cannot be used: {detail}."""

@@ -117,8 +117,8 @@ def test_keys_of_providers_come_by_reference_only(
     filed = "  - {id: filed, model: 'http://127.0.0.1:9/v1#m', api_key: 'file:secret.txt'}\nlive: extractive"
     settings = project(("live: extractive", f"{hosted}{filed}"))
     usecase = _load(settings)
-    assert price_of(usecase.variant("hosted")) is None
-    assert price_of(usecase.variant("mini")) == (0.0, 0.0)
+    assert price_of(usecase, usecase.variant("hosted")) is None
+    assert price_of(usecase, usecase.variant("mini")) == (0.0, 0.0)
     monkeypatch.setenv("SHOP_KEY", " k1 ")
     assert credential(usecase.variant("hosted"), usecase) == "k1"
     monkeypatch.delenv("SHOP_KEY")

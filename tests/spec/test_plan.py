@@ -253,7 +253,8 @@ class TestCosts:
 
     def test_unknown_is_never_free(self) -> None:
         unpriced = FULL.replace("    price: {input_usd_per_million: 0.4, output_usd_per_million: 1.6}\n", "")
-        usecase = parse(re.sub(r"per_day_usd: \S+ per_month_usd: [^}]+", "", unpriced))
+        unbudgeted = re.sub(r"per_day_usd: \S+ per_month_usd: [^}]+", "", unpriced)
+        usecase = parse(unbudgeted.replace("openai:gpt-4.1-mini", "openai:nobody-knows-this-one"))
         plan = self.cost(usecase, "hosted", rows=1000)
         assert plan.per_day_usd is None
         assert plan.evaluation_usd is None

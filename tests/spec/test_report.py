@@ -115,7 +115,7 @@ HOSTED = '\n  - {id: hosted, model: "openai:gpt-4.1-mini"}\nlive:'
         ("\nlive:", HOSTED, "external_models is false"),
         ("\nlive:", HOSTED, "no `api_key:`"),
         ("\nlive:", HOSTED, "no `prompt:`"),
-        ("\nlive:", HOSTED, "no `price:`"),
+        ("\nlive:", HOSTED.replace("gpt-4.1-mini", "nobody-knows-this-one"), "no `price:`"),
         ("knowledge:\n  - {path: knowledge}\n", "", "there is none"),
         ("mask: [email, phone, card, iban]", "mask: [email]", "card, iban, phone unmasked"),
         ("training_use: false", "training_use: true", "GDPR, Article 6"),

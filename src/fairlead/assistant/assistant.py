@@ -70,7 +70,9 @@ log = logging.getLogger(__name__)
 
 
 class Assistant(Decisions):
-    """The assistant of one use case. ``releases`` are release hashes by variant, ``mask`` masks what is stored."""
+    """The assistant of one use case. ``releases`` are release hashes by variant, ``mask`` masks what is stored,
+    ``record`` takes traces.
+    """
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Assistant(Decisions):
         tools: Tools,
         router: Router | None = None,
         mask: Callable[[str], str],
+        record: Callable[[Inference], bool] | None = None,
         releases: Mapping[str, str] | None = None,
         max_message_chars: int = MAX_MESSAGE_CHARS,
     ) -> None:
@@ -89,6 +92,7 @@ class Assistant(Decisions):
         self.knowledge = knowledge
         self.tools = tools
         self._store = store
+        self._record = record or store.traces.append
         self._releases = dict(releases or {})
         self._max_chars = max_message_chars
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
@@ -519,7 +523,7 @@ class Assistant(Decisions):
 
     def record(self, inference: Inference) -> None:
         """Hand a trace to the store; a full queue is counted there."""
-        self._store.traces.append(inference)
+        self._record(inference)
 
 
 class _Trace:

@@ -159,7 +159,7 @@ def _chosen(labelled: list[Labelled], limit: int | None) -> list[Labelled]:
 def _budget(usecase: UseCase, variant: str, given: float | None) -> int | None:
     """The budget in nano-dollars; None where there is none or the model is free. Raises UsageError for no price."""
     usd = usecase.budget.evaluation_usd if given is None else given
-    price = wiring.price_of(usecase.variant(variant))
+    price = wiring.price_of(usecase, usecase.variant(variant))
     if usd is None or (price is not None and not any(price)):
         return None
     if price is None:

@@ -21,7 +21,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "user", "user_id", "customer", "customer_id"),
     "tenant": ("tenant",),
     "tags": ("tags",),
-    "earlier": ("earlier", "history"),
+    "earlier": ("earlier", "history", "previous"),
 }
 """Part of a Sample to the columns it is taken from: the first that a row has."""
 MESSAGES = "messages"
@@ -140,10 +140,12 @@ def _tags(value: Any) -> dict[str, str]:
 
 def _turns(value: Any) -> tuple[Turn, ...]:
     """Earlier messages: texts of the user, or objects with role and text."""
-    if value is None:
+    if value is None or value == "":
         return ()
+    if isinstance(value, str):
+        value = [value]
     if not isinstance(value, list):
-        raise _RowFault("earlier messages that are no list", "a list of texts or of {role, content}")
+        raise _RowFault("earlier messages that are no list", "a text, or a list of texts or of {role, content}")
     return tuple(Turn(role="user", text=each) if isinstance(each, str) else _turn(each) for each in value)
 
 

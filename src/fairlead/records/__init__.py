@@ -344,6 +344,54 @@ class JudgeCalibration(Record, frozen=True, kw_only=True):
     figures: dict[str, Any] = {}
 
 
+class Run(Record, frozen=True, kw_only=True):
+    """One measurement of several variants on a data set.
+
+    ``dataset`` is its name and version, ``content`` its hash. ``plan`` says what was to be done, ``report`` what came
+    of it; both are the room's that ran it. ``cost`` is what the run itself paid for answers, None when some price is
+    unknown. ``ended`` is 0 while it runs, or when it was killed.
+    """
+
+    step: str
+    dataset: str
+    content: str
+    state: Literal["running", "done", "stopped", "failed"] = "running"
+    ended: int = 0
+    cost: int | None = 0
+    plan: dict[str, Any] = {}
+    report: dict[str, Any] = {}
+
+
+class Answered(Record, frozen=True, kw_only=True):
+    """What a variant made of a sample, kept so that nobody pays for it again.
+
+    ``key`` is the hash of everything that decides the answer: the release, the sample's texts, the epoch. ``answer`` is
+    the answer as the ruler reads it. With an ``error`` there is none, and it is asked again next time.
+    """
+
+    key: str
+    variant: str
+    sample: str
+    epoch: int = 0
+    error: str = ""
+    answer: dict[str, Any] = {}
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """What an answer was worth in a run: scorer name to its score. ``answered`` is the id of the answer.
+
+    ``cached`` says that an earlier run had paid for it.
+    """
+
+    run: str
+    variant: str
+    sample: str
+    answered: str
+    epoch: int = 0
+    cached: bool = False
+    scores: dict[str, Any] = {}
+
+
 class AuditEntry(Record, frozen=True, kw_only=True):
     """Who did what, when and why. ``previous`` is the hash of the entry before, so that a gap shows."""
 

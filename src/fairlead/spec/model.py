@@ -22,6 +22,7 @@ from fairlead.spec.bounds import BoundText, Quantity, QuantityText
 from fairlead.spec.canonical import digest
 from fairlead.spec.hours import Hours, HoursError
 from fairlead.spec.metrics import Aggregation, Metric, MetricEntry, effective
+from fairlead.spec.prices import PriceTable, table_for
 from fairlead.spec.target import Target, TargetError, read_target
 
 Channel = Literal["chat", "widget", "api"]
@@ -156,7 +157,7 @@ class Retrieval(Part):
 
 
 class Price(Part):
-    """What a model costs. Without it costs are unknown, never 0."""
+    """What a model costs. Without it the price table says, or the cost is unknown, never 0."""
 
     input_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens read.")
     output_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens written.")
@@ -580,6 +581,22 @@ class UseCase(Part):
     def effective_metrics(self) -> Mapping[str, Metric]:
         """The built-in metrics as overridden here, and the own ones."""
         return effective(self.metrics)
+
+    @cached_property
+    def price_table(self) -> PriceTable:
+        """Prices of hosted models: the project's own table, or Fairlead's. Raises PricesInvalid."""
+        return table_for(self._base)
+
+    def price_of(self, variant: Variant) -> Price | None:
+        """What a variant's tokens cost: as it declares, else as the table says; None, unknown, where neither does."""
+        if variant.price is not None:
+            return variant.price
+        found = self.price_table.find(variant.target)
+        if found is None:
+            return None
+        return Price(
+            input_usd_per_million=found.input_usd_per_million, output_usd_per_million=found.output_usd_per_million
+        )
 
     def variant(self, identifier: str) -> Variant:
         """The variant called ``identifier``. Raises ChoiceUnknown."""

@@ -283,10 +283,13 @@ def plan_costs(usecase: UseCase, evaluation_rows: int) -> list[CostPlan]:
 
 def _cost(usecase: UseCase, variant: Variant, rows: int) -> CostPlan:
     own = variant.target.kind in {"extractive", "cascade", "mini", "gguf", "vllm"}
-    nanos = variant.price.nanos_per_token if variant.price else (0.0, 0.0) if own else None
+    price = usecase.price_of(variant)
+    nanos = price.nanos_per_token if price else (0.0, 0.0) if own else None
     note = "runs on your own machine: no model fees, the machine is not counted" if own and not variant.price else ""
+    if price is not None and variant.price is None:
+        note = f"price of {usecase.price_table.date} by {usecase.price_table.source}"
     if nanos is None or usecase.traffic is None:
-        unknown = "the variant declares no `price:`" if nanos is None else "`traffic:` is not declared"
+        unknown = "no `price:`, and none in the price table" if nanos is None else "`traffic:` is not declared"
         return CostPlan(
             variant=variant.id, model=variant.model, per_conversation_usd=None, per_day_usd=None, per_month_usd=None,
             evaluation_usd=None, per_resolution_usd=None, note=f"unknown: {unknown}",

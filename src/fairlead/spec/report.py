@@ -183,7 +183,7 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
         if cost.breaks:
             yield f"Variant {cost.variant} breaks the budget at the declared traffic: {', '.join(cost.breaks)}."
         if limited and cost.per_day_usd is None and usecase.traffic is not None:
-            yield f"Variant {cost.variant} has no `price:`, so the budget cannot be kept for it."
+            yield f"Variant {cost.variant} has no `price:` and is in no price table, so no budget can be kept for it."
 
 
 def _warn_policy(usecase: UseCase) -> Iterator[str]:

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, St
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import Float, TypeDecorator
 
-HEAD = "0008"
+HEAD = "0009"
 """The revision these tables are; a test proves that it is Alembic's head."""
 
 NAMING = {
@@ -263,6 +263,45 @@ calibrations = _record(
     Column("figures", Json, nullable=False),
     Index(None, "hash", "time"),
     Index(None, "judge", "time"),
+)
+
+runs = _record(
+    "runs",
+    _text("step"),
+    _text("dataset"),
+    _id("content"),
+    _text("state"),
+    _number("ended"),
+    _number("cost", nullable=True),
+    Column("plan", Json, nullable=False),
+    Column("report", Json, nullable=False),
+    Index(None, "usecase", "time"),
+)
+
+answers = _record(
+    "answers",
+    _id("key"),
+    _text("variant"),
+    _text("sample"),
+    _number("epoch"),
+    _text("error"),
+    Column("answer", Json, nullable=False),
+    Index(None, "key", "time"),
+    Index(None, "subject"),
+)
+
+results = _record(
+    "results",
+    _id("run"),
+    _text("variant"),
+    _text("sample"),
+    _id("answered"),
+    _number("epoch"),
+    _flag("cached"),
+    Column("scores", Json, nullable=False),
+    Index(None, "run", "sample"),
+    Index(None, "answered"),
+    Index(None, "subject"),
 )
 
 usecases = Table(

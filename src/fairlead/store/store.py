@@ -33,6 +33,7 @@ from fairlead.store.objects import Objects
 from fairlead.store.outcomes import Outcomes
 from fairlead.store.presence import Presence
 from fairlead.store.releases import Releases, UseCases
+from fairlead.store.runs import Runs
 from fairlead.store.traces import Traces
 
 DATABASE = "fairlead.db"
@@ -66,6 +67,7 @@ class Store:
         self.datasets = Datasets(database, self.objects)
         self.verdicts = Verdicts(database)
         self.calibrations = Calibrations(database)
+        self.runs = Runs(database)
         self.derived = Derived(directory / "derived")
         self.jobs = Jobs(database)
         self.presence = Presence(directory / "workers")

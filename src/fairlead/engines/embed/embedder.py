@@ -63,6 +63,12 @@ class Embedder:
         self._grams = grams
         self._rare: dict[str, Vectors] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """What its tables take of memory, the vocabulary's texts aside."""
+        tables = (self._words.bytes_, self._words.scale, self._grams.bytes_, self._grams.scale, self._share)
+        return sum(int(table.nbytes) for table in tables)
+
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> Self:
         """Read the weights, checked against the SHA-256 of their card. Raises WeightsMissing or WeightsDamaged."""

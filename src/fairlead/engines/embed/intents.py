@@ -88,7 +88,7 @@ class Intents:
     ) -> Self:
         idf = _rarity(bags)
         rows = [_row(bag, vector, idf) for bag, vector in zip(bags, vectors, strict=True)]
-        weights, bias = _descend(rows, truth, len(names), BUCKETS + vectors.shape[1])
+        weights, bias = descend(rows, truth, len(names), BUCKETS + vectors.shape[1])
         return cls(names, weights, bias, idf, _centres(vectors, truth, len(names)), 0.0)
 
     def guess(self, text: str, embedder: Embedder) -> Guess:
@@ -116,6 +116,11 @@ class Intents:
         near = (vectors * self._centres[odds.argmax(axis=1)]).sum(axis=1)
         fits: Floats = NEAR * near + SURE * odds.max(axis=1)
         return odds, fits
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes of memory, the embedder aside."""
+        return int(self._weights.nbytes + self._bias.nbytes + self._idf.nbytes + self._centres.nbytes)
 
     def encode(self) -> bytes:
         """The classifier as bytes, some megabytes."""
@@ -187,7 +192,7 @@ def _softmax(scores: Floats) -> Floats:
     return odds
 
 
-def _descend(
+def descend(
     rows: Sequence[tuple[npt.NDArray[np.int64], Floats]], truth: npt.NDArray[np.int64], classes: int, width: int
 ) -> tuple[Floats, Floats]:
     """Weights (width, classes) and bias by Adagrad (Duchi et al. 2011) on the cross entropy, in small batches."""

@@ -44,6 +44,8 @@ SCORERS: Registry[Value] = Registry(
         "tool_names": "fairlead.evaluate.scorers.structure:tool_names",
         "label": "fairlead.evaluate.scorers.labels:label",
         "right_label": "fairlead.evaluate.scorers.labels:right_label",
+        "right": "fairlead.evaluate.scorers.expected:right",
+        "handed_over": "fairlead.evaluate.scorers.expected:handed_over",
         "recall": "fairlead.evaluate.scorers.retrieval:recall",
         "reciprocal_rank": "fairlead.evaluate.scorers.retrieval:reciprocal_rank",
         "grounded": "fairlead.evaluate.scorers.sources:grounded",

@@ -1,0 +1,244 @@
+"""``fairlead runs``: what was measured: list, show, diff, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.times import moment, money, parse_moment
+from fairlead.errors import UsageError
+from fairlead.records import Run, now_us
+from fairlead.select import page
+from fairlead.select.report import Report
+from fairlead.settings import Settings
+from fairlead.store import Store
+from fairlead.store.runs import Measured
+
+WIDTH = 70
+
+RunId = Annotated[str, typer.Argument(help="Id of the run, or its end.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(no_args_is_help=True, help="What was measured: list, show, diff, delete.")
+    group.command("list")(list_runs)
+    group.command("show")(show)
+    group.command("diff")(diff)
+    group.command("delete")(delete)
+    app.add_typer(group, name="runs")
+
+
+@with_settings("project", "data_dir")
+def list_runs(
+    *,
+    settings: Settings,
+    since: Annotated[str, typer.Option(help="From when: a duration before now or a time.")] = "30d",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many, newest first.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List runs, newest first."""
+    with Store.open(settings.data_path) as store:
+        runs = store.runs.list(since=parse_moment(since), until=now_us() + 1, limit=limit)
+        counts = {run.id: sum(store.runs.count(run.id).values()) for run in runs}
+    if as_json:
+        print_json([{**_brief(run), "results": counts[run.id]} for run in runs])
+    elif not runs:
+        out.print("Nothing was measured yet: fairlead select", markup=False)
+    else:
+        rows = [
+            [
+                run.id[-8:],
+                moment(run.time)[:16],
+                run.step,
+                run.dataset,
+                _state(run),
+                counts[run.id],
+                money(run.cost),
+                _said(run),
+            ]
+            for run in runs
+        ]
+        print_table(
+            ["run", "since UTC", "step", "data", "state", "answers", "cost", "came to"], rows, right=["answers"]
+        )
+
+
+@with_settings("project", "data_dir")
+def show(
+    *,
+    settings: Settings,
+    run: RunId,
+    variant: Annotated[str | None, typer.Option(help="Show this candidate's answers instead of the report.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many answers.")] = 20,
+    html: Annotated[Path | None, typer.Option(help="Write the report here, one file that needs no other.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the report here as Markdown.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a run's report, or the answers of one candidate."""
+    with Store.open(settings.data_path) as store:
+        found = store.runs.get(run)
+        answers = list(store.runs.results(found.id, variant=variant))[:limit] if variant else []
+    if variant:
+        _show_answers(answers, as_json=as_json)
+        return
+    report = msgspec.convert(found.report, Report) if found.report else None
+    for path, text in ((html, page.html), (markdown, page.markdown)):
+        if path is not None:
+            if report is None:
+                raise UsageError(detail=f"run {found.id} has no report: it is {_state(found)}")
+            path.write_text(text(report), encoding="utf-8")
+            err.print(f"Wrote {path}", markup=False)
+    if as_json:
+        print_json({**_brief(found), "plan": found.plan, "report": found.report})
+    elif report is None:
+        out.print(f"{found.id} of {found.dataset} is {_state(found)} and has no report.", markup=False)
+    else:
+        from fairlead.cli.select import show as show_report
+
+        show_report(report)
+
+
+@with_settings("project", "data_dir")
+def diff(
+    *,
+    settings: Settings,
+    before: Annotated[str, typer.Argument(help="RUN or RUN:CANDIDATE; without a candidate the chosen one.")],
+    after: Annotated[str, typer.Argument(help="What to compare with, written the same way.")],
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most this many samples.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare two candidates sample by sample, of one run or of two: where one is right and the other is not."""
+    with Store.open(settings.data_path) as store:
+        sides = [_side(store, text) for text in (before, after)]
+    (one, scorer, mine), (other, _, theirs) = sides
+    both = [key for key in mine if key in theirs]
+    rows: list[dict[str, Any]] = []
+    for key in both:
+        values = [_value(side[key], scorer) for side in (mine, theirs)]
+        if values[0] != values[1]:
+            texts = [side[key].answered.answer.get("text", side[key].answered.error) for side in (mine, theirs)]
+            rows.append({"sample": key[0], "epoch": key[1], "values": values, "answers": texts})
+    better = sum(_number(row["values"][1]) > _number(row["values"][0]) for row in rows)
+    worse = sum(_number(row["values"][1]) < _number(row["values"][0]) for row in rows)
+    if as_json:
+        print_json({
+            "before": one, "after": other, "scorer": scorer, "common": len(both), "better": better, "worse": worse,
+            "samples": rows[:limit],
+        })  # fmt: skip
+        return
+    out.print(
+        f"{one} to {other} on {len(both)} samples by {scorer}: {better} better, {worse} worse, "
+        f"{len(both) - len(rows)} the same",
+        markup=False,
+    )
+    print_table(
+        ["sample", one, "", other, ""],
+        [
+            [
+                row["sample"],
+                _short(row["answers"][0]),
+                _shown(row["values"][0]),
+                _short(row["answers"][1]),
+                _shown(row["values"][1]),
+            ]
+            for row in rows[:limit]
+        ],
+    )
+
+
+@with_settings("project", "data_dir")
+def delete(
+    *,
+    settings: Settings,
+    run: RunId,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, delete nothing.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete a run with its results; the answers that were paid for stay, as other runs rest on them."""
+    with Store.open(settings.data_path) as store:
+        found = store.runs.get(run)
+        count = sum(store.runs.count(found.id).values())
+        if not dry_run:
+            store.runs.delete(found.id)
+    if as_json:
+        print_json({"deleted": not dry_run, "run": found.id, "results": count})
+    else:
+        out.print(f"{'would delete' if dry_run else 'deleted'} {found.id} and {count} results", markup=False)
+
+
+def _side(store: Store, text: str) -> tuple[str, str, dict[tuple[str, int], Measured]]:
+    """(candidate, the scorer of its run, its results by sample and epoch)."""
+    name, _, variant = text.partition(":")
+    run = store.runs.get(name)
+    counts = store.runs.count(run.id)
+    variant = variant or str(run.report.get("choice", {}).get("candidate") or next(iter(counts), ""))
+    if variant not in counts:
+        known = ", ".join(counts) or "nothing"
+        raise UsageError(detail=f"run {run.id[-8:]} measured no {variant!r}; it measured {known}")
+    found = {(each.result.sample, each.result.epoch): each for each in store.runs.results(run.id, variant=variant)}
+    return variant, str(run.plan.get("quality", "")), found
+
+
+def _value(measured: Measured, scorer: str) -> Any:
+    return measured.result.scores.get(scorer, {}).get("value")
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else -1.0
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ("right" if value else "wrong") if isinstance(value, bool) else f"{value:.3g}"
+
+
+def _show_answers(answers: list[Measured], *, as_json: bool) -> None:
+    if as_json:
+        print_json([_plain(each) for each in answers])
+        return
+    rows = [
+        [each.result.sample, _short(each.answered.answer.get("text", each.answered.error)), _scores(each)]
+        for each in answers
+    ]
+    print_table(["sample", "answer", "scores"], rows)
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    return {
+        "sample": measured.result.sample,
+        "epoch": measured.result.epoch,
+        "answer": measured.answered.answer,
+        "error": measured.answered.error,
+        "scores": {name: score.get("value") for name, score in measured.result.scores.items()},
+    }
+
+
+def _scores(measured: Measured) -> str:
+    shown = {name: score.get("value") for name, score in measured.result.scores.items()}
+    return ", ".join(f"{name} {_shown(value)}" for name, value in shown.items() if value is not None)
+
+
+def _brief(run: Run) -> dict[str, Any]:
+    names = ("id", "time", "step", "dataset", "content", "ended", "cost", "spec_hash")
+    return {**{name: getattr(run, name) for name in names}, "state": _state(run), "came_to": _said(run)}
+
+
+def _state(run: Run) -> str:
+    """A run that never ended was killed or still runs; from here the two look alike."""
+    return "not ended" if run.state == "running" else run.state
+
+
+def _said(run: Run) -> str:
+    choice = run.report.get("choice") or {}
+    return str(choice.get("candidate") or {1: "none holds", 3: "not enough data"}.get(choice.get("status", 0), ""))
+
+
+def _short(text: object) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"

@@ -1,0 +1,217 @@
+"""Candidates: ways to answer, as the runner sees them: a name, a price, and a function from a sample to an answer.
+
+``through_gateway`` asks a model as any client of the gateway would, ``through_assistant`` asks the whole assistant with
+its pages and tools. Both ask in process and take the very path live traffic takes. Knows no scorer and no objective.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from fairlead.assistant import Answer as Reply
+from fairlead.assistant import Assistant, Delta
+from fairlead.errors import UpstreamBroken
+from fairlead.evaluate.purse import Price, cost_of
+from fairlead.evaluate.scorers import Answer, Call
+from fairlead.gateway import Gateway, Principal
+from fairlead.providers.base import CallContext
+from fairlead.records import Sample, new_id
+from fairlead.spec import Variant
+from fairlead.spec.canonical import digest
+
+CHANNEL = "evaluation"
+LONGEST = 1_024
+"""Tokens an answer may have where nothing says so, for what a call may cost."""
+PASSAGE_BYTES = 1_200
+"""What a passage may add to what a model reads."""
+
+Ask = Callable[[Sample, int], Awaitable[Answer]]
+"""(sample, epoch) to an answer. Raises ServiceError where there is none."""
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to answer.
+
+    ``release`` is the release that would go live, ``identity`` the hash of everything that decides an answer here: the
+    release and the way it is asked. ``price`` is None when it is unknown, ``prompt`` the
+    bytes that go with every sample and ``longest`` the tokens an answer may have: what a call may cost is told from
+    them. ``own`` runs on this machine, so its calls do not overlap with anything that is timed; ``light`` costs next to
+    nothing to ask. ``memory`` tells the bytes it takes, None when that is not known. ``note`` is for people.
+    """
+
+    id: str
+    release: str
+    identity: str
+    ask: Ask
+    model: str = ""
+    price: Price | None = None
+    prompt: int = 0
+    longest: int = LONGEST
+    own: bool = True
+    light: bool = False
+    baseline: bool = False
+    memory: Callable[[], int | None] = lambda: None
+    note: str = ""
+
+    @property
+    def free(self) -> bool:
+        """Whether asking it costs no money."""
+        return self.price == (0.0, 0.0)
+
+
+def through_gateway(
+    gateway: Gateway,
+    variant: Variant,
+    release: str,
+    *,
+    price: Price | None,
+    memory: Callable[[], int | None] | None = None,
+) -> Candidate:
+    """The variant's model with its prompt and sampling, nothing else: for labels, rewriting, extraction."""
+    prompt = variant.prompt_text()
+    opening = [{"role": "system", "content": prompt}] if prompt else []
+    seeded = variant.sampling.seed is not None
+
+    async def ask(sample: Sample, epoch: int) -> Answer:
+        said = [{"role": turn.role, "content": turn.text} for turn in sample.earlier]
+        body: dict[str, Any] = {
+            "model": variant.id,
+            "messages": [*opening, *said, {"role": "user", "content": sample.input}],
+        }
+        if epoch and seeded:
+            body["seed"] = (variant.sampling.seed or 0) + epoch  # the same seed again would be the same answer again
+        return await _streamed(gateway, body, sample, price)
+
+    return Candidate(
+        id=variant.id,
+        release=release,
+        identity=digest({"release": release, "through": "gateway"}),
+        ask=ask,
+        model=variant.model,
+        price=price,
+        prompt=len(prompt.encode()),
+        longest=variant.sampling.max_tokens or LONGEST,
+        own=not variant.target.remote,
+        memory=memory or (lambda: None),
+    )
+
+
+async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, price: Price | None) -> Answer:
+    """As a stream, because only that tells when the first token came."""
+    began = time.perf_counter()
+    first: float | None = None
+    pieces: list[str] = []
+    calls: dict[int, dict[str, str]] = {}
+    usage: Mapping[str, Any] = {}
+    body["stream_options"] = {"include_usage": True}
+    async with aclosing(gateway.stream(body, principal=principal(sample), context=context(sample))) as chunks:  # type: ignore[type-var]
+        async for chunk in chunks:
+            usage = chunk.get("usage") or usage
+            for choice in chunk.get("choices") or ():
+                delta = choice.get("delta") or {}
+                if text := delta.get("content"):
+                    pieces.append(text)
+                for made in delta.get("tool_calls") or ():
+                    _add_call(calls, made)
+                if first is None and (pieces or calls):
+                    first = time.perf_counter() - began
+    total = time.perf_counter() - began
+    tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Answer(
+        text="".join(pieces),
+        calls=tuple(_call(gateway, calls[place]) for place in sorted(calls)),
+        first_token_s=first,
+        total_s=total,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        cost_nanos=cost_of(price, tokens),
+    )
+
+
+def _add_call(calls: dict[int, dict[str, str]], made: Mapping[str, Any]) -> None:
+    known = calls.setdefault(int(made.get("index") or 0), {"name": "", "arguments": ""})
+    function = made.get("function") or {}
+    known["name"] += function.get("name") or ""
+    known["arguments"] += function.get("arguments") or ""
+
+
+def _call(gateway: Gateway, made: Mapping[str, str]) -> Call:
+    try:
+        arguments = msgspec.json.decode(made["arguments"] or "{}", type=dict[str, Any])
+    except msgspec.DecodeError:  # a model may write anything; what it wrote is kept for whoever reads it
+        arguments = {"": made["arguments"]}
+    return Call(name=made["name"], arguments=arguments)
+
+
+def through_assistant(
+    assistant: Assistant,
+    variant: Variant,
+    release: str,
+    *,
+    price: Price | None,
+    memory: Callable[[], int | None] | None = None,
+) -> Candidate:
+    """The assistant as customers meet it, with ``variant`` behind it."""
+
+    async def ask(sample: Sample, epoch: int) -> Answer:
+        said = [{"role": turn.role, "content": turn.text} for turn in sample.earlier]
+        return await reply(assistant, variant.id, [*said, {"role": "user", "content": sample.input}], sample, price)
+
+    return Candidate(
+        id=variant.id,
+        release=release,
+        identity=digest({"release": release, "through": "assistant"}),
+        ask=ask,
+        model=variant.model,
+        price=price,
+        prompt=len(variant.prompt_text().encode()) + variant.retrieval.passages * PASSAGE_BYTES,
+        longest=variant.sampling.max_tokens or LONGEST,
+        own=not variant.target.remote,
+        memory=memory or (lambda: None),
+    )
+
+
+async def reply(
+    assistant: Assistant, variant: str, messages: list[dict[str, Any]], sample: Sample, price: Price | None
+) -> Answer:
+    """One answer of the assistant to a history of messages. Raises ServiceError."""
+    began = time.perf_counter()
+    first: float | None = None
+    whole: Reply | None = None
+    parts = assistant.stream(messages, variant=variant, principal=principal(sample), context=context(sample))
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, Delta) and first is None and part.text:
+                first = time.perf_counter() - began
+            elif isinstance(part, Reply):
+                whole = part
+    if whole is None:
+        raise UpstreamBroken(name=variant, detail="the assistant gave no whole answer")
+    tokens = whole.input_tokens, whole.output_tokens
+    facts = tuple("; ".join(f"{label}: {value}" for label, value in card.rows) for card in whole.facts)
+    return Answer(
+        text=whole.text,
+        documents=tuple(source.text for source in whole.sources) + facts,
+        retrieved=tuple(source.location for source in whole.sources),
+        act=whole.act,
+        first_token_s=first,
+        total_s=time.perf_counter() - began,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        cost_nanos=cost_of(price, tokens),
+    )
+
+
+def principal(sample: Sample) -> Principal:
+    """Who asks: a customer of an evaluation, never a real one."""
+    return Principal(tenant=sample.tenant, subject=CHANNEL)
+
+
+def context(sample: Sample) -> CallContext:
+    """On behalf of what."""
+    return CallContext(request=new_id(), tenant=sample.tenant, subject=CHANNEL, channel=CHANNEL)

@@ -1,0 +1,146 @@
+"""``fairlead select``, ``runs`` and ``prices`` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fairlead.cli import main
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop"
+QUICK = ("--candidates", "extractive,baseline:retrieval", "--samples", "12")
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(name="run")
+def run_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    shop = tmp_path / "shop"
+    shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
+    monkeypatch.chdir(shop)
+
+    def run(*arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments)])
+        shown = capfd.readouterr()
+        code = left.value.code
+        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, " ".join(shown.err.split()))
+
+    return run
+
+
+def _json(ran: Ran, *codes: int) -> Any:
+    assert ran.code in (codes or (0,)), ran.err
+    return json.loads(ran.out)
+
+
+def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_path: Path) -> None:
+    forecast = _json(run("select", *QUICK, "--dry-run", "--json"))
+    assert forecast["samples"] == 12
+    assert forecast["unmeasured"] == ["resolution", "cost"]
+    assert [each["at_most_usd"] for each in forecast["candidates"]] == [0.0, 0.0]
+    assert "12 samples" in run("select", *QUICK, "--dry-run").out
+    assert _json(run("runs", "list", "--json")) == []
+
+    pages = tmp_path / "r.html", tmp_path / "r.md"
+    report = _json(run("select", *QUICK, "--html", pages[0], "--markdown", pages[1], "--json"), 3)
+    assert report["choice"]["status"] == 3  # twelve samples are no evidence
+    assert {each["id"] for each in report["standings"]} == {"extractive", "baseline:retrieval"}
+    assert "<svg" in pages[0].read_text(encoding="utf-8")
+    assert pages[1].read_text(encoding="utf-8").startswith("# Selection for shop-support")
+
+    again = _json(run("select", *QUICK, "--json"), 3)
+    assert again["paid_calls"] == 0
+    shown = run("select", *QUICK)
+    assert shown.code == 3
+    assert "The data cannot tell yet" in shown.out
+
+    listed = _json(run("runs", "list", "--json"))
+    assert [each["state"] for each in listed] == ["done"] * 3
+    assert listed[-1]["id"] == report["run"]
+    short = report["run"][-8:]
+    assert _json(run("runs", "show", short, "--json"))["report"] == report
+    assert "extractive" in run("runs", "show", short).out
+    answers = _json(run("runs", "show", short, "--variant", "extractive", "--limit", "3", "--json"))
+    assert len(answers) == 3
+    assert answers[0]["answer"]["text"]
+    compared = _json(run("runs", "diff", f"{short}:baseline:retrieval", f"{short}:extractive", "--json"))
+    assert compared["common"] == 12
+    assert compared["better"] + compared["worse"] == len(compared["samples"])
+    assert "on 12 samples" in run("runs", "diff", f"{short}:baseline:retrieval", f"{short}:extractive").out
+    wrong = run("runs", "diff", f"{short}:nobody", short)
+    assert wrong.code == 2
+    assert "it measured" in wrong.err
+    assert _json(run("runs", "delete", short, "--dry-run", "--json"))["deleted"] is False
+    assert _json(run("runs", "delete", short, "--json"))["results"] == 24
+    assert run("runs", "show", short).code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--candidates", "nobody"), "There is no candidate 'nobody'"),
+        (("--data", "nothing"), "There is no data set 'nothing'"),
+        (("--data", "questions@x"), "is no version"),
+        (("--scorer", "nothing"), "There is no scorer 'nothing'"),
+        (("--scorer", "label"), "ranked by a bool or a number"),
+        (("--through", "mail"), "expected assistant or gateway"),
+        (("--train", "nothing"), "There is no data set"),
+        (("--user", "nobody", "--dry-run", "--candidates", "extractive"), ""),
+    ],
+)
+def test_what_cannot_be_asked_is_said(run: Run, arguments: tuple[str, ...], found: str) -> None:
+    ran = run("select", *arguments, *(() if "--candidates" in arguments else QUICK))
+    assert (ran.code == 2) == bool(found)
+    assert found in ran.err
+
+
+def test_without_data_nothing_is_chosen(run: Run) -> None:
+    file = Path("fairlead.yaml")
+    text = file.read_text(encoding="utf-8")
+    declared = next(line for line in text.splitlines() if "id: questions" in line)
+    file.write_text(text.replace(f"datasets:\n{declared}\n", ""), encoding="utf-8")
+    ran = run("select")
+    assert ran.code == 2
+    assert "fairlead data add" in ran.err
+
+
+def test_prices_are_listed_shown_updated_and_reset(run: Run) -> None:
+    listed = _json(run("prices", "list", "--like", "gpt-4.1-mini", "--json"))
+    assert listed["prices"]["openai:gpt-4.1-mini"] == [0.4, 1.6]
+    assert listed["source"]
+    assert "As of" in run("prices", "list", "--like", "gpt-4.1-mini").out
+    assert _json(run("prices", "show", "openai:none", "--json"))["openai:none"]["usd_per_million"] is None
+    assert "unknown" in run("prices", "show", "openai:none").out
+    assert run("prices", "show", "???").code == 2
+    assert _json(run("prices", "show", "--json"))["extractive"]["usd_per_million"] == [0, 0]
+
+    Path("new.csv").write_text("model,input,output\nopenai:gpt-4.1-mini,9,18\n", encoding="utf-8")
+    tried = _json(run("prices", "update", "new.csv", "--dry-run", "--json"))
+    assert tried["changed"]["openai:gpt-4.1-mini"] == [[0.4, 1.6], [9.0, 18.0]]
+    assert not Path("prices.json").exists()
+    kept = _json(run("prices", "update", "new.csv", "--date", "2026-10-01", "--source", "our contract", "--json"))
+    assert kept["source"] == "our contract"
+    shown = _json(run("prices", "show", "openai:gpt-4.1-mini", "--json"))["openai:gpt-4.1-mini"]
+    assert shown["usd_per_million"] == [9.0, 18.0]
+    assert "our contract, 2026-10-01" in shown["says"]
+    assert "differ" in run("prices", "update", "--reset").out
+    assert Path("prices.json.old").exists()
+    again = _json(run("prices", "show", "openai:gpt-4.1-mini", "--json"))["openai:gpt-4.1-mini"]
+    assert again["usd_per_million"] == [0.4, 1.6]
+    assert run("prices", "update").code == 2
+    assert run("prices", "update", "new.csv", "--date", "soon").code == 2
+    assert run("prices", "update", "nowhere.csv").code == 2
