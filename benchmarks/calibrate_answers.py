@@ -68,6 +68,7 @@ PRIOR = {
 }  # fmt: skip
 READ_PRIOR = {"answers": 3.0, "answers below best": 1.0}
 TAKEN_OUT = 1.0
+RECOGNISED = 0.75  # share of unanswerable questions at which figures are compared
 Matches = list[evidence.Match]
 NATURAL_SHOPS = Path(__file__).parents[1] / "training" / "natural"
 BLOCKS = Path(__file__).parents[1] / "training" / "pairs" / "calibration"
@@ -585,6 +586,8 @@ def main() -> None:
             others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
             odds[~rest] = chances(others, told.rows[~rest])
         show("confidence fitted without the shop", odds, told, constants["answer_from"])
+        apart = {one.source for one in (*from_folder(NATURAL_SHOPS, "calibration"), *from_blocks())}
+        show_together(odds, told, np.array([source in apart for source in told.sources]))
 
 
 def show(title: str, odds: Floats, told: Observed, threshold: float) -> None:
@@ -603,6 +606,19 @@ def show(title: str, odds: Floats, told: Observed, threshold: float) -> None:
             1 - said[absent].mean() if absent.any() else float("nan"),
         ]
         print(f"  {source:36s} {here.sum():5d} " + " ".join(f"{figure:6.3f}" for figure in figures))
+
+
+def show_together(odds: Floats, told: Observed, chosen: npt.NDArray[np.bool_]) -> None:
+    """How well right answers and unanswerable questions of some sources are told apart, at any threshold and at one."""
+    there, absent = chosen & told.answerable, chosen & ~told.answerable
+    above = np.subtract.outer(odds[there & (told.either > 0)], odds[absent])
+    area = (above > 0).mean() + (above == 0).mean() / 2
+    threshold = float(np.quantile(odds[absent], RECOGNISED))
+    said = odds[there] >= threshold
+    print(
+        f"natural shops together, {there.sum()} + {absent.sum()}: area {area:.3f}; at {RECOGNISED:.0%} recognised "
+        f"{(told.either[there] * said).mean():.3f} answered rightly, {1 - said.mean():.3f} refused"
+    )
 
 
 def sure_threshold(odds: Floats, labels: Floats, precision: float = 0.93) -> float:

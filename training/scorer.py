@@ -51,7 +51,7 @@ LIKENESS = 0.15  # share of the teacher's likeness in the loss of the third stag
 EACH = 0.5  # share of every unit judged by itself
 GOLD = 0.5  # share of the hand-made label where the tuned teacher has spoken too
 SHARES = {"natural": 0.4, "pairs": 0.33, "invented": 0.13, "faq": 0.06, "clapnq": 0.04, "mtrag": 0.04}
-READ = 0.65  # share of the batches that the tuned teacher has read, where there are any
+READ = 0.75  # share of the batches that the tuned teacher has read, where there are any
 Text = tuple[list[str], list[int]]
 
 

@@ -3,7 +3,7 @@
     FAIRLEAD_DATA=... python -m training.scorer_labels --work DIR --reader DIR [--part 0 --parts 2]
 
 A line of DIR/read-0.jsonl is a question, the units beside it, the teacher's log-odds of each, and, where the question
-was written for these pages, which of them answer. Half as many questions again are asked over the pages of another
+was written for these pages, which of them answer. Questions are also asked over the pages of another
 shop, where mostly nothing answers though much sounds like it. Lines come in random order, so that a part will do; a run
 goes on where the last one stopped.
 """
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float32]
 SEED = 20261130
 LIKE, OTHERS, ELSEWHERE_LIKE = 7, 3, 6  # units of a question: the likest, others of its shop; the likest elsewhere
 MOST = {"natural": 2000, "pairs": 6000, "invented": 500, "faq": 500, "clapnq": 300, "mtrag": 250}
-ELSEWHERE = 0.5  # questions over another shop's pages, to one over its own
+ELSEWHERE = (0.5, 1.0)  # questions over another shop's pages, to one over its own, of each turn
 AT_ONCE = 12  # questions between two writes
 
 
@@ -47,28 +47,34 @@ class Read(NamedTuple):
 
 
 def plan(library: Library, drawer: Drawer) -> Iterator[tuple[Asked, int, list[int]]]:
-    """(question, shelf, units) in random order, for ever the same."""
-    rng = random.Random(SEED)
+    """(question, shelf, units) in random order, for ever the same; then once more, with the next likest units."""
     by_source: dict[str, list[Asked]] = {}
     for one in library.asked:
         by_source.setdefault(one.source, []).append(one)
-    jobs: list[tuple[Asked, int]] = []
-    for source, most in MOST.items():
-        some = by_source.get(source, [])
-        jobs += [(one, one.shelf) for one in rng.sample(some, min(len(some), most))]
     written = sorted({one.shelf for s in ("natural", "pairs") for one in by_source.get(s, [])})
-    own = [one for one, _ in jobs if one.source in ("natural", "pairs")]
-    jobs += [(one, rng.choice(written)) for one in rng.sample(own, round(ELSEWHERE * len(own)))]
-    rng.shuffle(jobs)
-    for one, shelf in jobs:
-        count = len(library.shelves[shelf].units)
-        if shelf != one.shelf:
-            yield one, shelf, drawer.likest(one.text, shelf, ELSEWHERE_LIKE)
-            continue
-        places = drawer.likest(one.text, shelf, LIKE)
-        places += [i for i in rng.sample(one.right, min(2, len(one.right))) if i not in places]
-        others = [i for i in range(count) if i not in places]
-        yield one, shelf, places + rng.sample(others, min(OTHERS, len(others)))
+    for turn, elsewhere in enumerate(ELSEWHERE):
+        rng = random.Random(SEED + turn)
+        jobs: list[tuple[Asked, int]] = []
+        for source, most in MOST.items():
+            some = by_source.get(source, [])
+            jobs += [(one, one.shelf) for one in rng.sample(some, min(len(some), most))]
+        own = [one for one, _ in jobs if one.source in ("natural", "pairs")]
+        jobs += [(one, rng.choice(written)) for one in rng.sample(own, round(elsewhere * len(own)))]
+        rng.shuffle(jobs)
+        for one, shelf in jobs:
+            yield one, shelf, units_of(one, shelf, library, drawer, turn, rng)
+
+
+def units_of(one: Asked, shelf: int, library: Library, drawer: Drawer, turn: int, rng: random.Random) -> list[int]:
+    """The units that a question is read beside."""
+    if shelf != one.shelf:
+        return drawer.likest(one.text, shelf, ELSEWHERE_LIKE)
+    places = drawer.likest(one.text, shelf, LIKE * (turn + 1))[LIKE * turn :]
+    places += [i for i in rng.sample(one.right, min(2, len(one.right))) if i not in places]
+    if turn:
+        return places
+    others = [i for i in range(len(library.shelves[shelf].units)) if i not in places]
+    return places + rng.sample(others, min(OTHERS, len(others)))
 
 
 def read_labels(folder: Path) -> list[Read]:
