@@ -44,7 +44,7 @@ from training.scorer_teacher import encoded
 Floats = npt.NDArray[np.float32]
 SEED = 20260301
 TEXTS, VOCABULARY, SHOPS = 60_000, 16_000, 200
-DISTIL_STEPS, ROUNDS = 5_000, (1_100,)
+DISTIL_STEPS, ROUNDS = 5_000, (900, 1_600)
 DISTIL_BATCH, QUESTIONS, CANDIDATES = 64, 8, 12
 TRAIN_PIECES = 44  # of a unit that are looked at in training; few are longer
 LIKENESS = 0.15  # share of the teacher's likeness in the loss of the third stage
@@ -364,14 +364,14 @@ def main() -> None:
     card = {
         "name": "fairlead-scorer",
         "made": datetime.now(UTC).date().isoformat(),
-        "made_by": f"python -m training.scorer --rounds {' '.join(map(str, options.rounds))}",
+        "made_by": f"python -m training.scorer --rounds {' '.join(map(str, options.rounds))}, after scorer_reader",
         "licence": "Apache-2.0",
         "seed": SEED,
         "questions": counts,
         "questions_digest": digest,
         "read_by_the_tuned_teacher": len(read),
         "natural_shops": [name for name in names if name not in left_out],
-        "teacher": "all-MiniLM-L6-v2 (Apache-2.0), its vectors only",
+        "teacher": "all-MiniLM-L6-v2 (Apache-2.0): its vectors, and its judgement of pairs once tuned to them",
         "data": data_of.LICENCES,
     }
     write(model, options.out, card)

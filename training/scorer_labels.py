@@ -62,7 +62,8 @@ def plan(library: Library, drawer: Drawer) -> Iterator[tuple[Asked, int, list[in
         jobs += [(one, rng.choice(written)) for one in rng.sample(own, round(elsewhere * len(own)))]
         rng.shuffle(jobs)
         for one, shelf in jobs:
-            yield one, shelf, units_of(one, shelf, library, drawer, turn, rng)
+            if places := units_of(one, shelf, library, drawer, turn, rng):
+                yield one, shelf, places
 
 
 def units_of(one: Asked, shelf: int, library: Library, drawer: Drawer, turn: int, rng: random.Random) -> list[int]:

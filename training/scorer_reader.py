@@ -34,7 +34,7 @@ from training.scorer_teacher import HEADS, model_folder
 
 Floats = npt.NDArray[np.float32]
 SEED = 20261129
-STEPS, QUESTIONS, CANDIDATES = 450, 6, 8
+STEPS, QUESTIONS, CANDIDATES = 300, 6, 8
 LONGEST, WORDS = 64, 36  # word pieces of a pair, words of a question
 RATE, HEAD_RATE, DROP = 1e-4, 5e-4, 0.1
 STILL = 1  # layers of the encoder that stay as they are
