@@ -408,10 +408,10 @@ def test_each_step_says_what_exists_and_how_to_go_on(
 
 def test_what_answering_from_memory_saved_is_shown_to_its_own_tenant(desk: httpx.Client, scene: Scene) -> None:
     lines = [
-        Tallied(tenant=tenant, route=name, outcome=outcome, requests=number, nanos=number * 1_500_000, saved_us=0)
-        for tenant, name, outcome, number in (
-            ("default", "extractive", "exact", 30), ("default", "extractive", "miss", 10),
-            ("other", "theirs", "exact", 7),
+        Tallied(tenant=tenant, route=name, outcome=outcome, requests=number, nanos=nanos, saved_us=0)
+        for tenant, name, outcome, number, nanos in (
+            ("default", "extractive", "exact", 30, 45_000_000), ("default", "extractive", "miss", 10, 0),
+            ("other", "theirs", "exact", 7, 5),
         )
     ]  # fmt: skip
     scene.store.answers.exchange([], lines, b"", after=0, generation=1)
