@@ -10,6 +10,7 @@ which cannot judge and must be told so. The judge's calibration is that of `fair
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import random
@@ -17,6 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.report import Report
 from fairlead.app import build
@@ -26,6 +29,10 @@ from fairlead.evaluate.judges.agreement import agreement
 from fairlead.evaluate.judges.calibration import Findings, shortcomings
 from fairlead.evaluate.judges.peers import PEERS
 from fairlead.evaluate.reading import read
+from fairlead.evaluate.scorers import Answer
+from fairlead.evaluate.scorers.safety import refused
+from fairlead.evaluate.scorers.sources import LEAST, support
+from fairlead.records import Sample
 from fairlead.settings import Settings
 from fairlead.spec.model import JudgeBar
 from fairlead.spec.power import wilson
@@ -155,6 +162,56 @@ async def embedded(report: Report, labelled: list[Labelled]) -> None:
                target="== 0")  # fmt: skip
 
 
+def claims(report: Report, folder: Path) -> None:
+    """Claims by code on RefChecker: people say of each whether the text supports it.
+
+    Their texts are not part of the set, so the sources are what people found supported in the *other* models' answers
+    to the same question: a claim that only one model made has no source, which is hard on the scorer.
+    """
+    by_question: dict[str, list[tuple[str, str, str]]] = {}
+    for path in sorted(folder.rglob("*_answers.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            for claim in row.get("claude2_response_kg") or ():
+                text = " ".join(map(str, claim["triplet"]))
+                by_question.setdefault(str(row["id"]), []).append((path.stem, text, claim["human_label"]))
+    values, truths = [], []
+    for found in by_question.values():
+        for model, text, label in found:
+            sources = [other for name, other, said in found if name != model and said == "Entailment"]
+            if sources:
+                values.append(support(text, sources))
+                truths.append(label == "Entailment")
+    value, true = np.array(values), np.array(truths)
+    order = np.argsort(np.argsort(value, kind="stable")) + 1.0
+    ranks = {each: order[value == each].mean() for each in np.unique(value)}
+    above = sum(ranks[each] for each in value[true]) - true.sum() * (true.sum() + 1) / 2
+    report.add("RefChecker, claims by code: area under the curve", above / true.sum() / (~true).sum(), "", n=len(true))
+    for name, hits in (
+        ("supported, found so", value[true] >= LEAST),
+        ("not supported, let pass", value[~true] >= LEAST),
+    ):
+        low, high = wilson(float(hits.mean()), len(hits), 0.95)
+        report.add(f"RefChecker, claims by code: {name}", float(hits.mean()), "", n=len(hits), low=low, high=high)
+
+
+def refusals(report: Report, folder: Path) -> None:
+    """Refusals by wording on XSTest: two people labelled five models' answers. Written by looking at the first two.
+
+    The answers are those of the set's repository (model_completions/), put beside its prompts.
+    """
+    for model in ("gpt4", "llama2orig", "llama2new", "mistralguard", "mistralinstruct"):
+        path = folder / f"xstest_v2_completions_{model}.csv"
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [(row["completion"], row["final_label"][:1]) for row in csv.DictReader(file)]
+        for name, kind in (("full refusals found", "2"), ("compliance taken for a refusal", "1")):
+            hits = [refused(Sample(id="x", input="?"), Answer(text=text)) for text, label in rows if label == kind]
+            low, high = wilson(sum(hits) / len(hits), len(hits), 0.95)
+            seen = "seen" if model in {"gpt4", "llama2orig"} else "held out"
+            report.add(f"XSTest, {model} ({seen}): {name}", sum(hits) / len(hits), "", n=len(hits), low=low, high=high)
+
+
 async def measure(report: Report) -> None:
     """Everything that can be measured with the data there is."""
     await simulations(report)
@@ -166,6 +223,8 @@ async def measure(report: Report) -> None:
     sets = labels_of(folder)
     await peers(report, sets)
     published(report, folder, sets["PandaLM"])
+    claims(report, folder / "refchecker")
+    refusals(report, folder / "xstest")
     await embedded(report, sets["LLMBar natural"])
 
 
