@@ -386,7 +386,7 @@ def add_inside(report: Report) -> None:
 
 def write(report: Report, found: dict[str, Measured]) -> int:
     """Fairlead's figures with their targets first, then every peer's own."""
-    targets = {ONE_SHOT.name: "<= 300", PACED.name: "<= 2000"}
+    targets = {ONE_SHOT.name: "<= 200", PACED.name: "<= 2000"}
     ours = found["Fairlead"]
     for mode in (ONE_SHOT, BURST, PACED):
         add_spread(report, f"Fairlead: CPU, {mode.name}", ours.cpu[mode.name], "us", target=targets.get(mode.name, ""))
@@ -463,9 +463,11 @@ def main() -> int:
     note = (
         "CPU of the gateway's process tree per request: the least disturbed of n runs, and the spread up to the most "
         "disturbed one (whatever else a machine does can only add). Fairlead: keys, checks, masking and recording on; "
-        "limits, budgets and caches do not exist yet. Thin relay: the same server and HTTP client with nothing between "
-        "them. nginx passes bytes through. LiteLLM: one worker, master key, no database, nothing recorded, at most 16 "
-        "connections."
+        "limits, budgets and caches are not part of this run. Thin relay: the same server and HTTP client with nothing "
+        "between them. nginx passes bytes through. LiteLLM: one worker, master key, no database, nothing recorded, at "
+        "most 16 connections. TensorZero is archived and not run here; in November 2026, on another machine and with "
+        "observability off, it took 190 to 239 us one-shot, 2,594 to 2,656 us a paced stream, and added 0.60/0.75 ms "
+        "at 100/s."
     )
     if missing:
         note += " Not measured here: " + "; ".join(missing) + "."

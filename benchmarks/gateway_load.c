@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS = 1024, MOST = 4000000 };
+enum { CONNECTIONS = 8192, MOST = 4000000 };
 
 struct connection {
     int fd, busy, head_size, in_body, chunked, status, tail_size, done;

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORDS = 50, EVENTS = WORDS + 3, INPUT = 1 << 17, CLIENTS = 4096 };
+enum { WORDS = 50, EVENTS = WORDS + 3, INPUT = 1 << 17, CLIENTS = 16384 };
 
 struct client {
     int fd, used, next; /* next: event to send, or -1 when no stream is under way */
