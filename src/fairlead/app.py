@@ -65,8 +65,9 @@ EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
 JUDGE_TOKENS: Final = 400
 """Most a judge may write where its variant does not say."""
+FEWEST_PLACES: Final = 8
 MOST_PLACES: Final = 10_000
-"""Calls a model of somebody else has at once, at first and at most."""
+"""Calls a model of somebody else has at once: the most and what it starts with, and never less than the fewest."""
 VLLM_SERVE: Final = "vllm-serve:"
 """Begins the weights of a model that vLLM fetches and runs for us."""
 IN_PROCESS: Final = ("extractive", EMBED)
@@ -332,6 +333,7 @@ class Fairlead:
             lane = self._lanes[engine] = Lane(
                 name,
                 start=places or MOST_PLACES,
+                least=self.settings.engine_slots if places else FEWEST_PLACES,
                 most=2 * places if places else MOST_PLACES,
                 longest_wait_s=self.settings.queue_wait_s,
                 weights=self._weights,

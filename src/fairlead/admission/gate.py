@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -11,6 +12,8 @@ from fairlead.providers.base import Call, Pumped, Reply, Upstream
 
 TOO_MUCH: Final = frozenset((429, 503, 529))
 """Statuses with which a model says that it has too much to do."""
+MOST_UNSENT: Final = 10_000
+"""Where nobody is charged, nobody takes the names of given-up calls out again."""
 
 
 class Gated:
@@ -27,7 +30,9 @@ class Gated:
         lane, context = self.lane, call.context
         try:
             await lane.enter(context.tenant, context.priority, call.deadline)
-        except BaseException:
+        except asyncio.CancelledError:
+            if len(self._unsent) >= MOST_UNSENT:
+                self._unsent.clear()
             self._unsent.add(context.parent)
             raise
         began = time.monotonic()

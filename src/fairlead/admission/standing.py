@@ -46,7 +46,9 @@ def standings(
     }
     paid = {balance.account: balance for balance in ledger.balances(rules.usecase, tuple(spans), tenant=tenant)}
     names = {key.origin: key for key in keys if tenant is None or key.tenant == tenant}
-    accounts = dict.fromkeys([*_expected(rules, names.values(), periods), *paid])
+    accounts = dict.fromkeys(
+        [*_expected(rules, [key for key in names.values() if key.revoked is None], periods), *paid]
+    )
     found = []
     for account in accounts:
         limit = _limit(rules, account, names, is_day=account.period == periods.day)
