@@ -389,7 +389,17 @@ def test_the_inbox_lists_who_waits_oldest_first(desk: httpx.Client, scene: Scene
     [
         ("define", ["Answer customers", "resolution", "groundedness", "not enough data", "fairlead check"]),
         ("choose", ["extractive", "fairlead ask --variant"]),
-        ("deploy", ["Everything that answers is ready", "the use case<", "mini", "● ready", "in process", "fairlead keys create"]),
+        (
+            "deploy",
+            [
+                "Everything that answers is ready",
+                "the use case<",
+                "mini",
+                "● ready",
+                "in process",
+                "fairlead keys create",
+            ],
+        ),
         ("tune", ["Nothing has been tuned"]),
         ("improve", ["helpful"]),
         ("govern", ["email, phone, card, iban", "90 days"]),
