@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -118,3 +119,14 @@ def test_a_very_long_stream_keeps_its_beginning_and_its_end() -> None:
     assert sum(map(len, relay.captured)) <= CAPTURE_BYTES
     assert fold(b"".join(relay.tail())).finish == "length"
     assert relay.usage == USAGE
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"data: [DONE]", b"data:[DONE]", b"data: x", b"\n", b"\r\n", b" ", b"[DONE]"]), max_size=8
+    )
+)
+def test_the_end_is_found_just_where_a_pattern_finds_it(parts: list[bytes]) -> None:
+    relay = Relay("x", wants_usage=False)
+    relay.captured = parts
+    assert relay.is_done() == (re.search(rb"(?:^|\n)data: ?\[DONE\]\s*\Z", b"".join(parts)) is not None)

@@ -7,7 +7,6 @@ Pure: knows no HTTP, no clock, no loop.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from typing import Any
 
@@ -19,7 +18,7 @@ from fairlead.providers import sse
 CAPTURE_BYTES = 4 * 1024 * 1024
 """So much of a stream is kept for the record; of a longer one, this much of its beginning and the last pieces."""
 _LAST_PIECES = 16
-_DONE_AT_END = re.compile(rb"(?:^|\n)data: ?\[DONE\]\s*\Z")
+_DONE = (b"data: [DONE]", b"data:[DONE]")
 
 
 class Relay:
@@ -60,7 +59,10 @@ class Relay:
     def is_done(self) -> bool:
         """Whether the last event so far is [DONE]."""
         last = self._last or self.captured[-_LAST_PIECES:]
-        return _DONE_AT_END.search(b"".join(last)[-4096:]) is not None
+        end = b"".join(last)[-4096:].rstrip()
+        # By hand: searched for from the left, the same costs 40 µs a stream.
+        start = next((end[: -len(done)] for done in _DONE if end.endswith(done)), None)
+        return start is not None and (not start or start.endswith(b"\n"))
 
     def tail(self) -> list[bytes]:
         """The last pieces of a stream too long to be captured whole; empty for any other."""
