@@ -28,7 +28,7 @@ from fairlead.records import DatasetVersion, Sample
 from fairlead.select import page, race
 from fairlead.select.baselines import make_baselines
 from fairlead.select.report import Report, Standing
-from fairlead.select.selection import Options, Selection, project
+from fairlead.select.selection import Options, Selection, project, stays
 from fairlead.select.words import bounds, percent
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, power
@@ -277,7 +277,7 @@ def _forecast(
         each.id: Expectation(each.price, prompt=each.prompt, longest=each.longest).of(text) for each in candidates
     }
     projected = project(candidates, samples, options, expected)
-    competing = sum(not each.light and each.id != usecase.live_id for each in candidates)
+    competing = sum(not stays(each, usecase, plan) for each in candidates)
     spared = race.rungs(competing, len(samples)) if options.racing else []
     shows = power.paired_detectable(len(samples), DISCORDANCE, usecase.confidence)
     if as_json:

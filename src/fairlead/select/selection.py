@@ -150,8 +150,7 @@ class Selection:
         await self.runner.measure(asked, self.samples[:size], self.options.epochs)
 
     def _spared(self, name: str) -> bool:
-        """Who stays to the end: what costs nothing to ask, and what answers now, to be compared with."""
-        return self.candidates[name].light or name == self.usecase.live_id
+        return stays(self.candidates[name], self.usecase, self.plan)
 
     def _alive(self) -> list[str]:
         return [name for name in self.candidates if name not in self.left]
@@ -296,6 +295,12 @@ class Selection:
     def _cost(self) -> int | None:
         tallies = self.runner.tallies.values()
         return None if any(each.cost is None for each in tallies) else self.runner.purse.spent
+
+
+def stays(candidate: Candidate, usecase: UseCase, plan: Plan) -> bool:
+    """Who stays to the end: what costs next to nothing to ask, and what is live where others must be no worse."""
+    compared = any(each.margin.value for each in usecase.objectives if each.id in plan.of)
+    return candidate.light or (candidate.id == usecase.live_id and compared)
 
 
 def _valued(item: Item, scorer: str) -> bool:
