@@ -23,6 +23,7 @@ from fairlead import __version__, engines, providers, secret
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules
 from fairlead.assistant import Assistant, AssistantUpstream, Cache, Knowledge, Router, Tools
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
+from fairlead.batch.runner import holder_of
 from fairlead.engines.base import Engine
 from fairlead.engines.gguf import read_header
 from fairlead.engines.ondemand import OnDemand
@@ -223,7 +224,7 @@ class Fairlead:
             gateway.routes,
             backend_of,
             limits=limits,
-            keeps_key=lambda identifier: any(key.id == identifier for key in store.keys.active()),
+            holder=lambda identifier: holder_of(identifier, store.keys.list(), now_us()),
         )
         self.worker = Worker(store, {KIND: runner, TEND: self._tend})
         gateway.surfaces.update(Surface(gateway, store, self.batches, wake=self.worker.wake).surfaces)

@@ -14,12 +14,14 @@ from openai import OpenAI
 from openai.types import Batch
 
 from fairlead.batch import KIND, Batches, Limits, Live, Runner, Spare, Surface
+from fairlead.batch.runner import holder_of
 from fairlead.batch.work import Backend
 from fairlead.gateway import Gateway, Route
 from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.jobs import Worker
 from fairlead.providers.base import Upstream
 from fairlead.providers.scripted import Script, Scripted
+from fairlead.records import now_us
 from fairlead.store import Store
 from tests.gateway.gateway_harness import build, route, serving
 
@@ -72,7 +74,7 @@ class Place:
             self.gateway.routes,
             lambda found: (backends or {}).get(found.name, live),
             limits=limits or Limits(),
-            keeps_key=lambda key: key in {each.id for each in store.keys.active()},
+            holder=lambda key: holder_of(key, store.keys.list(), now_us()),
             look_s=0.05,
         )
         self.worker = Worker(store, {KIND: self.runner}, poll_s=0.05, beat_s=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import now_us
 from fairlead.store import Store
 from tests.batch.batch_harness import Place, chat, content, jsonl, opened, served, submit, wait
+from tests.gateway.gateway_harness import route
 
 
 def answer(call: Call) -> Script:
@@ -75,7 +77,8 @@ def test_a_batch_from_upload_to_output(client: OpenAI, place: Place) -> None:
     assert row is not None
     assert row.cost == usage.input_tokens * 400 + usage.output_tokens * 1600, "reconciled with what was counted"
     assert row.estimate["output_tokens"] == 30 * 20, "told before, from max_tokens"
-    assert {call.context.channel for call in place.upstream.calls} == {"batch"}
+    asked = {(call.context.channel, call.context.priority) for call in place.upstream.calls}
+    assert asked == {("batch", "batch")}
 
 
 def test_completions_and_embeddings(client: OpenAI) -> None:
@@ -244,6 +247,19 @@ def test_an_input_lost_from_the_disk_is_told(store: Store) -> None:
         assert [error.code for error in ended.errors.data or []] == ["file_lost"]
 
 
+def test_a_model_that_is_served_no_more(store: Store) -> None:
+    place = Place(store, Scripted(script=answer), places=1)
+    with served(place) as client:
+        made = submit(client, [chat(str(n), "slow 0.2") for n in range(50)])
+        wait(client, made, lambda found: bool(found.request_counts and found.request_counts.completed))
+    with served(Place(store, routes={"other": route(place.upstream, "other")})) as client:
+        ended = wait(client, made)
+        good, bad = content(client, ended.output_file_id), content(client, ended.error_file_id)
+        assert good
+        assert sorted(int(line["custom_id"]) for line in good + bad) == list(range(50))
+        assert {line["error"]["code"] for line in bad} == {"model_not_found"}
+
+
 def test_a_model_that_is_away_costs_no_request(store: Store) -> None:
     away = [True]
 
@@ -305,6 +321,22 @@ def test_a_revoked_key_s_batch_ends(store: Store) -> None:
         assert {line["error"]["code"] for line in content(client.with_options(api_key=other), ended.error_file_id)} == {
             "key_revoked"
         }
+
+
+def test_a_key_for_some_models_and_one_that_is_rotated(store: Store) -> None:
+    key, secret = store.keys.create("n", ["inference"], models=["support"])
+    place = Place(store, Scripted(script=answer), keys=True, places=1)
+    with served(place, secret) as client:
+        lines = [chat("a", body={**chat("a")["body"], "model": "other"})]
+        failed = wait(client, submit(client, lines))
+        assert failed.errors is not None
+        assert [error.code for error in failed.errors.data or []] == ["model_not_allowed"]
+        made = submit(client, [chat(str(n), "slow 0.05") for n in range(20)])
+        wait(client, made, lambda found: found.status == "in_progress")
+        _, _, fresh = store.keys.rotate(key.id, 0)
+        time.sleep(1.0)  # a running server knows new keys within half a second
+        ended = wait(client.with_options(api_key=fresh), made)
+        assert ended.status == "completed", "the key that took its place stands for it"
 
 
 def test_pages_of_batches_and_files(client: OpenAI) -> None:

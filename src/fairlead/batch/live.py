@@ -76,9 +76,7 @@ class Live:
         attempt = 0
         while True:
             attempt += 1
-            context = CallContext(
-                request=new_id(), tenant=work.batch.tenant, channel="batch", payer=work.batch.key, priority="batch"
-            )
+            context = CallContext(request=new_id(), tenant=work.batch.tenant, channel="batch", priority="batch")
             try:
                 x = await self._gateway.ask(
                     request.body, principal=work.principal, context=context, operation=work.operation

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fairlead.batch.lines import ENDPOINTS, Input, Inspected, Inspector, Limits
 from fairlead.batch.results import Results, failure
 from fairlead.batch.work import Backend, BatchMoved, BatchRefused, Work
-from fairlead.gateway import Route
+from fairlead.gateway import Principal, Route
+from fairlead.gateway.keyring import principal_of
 from fairlead.gateway.route import find_route
 from fairlead.jobs import Lease
-from fairlead.records import Batch, StoredFile, new_id, now_us
+from fairlead.records import Batch, Key, StoredFile, new_id, now_us
 from fairlead.store import Store
 from fairlead.store.batches import INPUT
 from fairlead.store.files import place
@@ -37,7 +38,7 @@ WORDS: Mapping[str, str] = {
 
 
 class Runner:
-    """``backend_of`` says who answers for a route; ``keeps_key`` whether a key still opens anything."""
+    """``backend_of`` says who answers for a route, ``holder`` whom a key's id stands for now, None if it is revoked."""
 
     def __init__(
         self,
@@ -46,14 +47,14 @@ class Runner:
         backend_of: Callable[[Route], Backend],
         *,
         limits: Limits,
-        keeps_key: Callable[[str], bool] = lambda _: True,
+        holder: Callable[[str], Principal | None],
         look_s: float = LOOK_S,
     ) -> None:
         self._store = store
         self._routes = routes
         self._backend_of = backend_of
         self._limits = limits
-        self._keeps_key = keeps_key
+        self._holder = holder
         self._look_s = look_s
 
     async def __call__(self, lease: Lease) -> None:
@@ -83,8 +84,11 @@ class Runner:
                 batch = checked
             results = await asyncio.to_thread(Results, path.parent, lease.job.attempt, len(requests))
             with contextlib.closing(results):
-                work = Work(batch, requests, results, self._change)
-                if batch.status == "in_progress":
+                principal = await self._principal(batch)
+                work = Work(batch, principal or Principal(), requests, results, self._change)
+                if principal is None:
+                    work.end("key_revoked")
+                elif batch.status == "in_progress":
                     await self._answer(lease, work)
                 elif batch.status == "cancelling":
                     work.end("batch_cancelled")
@@ -94,10 +98,14 @@ class Runner:
 
     async def _validate(self, batch: Batch, requests: Input) -> Batch | None:
         """Read the whole input before anything is asked. None when the batch ended with it."""
-        operation = ENDPOINTS[batch.endpoint]
-        inspector = Inspector(
-            batch.endpoint, self._limits, lambda model: (find_route(self._routes, model, operation), None)[1]
-        )
+        operation, principal = ENDPOINTS[batch.endpoint], await self._principal(batch)
+
+        def refuse(model: str) -> None:
+            find_route(self._routes, model, operation)
+            if principal is not None:
+                principal.demand(model, operation)
+
+        inspector = Inspector(batch.endpoint, self._limits, refuse)
         breath = _Breath()
         for number, raw in requests.scan():
             inspector.take(number, raw)
@@ -110,7 +118,7 @@ class Runner:
         backend = self._backend_of(route)
         values = {
             "status": "in_progress", "total": found.total, "model": found.model, "backend": backend.name,
-            "release": route.release, "estimate": estimate(found, route, backend.share), "cost": 0,
+            "release": route.release, "estimate": estimate(found, route.price, backend.share), "cost": 0,
         }  # fmt: skip
         kept = await self._change(batch, values, only=("validating",))
         if kept.status == "cancelling":  # asked for meanwhile: what was found is kept all the same
@@ -131,7 +139,16 @@ class Runner:
     # --- the answers --------------------------------------------------------------------------------------------
 
     async def _answer(self, lease: Lease, work: Work) -> None:
-        backend = self._backend_of(self._routes[work.batch.model])
+        route = self._routes.get(work.batch.model)
+        if route is None:  # the definition has changed since
+            work.note = f"The model {work.batch.model} is not served any more."
+            work.end("model_not_found")
+            return
+        backend = self._backend_of(route)
+        # What the attempts before got done counts now, so that being killed often does not look like getting nowhere.
+        tally = work.results.tally
+        lease.report(tally.completed + tally.failed, len(work.requests))
+        await lease.beat()
         watch = asyncio.create_task(self._watch(lease, work))
         answering = asyncio.ensure_future(backend.answer(work))
         try:
@@ -163,8 +180,10 @@ class Runner:
                 work.end("batch_cancelled")
             elif time.monotonic() >= ends:
                 work.end("batch_expired")
-            elif work.batch.key and not await asyncio.to_thread(self._keeps_key, work.batch.key):
+            elif (principal := await self._principal(work.batch)) is None:
                 work.end("key_revoked")
+            else:
+                work.principal = principal  # its limits may have been changed
             await asyncio.sleep(min(self._look_s, max(0.01, ends - time.monotonic())))
 
     # --- the files ----------------------------------------------------------------------------------------------
@@ -210,11 +229,25 @@ class Runner:
             bytes=size, expires=now + batch.keep,
         )  # fmt: skip
 
+    async def _principal(self, batch: Batch) -> Principal | None:
+        """On whose behalf it asks now; None when the key is revoked."""
+        if batch.key:
+            return await asyncio.to_thread(self._holder, batch.key)
+        return Principal(tenant=batch.tenant, subject=batch.subject, scopes=frozenset(batch.scopes))
+
     async def _change(self, batch: Batch, values: dict[str, Any], **only: Any) -> Batch:
         kept = await asyncio.to_thread(self._store.batches.change, batch, values, **only)
         if kept is None:
             raise BatchMoved(batch.id)
         return kept
+
+
+def holder_of(identifier: str, keys: Sequence[Key], now: int) -> Principal | None:
+    """Whom the key with this id stands for among ``keys``: itself, or the one it was rotated to. None if revoked."""
+    account = next((key.origin or key.id for key in keys if key.id == identifier), "")
+    valid = [key for key in keys if key.revoked is None and (key.expires is None or key.expires > now)]
+    same = [key for key in valid if key.id == identifier] or [key for key in valid if (key.origin or key.id) == account]
+    return principal_of(same[-1]) if same else None
 
 
 class _Breath:
@@ -238,9 +271,8 @@ def figures(work: Work) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def estimate(found: Inspected, route: Route | None, share: float) -> dict[str, Any]:
+def estimate(found: Inspected, price: tuple[float, float] | None, share: float) -> dict[str, Any]:
     """Tokens and cost (nano-dollars, None without a price) as told before the start."""
-    price = route.price if route else None
     cost = None if price is None else found.input_tokens * price[0] + found.output_tokens * price[1]
     return {
         "input_tokens": found.input_tokens, "output_tokens": found.output_tokens,

@@ -11,8 +11,7 @@ import msgspec
 from fairlead.batch.lines import ENDPOINTS, Input
 from fairlead.batch.results import Results
 from fairlead.errors import FairleadError
-from fairlead.gateway import Principal
-from fairlead.gateway.keyring import pseudonym
+from fairlead.gateway.keyring import Principal, pseudonym
 from fairlead.providers.base import Operation
 from fairlead.records import Batch
 
@@ -26,12 +25,20 @@ class BatchRefused(FairleadError):
 
 
 class Work:
-    """``stop`` is set when no further request may be started: cancelled, out of time, or the key revoked."""
+    """``principal`` is on whose behalf it asks. ``stop`` is set when no further request may be started: cancelled, out
+    of time, or the key revoked.
+    """
 
     def __init__(
-        self, batch: Batch, requests: Input, results: Results, change: Callable[..., Awaitable[Batch]]
+        self,
+        batch: Batch,
+        principal: Principal,
+        requests: Input,
+        results: Results,
+        change: Callable[..., Awaitable[Batch]],
     ) -> None:
         self.batch = batch
+        self.principal = principal
         self.requests = requests
         self.results = results
         self.stop = asyncio.Event()
@@ -43,12 +50,6 @@ class Work:
     def operation(self) -> Operation:
         """What its requests ask for."""
         return ENDPOINTS[self.batch.endpoint]
-
-    @property
-    def principal(self) -> Principal:
-        """On whose behalf they are asked."""
-        batch = self.batch
-        return Principal(tenant=batch.tenant, subject=batch.subject, key_id=batch.key, scopes=frozenset(batch.scopes))
 
     def left(self) -> Iterator[int]:
         """The numbers of the requests without an answer, now."""

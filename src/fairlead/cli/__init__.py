@@ -24,6 +24,7 @@ COMMANDS = {
     "serve": "serve",
     "ask": "talk",
     "chat": "talk",
+    "batch": "batch",
     "keys": "keys",
     "budget": "budget",
     "knowledge": "knowledge",
