@@ -44,7 +44,7 @@ from training.scorer_teacher import encoded
 Floats = npt.NDArray[np.float32]
 SEED = 20260301
 TEXTS, VOCABULARY, SHOPS = 60_000, 16_000, 200
-DISTIL_STEPS, ROUNDS = 5_000, (900, 1_600)
+DISTIL_STEPS, ROUNDS = 5_000, (900, 1_600, 800)
 DISTIL_BATCH, QUESTIONS, CANDIDATES = 64, 8, 12
 TRAIN_PIECES = 44  # of a unit that are looked at in training; few are longer
 LIKENESS = 0.15  # share of the teacher's likeness in the loss of the third stage
