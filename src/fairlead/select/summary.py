@@ -234,10 +234,11 @@ def _slices(
 ) -> list[Slice]:
     """Quality by tag; where another is better than the chosen one is tested, all slices together."""
     members: dict[tuple[str, str], list[str]] = {}
-    for sample in selection.samples:
+    asked = values.get(chosen, {})
+    for sample in (each for each in selection.samples if each.id in asked):
         for tag, value in _tags(sample, selection.plan.quality).items():
             members.setdefault((tag, value), []).append(sample.id)
-    large = {key: ids for key, ids in members.items() if FEWEST_IN_SLICE <= len(ids) < len(selection.samples)}
+    large = {key: ids for key, ids in members.items() if FEWEST_IN_SLICE <= len(ids) < len(asked)}
     found, p_values = [], []
     for (tag, value), ids in sorted(large.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0][1])):
         quality = {
