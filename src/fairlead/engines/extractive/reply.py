@@ -20,7 +20,7 @@ from fairlead.engines.extractive.toolmatch import Tool, rank
 from fairlead.engines.extractive.tools import Plan
 from fairlead.engines.extractive.units import Passage, cut
 
-TOOL_LEAD = 0.10  # how much surer of a document than of a tool we must be to quote instead of calling
+TOOL_LEAD = 0.08  # how much surer of a document than of a tool we must be to quote instead of calling
 IDENTIFIED_LEAD = 0.35  # the same when the message names the very order, ticket or account it is about
 
 
