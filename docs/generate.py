@@ -12,9 +12,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from click.testing import CliRunner
 from typer.main import get_command
 
 from fairlead import settings
@@ -25,6 +27,7 @@ from fairlead.spec.target import HOSTED
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOP = ROOT / "examples" / "shop"
+TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def settings_table() -> str:
@@ -47,18 +50,11 @@ def command_help() -> str:
 
 
 def _help(*words: str) -> str:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("FAIRLEAD_")} | {
-        "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb",
-    }  # fmt: skip
-    shown = subprocess.run(
-        [sys.executable, "-m", "fairlead", *words, "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-    ).stdout
+    shown = CliRunner().invoke(get_command(application()), [*words, "--help"], prog_name="fairlead", env=TERMINAL)
+    if shown.exit_code:
+        raise SystemExit(f"fairlead {' '.join(words)} --help: {shown.output}")
     title = " ".join(["fairlead", *words])
-    body = "\n".join(line.rstrip() for line in shown.strip().splitlines())
+    body = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
     return f"### {title}\n\n```text\n{body}\n```"
 
 
@@ -100,23 +96,40 @@ def providers_table() -> str:
     return "\n".join(lines)
 
 
-def figures() -> str:
-    """The figures that have a target, of every committed result, with what a peer reaches and whether they hold."""
-    lines = [
-        "| benchmark | figure | value | range | n | peer | target | holds |",
-        "|---|---|---:|---|---:|---|---|---|",
-    ]
+def results() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(benchmark, its figures that have a target) of every committed result."""
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
-        for row in json.loads(path.read_text(encoding="utf-8"))["figures"]:
-            if not row["target"]:
-                continue
+        rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["figures"] if row["target"]]
+        if rows:
+            yield path.stem, rows
+
+
+def figures() -> str:
+    """Every figure that has a target, with what a peer reaches and whether it holds."""
+    parts = []
+    for name, rows in results():
+        parts += [f"## {name}", "", "| figure | value | range | n | peer | target | holds |"]
+        parts += ["|---|---:|---|---:|---|---|---|"]
+        for row in rows:
             spread = "" if row["low"] is None else f"{row['low']:.4g} to {row['high']:.4g}"
             peer = "" if row["peer_value"] is None else f"{row['peer']} {row['peer_value']:.4g}"
             holds = "yes" if row["holds"] else "**no**"
-            lines.append(
-                f"| {path.stem} | {row['figure']} | {row['value']:.4g} {row['unit']} | {spread} | {row['n']} | {peer} "
+            parts.append(
+                f"| {row['figure']} | {row['value']:.4g} {row['unit']} | {spread} | {row['n']} | {peer} "
                 f"| {row['target']} | {holds} |"
             )
+        parts.append("")
+    return "\n".join(parts).strip()
+
+
+def missed() -> str:
+    """How many figures hold, benchmark by benchmark, and by name those that do not."""
+    lines = ["| benchmark | targets | held | missed |", "|---|---:|---:|---|"]
+    for name, rows in results():
+        late = [
+            f"{row['figure']}: {row['value']:.4g} {row['unit']} ({row['target']})" for row in rows if not row["holds"]
+        ]
+        lines.append(f"| {name} | {len(rows)} | {len(rows) - len(late)} | {'<br>'.join(late)} |")
     return "\n".join(lines)
 
 
@@ -126,7 +139,8 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (ROOT / "docs" / "settings.md", settings_table),
     "commands": (ROOT / "docs" / "commands.md", command_help),
     "transcript": (ROOT / "README.md", transcript),
-    "figures": (ROOT / "README.md", figures),
+    "figures": (ROOT / "docs" / "figures.md", figures),
+    "missed": (ROOT / "README.md", missed),
     "real messages": (ROOT / "README.md", real_messages),
 }
 
