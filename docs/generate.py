@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from fairlead import settings
 from fairlead.cli import COMMANDS, application
@@ -50,7 +50,7 @@ def command_help() -> str:
 
 
 def _help(*words: str) -> str:
-    shown = CliRunner().invoke(get_command(application()), [*words, "--help"], prog_name="fairlead", env=TERMINAL)
+    shown = CliRunner().invoke(application(), [*words, "--help"], prog_name="fairlead", env=TERMINAL)
     if shown.exit_code:
         raise SystemExit(f"fairlead {' '.join(words)} --help: {shown.output}")
     title = " ".join(["fairlead", *words])
