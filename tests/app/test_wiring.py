@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fairlead import app as app_module
-from fairlead.app import Fairlead, build, credential, packaged_weights, price_of
+from fairlead import engines
+from fairlead.app import Fairlead, build, credential, packaged_weights, price_of, wiring
 from fairlead.errors import CredentialMissing
 from fairlead.gateway import Principal
 from fairlead.records import now_us
@@ -83,7 +83,7 @@ async def _live_release(settings: Settings) -> str:
 async def test_missing_weights_leave_the_live_variant_answering(
     project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(app_module, "packaged_weights", lambda name: tmp_path / f"{name}.gguf")
+    monkeypatch.setattr(wiring, "packaged_weights", lambda name: tmp_path / f"{name}.gguf")
     fairlead = build(project())
     try:
         await fairlead.start()
@@ -134,7 +134,7 @@ def _load(settings: Settings) -> UseCase:
 
 
 def test_the_packaged_weights_are_where_the_package_is() -> None:
-    assert packaged_weights("mini").parent == Path(app_module.__file__).parent / "engines" / "weights"
+    assert packaged_weights("mini").parent == Path(engines.__file__).parent / "weights"
 
 
 def test_a_variant_that_residency_forbids_gets_no_route(project: Callable[..., Settings]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fairlead import app as wiring
+from fairlead import app
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment
 from fairlead.errors import UsageError
@@ -42,7 +42,7 @@ def list_judges(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """List the judges and what each may decide."""
     usecase = load(settings.spec_path)
     with Store.open(settings.data_path) as store:
-        standings = wiring.judge_standings(usecase, store)
+        standings = app.judge_standings(usecase, store)
     if as_json:
         print_json([_summary(usecase, each) for each in standings])
     elif not standings:
@@ -62,7 +62,7 @@ def show(*, settings: Settings, name: Name, as_json: JsonFlag = False) -> None:
     judge = usecase.judge(name)
     with Store.open(settings.data_path) as store:
         records = store.calibrations.list(judge=name)
-    standing = standing_of(name, wiring.judge_definition(usecase, name).hash, judge.needs, records)
+    standing = standing_of(name, app.judge_definition(usecase, name).hash, judge.needs, records)
     if as_json:
         print_json({**_summary(usecase, standing), "calibrations": [_plain(each) for each in records]})
         return
@@ -129,7 +129,7 @@ async def _calibrate(
     progress = Progress(
         TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
     )
-    fairlead = wiring.build(settings)
+    fairlead = app.build(settings)
     try:
         judge = fairlead.usecase.judge(name)
         await fairlead.start_variant(judge.variant)
@@ -159,7 +159,7 @@ def _chosen(labelled: list[Labelled], limit: int | None) -> list[Labelled]:
 def _budget(usecase: UseCase, variant: str, given: float | None) -> int | None:
     """The budget in nano-dollars; None where there is none or the model is free. Raises UsageError for no price."""
     usd = usecase.budget.evaluation_usd if given is None else given
-    price = wiring.price_of(usecase, usecase.variant(variant))
+    price = app.price_of(usecase, usecase.variant(variant))
     if usd is None or (price is not None and not any(price)):
         return None
     if price is None:

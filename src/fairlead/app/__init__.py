@@ -1,0 +1,31 @@
+"""The composition root: what a use case comes to, and everything wired."""
+
+from fairlead.app.parts import (
+    credential,
+    faults,
+    judge_definition,
+    judge_standings,
+    largest_share,
+    learnt_of,
+    operations_of,
+    packaged_weights,
+    price_of,
+    router_of,
+)
+from fairlead.app.wiring import Fairlead, build, explain_kept
+
+__all__ = [
+    "Fairlead",
+    "build",
+    "credential",
+    "explain_kept",
+    "faults",
+    "judge_definition",
+    "judge_standings",
+    "largest_share",
+    "learnt_of",
+    "operations_of",
+    "packaged_weights",
+    "price_of",
+    "router_of",
+]

@@ -1,0 +1,219 @@
+"""What a use case and its variants come to, part by part: pure functions that wiring, commands and pages ask."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from fairlead import __version__, secret
+from fairlead.assistant import Cache, Knowledge, Router, Tools
+from fairlead.engines.gguf import read_header
+from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
+from fairlead.evaluate.judges import Definition, Standing, standing_of
+from fairlead.evaluate.sequences import betting
+from fairlead.gateway.cache import Bands, Rules, Verified
+from fairlead.providers.base import Operation
+from fairlead.providers.facts import facts_of
+from fairlead.providers.network import Network
+from fairlead.settings import Settings
+from fairlead.spec import UseCase, Variant, load, release_hash
+from fairlead.spec.model import Cache as CacheRules
+from fairlead.store import Store
+
+log = logging.getLogger(__name__)
+
+EMBED: Final = "embed"
+"""Name of the route behind /v1/embeddings, always there."""
+VLLM_SERVE: Final = "vllm-serve:"
+"""Begins the weights of a model that vLLM fetches and runs for us."""
+IN_PROCESS: Final = ("extractive", EMBED)
+"""Engines that are a part of this process."""
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory a process holds now; None where the system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def faults(usecase: UseCase) -> list[str]:
+    """What would keep a sound definition from starting: pages, tools or weights that cannot be used, in words."""
+    found = []
+    loaders: list[Callable[[], object]] = [
+        lambda: Knowledge.load([usecase.path(part.path) for part in usecase.knowledge]),
+        lambda: Tools.of(usecase),
+        lambda: router_of(usecase),
+    ]
+    for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
+        if weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
+            path = packaged_weights(weights) if weights == "mini" else Path(weights)
+            loaders.append(functools.partial(read_header, path))
+    for load_part in loaders:
+        try:
+            load_part()
+        except FairleadError as error:
+            found.append(str(error))
+    return found
+
+
+def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
+    """What guesses the intents of a use case's messages. Raises IntentsInvalid."""
+    routing = usecase.routing
+    return Router.load(routing, usecase.path(routing.examples) if routing is not None else None, cache)
+
+
+def rules_of(wanted: CacheRules) -> Rules:
+    """``cache:`` of the use case as the gateway takes it."""
+    return Rules(
+        enabled=wanted.enabled,
+        ttl_s=wanted.ttl.value,
+        sampled=wanted.sampled,
+        bytes_=wanted.size_mib * 1024 * 1024,
+        verified=Verified(
+            max_error=wanted.paraphrases.max_error,
+            confidence=wanted.paraphrases.confidence,
+            verify=wanted.paraphrases.verify,
+            evidence_s=wanted.paraphrases.evidence_days * 86_400,
+        )
+        if wanted.paraphrases is not None
+        else None,
+    )
+
+
+def learnt_of(settings: Settings, bands: bytes) -> list[dict[str, Any]]:
+    """What was learnt of paraphrases, as the rules of the use case judge it; empty where they are not answered."""
+    if not settings.spec_path.is_file():
+        return []
+    rules = rules_of(load(settings.spec_path).cache)
+    if rules.verified is None:
+        return []
+    known = Bands(rules.verified, largest_share)
+    known.load(bands)
+    return known.show()
+
+
+def largest_share(wrong: int, checked: int, confidence: float) -> float:
+    """The most a share can be after ``wrong`` of ``checked``, at any time (betting; the order does not matter)."""
+    if checked == 0:
+        return 1.0
+    values = np.zeros(checked)
+    values[:wrong] = 1.0
+    return betting(values, confidence, side="high").high
+
+
+def packaged_weights(name: str) -> Path:
+    """The GGUF file that comes with Fairlead."""
+    return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
+
+
+def judge_definition(usecase: UseCase, identifier: str) -> Definition:
+    """What a judge of ``judges:`` is: its variant's content decides, not its name. Raises ChoiceUnknown, OSError."""
+    judge = usecase.judge(identifier)
+    variant = usecase.variant(judge.variant)
+    model = release_hash(variant.release_content(engine=engine_identity(variant)))
+    return Definition(id=judge.id, kind=judge.kind, rubric=judge.rubric, model=model)
+
+
+def judge_standings(usecase: UseCase, store: Store) -> list[Standing]:
+    """What each judge of ``judges:`` may decide today, by the newest calibration of it as it is."""
+    return [
+        standing_of(
+            judge.id,
+            judge_definition(usecase, judge.id).hash,
+            judge.needs,
+            store.calibrations.list(judge=judge.id),
+        )
+        for judge in usecase.judges
+    ]
+
+
+def operations_of(variant: Variant) -> frozenset[Operation]:
+    """What a variant can be asked for. Quoting needs a question, so it takes no bare text to go on with."""
+    if variant.target.kind == EMBED:
+        return frozenset({"embedding"})
+    if variant.target.remote:
+        return facts_of(variant.target.provider).operations
+    return frozenset({"chat"}) if variant.target.quotes else frozenset({"chat", "completion"})
+
+
+def weights_of(variant: Variant) -> tuple[str, ...]:
+    """What a variant's engines run: built-in names, the path of a GGUF file, ``vllm-serve:NAME``; none if remote."""
+    kind = variant.target.kind
+    if variant.target.remote:
+        return ()
+    if kind == "vllm":
+        return (VLLM_SERVE + variant.target.name,)
+    return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
+
+
+def held_skills(name: str) -> frozenset[str]:
+    """Skills whose objective the packaged model holds, as its card reports them; none when there is no card."""
+    path = packaged_weights(name).with_suffix(".json")
+    return frozenset(json.loads(path.read_text(encoding="utf-8"))["holds"]) if path.exists() else frozenset()
+
+
+def network_of(variant: Variant, settings: Settings) -> Network:
+    """How the server of a remote variant is reached.
+
+    It may have a private address where the file says so, by a host that is plainly one of this network (localhost, a
+    private address, a name without a dot or in .internal or .local), or the setting ``private_hosts`` does.
+    """
+    host = urlsplit(variant.target.base_url).hostname or ""
+    declared = {name.strip().lower() for name in settings.private_hosts.split(",")}
+    return Network(
+        connect_s=settings.connect_timeout_s,
+        first_byte_s=settings.first_byte_timeout_s,
+        idle_s=settings.idle_timeout_s,
+        proxy=settings.proxy,
+        private=not variant.target.external or host in declared,
+    )
+
+
+def price_of(usecase: UseCase, variant: Variant) -> tuple[float, float] | None:
+    """(input, output) in nano-dollars a token: 0 for models on this machine, None where nobody says what one costs."""
+    price = usecase.price_of(variant)
+    if price is not None:
+        return price.nanos_per_token
+    return (0.0, 0.0) if not variant.target.remote else None
+
+
+def credential(variant: Variant, usecase: UseCase) -> str | None:
+    """The provider's key behind ``api_key``, None when none is declared or it is not there yet."""
+    if variant.api_key is None:
+        return _of_aws() if variant.target.provider == "bedrock" else None
+    try:
+        found = secret.read(variant.api_key, usecase.base)
+    except SecretUnreadable as error:
+        detail = str(error.details["detail"])
+        raise CredentialMissing(variant=variant.id, reference=variant.api_key, detail=detail) from error
+    if not found:
+        log.warning("variant %s has no key: %s is empty or not set", variant.id, variant.api_key)
+    return found or None
+
+
+def _of_aws() -> str | None:
+    """AWS credentials from where AWS's own tools look for them first, as one text."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    found = [os.environ.get(name, "") for name in names]
+    return ":".join(filter(None, found)) if found[0] and found[1] else os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+
+
+def engine_identity(variant: Variant) -> str:
+    """What identifies built-in code or weights in a release: the hash of the weights, or Fairlead's version."""
+    if variant.target.kind in ("mini", "cascade"):
+        path = packaged_weights("mini")
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+    return f"fairlead {__version__}" if variant.target.quotes or variant.target.kind == EMBED else ""
