@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 import uuid
@@ -326,3 +328,19 @@ def test_without_the_policy_no_token_is_taken(talk: Talk) -> None:
     refused = talk.post("identity", {"token": "x.y.z"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "identity_refused")
     assert talk.post("identity", {"tokens": 1}).status_code == 400
+
+
+def test_a_locked_database_costs_an_answer_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.store.database.BUSY_MS", 300)
+    with serve(tmp_path) as shop, httpx.Client(base_url=shop.url, timeout=20) as client:
+        talk = Talk(client)
+        other = sqlite3.connect(shop.store.directory / "fairlead.db", isolation_level=None)
+        with contextlib.closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            refused = talk.say(RETURNS)
+            assert refused[-1]["type"] == "error"
+            assert "try again" in refused[-1]["message"]
+            assert "fairlead.db" not in str(refused)
+            other.execute("ROLLBACK")
+        assert talk.say(RETURNS)[-1]["type"] == "done"
+        assert [message["role"] for message in talk.state()["messages"]] == ["assistant", "user", "assistant"]
