@@ -73,13 +73,15 @@ def _chunk(choice: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-def copy_shop(folder: Path, **policy: Any) -> Path:
+def copy_shop(folder: Path, judges: list[dict[str, Any]] | None = None, **policy: Any) -> Path:
     """The shop with the variants these tests need and one hostile page in its knowledge."""
     project = folder / "shop"
     shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
     path = project / "fairlead.yaml"
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     spec["variants"] = [variant for variant in spec["variants"] if variant["id"] == "extractive"]
+    if judges:
+        spec["judges"] = judges
     for name, value in policy.items():
         spec["policy"][name] = {**spec["policy"].get(name, {}), **value}
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
@@ -133,9 +135,11 @@ class Scene:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, *, policy: dict[str, Any] | None = None, **flags: Any) -> Iterator[Scene]:
+def serve(
+    folder: Path, *, policy: dict[str, Any] | None = None, judges: list[dict[str, Any]] | None = None, **flags: Any
+) -> Iterator[Scene]:
     """A scene on a thread of its own; leaving stops the server and closes the store."""
-    project = copy_shop(folder, **(policy or {}))
+    project = copy_shop(folder, judges, **(policy or {}))
     settings = load({"project": project, "port": 0, "shutdown_grace_s": 1.0, "journal_flush_ms": 20, **flags}, {})
     started: concurrent.futures.Future[Scene] = concurrent.futures.Future()
     down = threading.Event()

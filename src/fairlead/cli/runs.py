@@ -14,6 +14,7 @@ from fairlead.errors import UsageError
 from fairlead.records import Run, now_us
 from fairlead.select import page
 from fairlead.select.report import Report
+from fairlead.select.stored import came_to, compare, side_of, state_of, text_of
 from fairlead.settings import Settings
 from fairlead.store import Store
 from fairlead.store.runs import Measured
@@ -56,10 +57,10 @@ def list_runs(
                 moment(run.time)[:16],
                 run.step,
                 run.dataset,
-                _state(run),
+                state_of(run),
                 counts[run.id],
                 money(run.cost),
-                _said(run),
+                came_to(run),
             ]
             for run in runs
         ]
@@ -90,13 +91,13 @@ def show(
     for path, text in ((html, page.html), (markdown, page.markdown)):
         if path is not None:
             if report is None:
-                raise UsageError(detail=f"run {found.id} has no report: it is {_state(found)}")
+                raise UsageError(detail=f"run {found.id} has no report: it is {state_of(found)}")
             path.write_text(text(report), encoding="utf-8")
             err.print(f"Wrote {path}", markup=False)
     if as_json:
         print_json({**_brief(found), "plan": found.plan, "report": found.report})
     elif report is None:
-        out.print(f"{found.id} of {found.dataset} is {_state(found)} and has no report.", markup=False)
+        out.print(f"{found.id} of {found.dataset} is {state_of(found)} and has no report.", markup=False)
     else:
         from fairlead.cli.select import show as show_report
 
@@ -114,26 +115,22 @@ def diff(
 ) -> None:
     """Compare two candidates sample by sample, of one run or of two: where one is right and the other is not."""
     with Store.open(settings.data_path) as store:
-        sides = [_side(store, text) for text in (before, after)]
-    (one, scorer, mine), (other, _, theirs) = sides
-    both = [key for key in mine if key in theirs]
-    rows: list[dict[str, Any]] = []
-    for key in both:
-        values = [_value(side[key], scorer) for side in (mine, theirs)]
-        if values[0] != values[1]:
-            texts = [side[key].answered.answer.get("text", side[key].answered.error) for side in (mine, theirs)]
-            rows.append({"sample": key[0], "epoch": key[1], "values": values, "answers": texts})
-    better = sum(_number(row["values"][1]) > _number(row["values"][0]) for row in rows)
-    worse = sum(_number(row["values"][1]) < _number(row["values"][0]) for row in rows)
+        found = compare(side_of(store, before), side_of(store, after))
+    one, other, scorer = found.before.candidate, found.after.candidate, found.before.scorer
+    rows: list[dict[str, Any]] = [
+        {"sample": each.sample, "epoch": each.epoch, "values": each.values, "answers": each.answers}
+        for each in found.changes
+        if each.values[0] != each.values[1]
+    ]
+    both, better, worse = len(found.changes), found.count("better"), found.count("worse")
     if as_json:
         print_json({
-            "before": one, "after": other, "scorer": scorer, "common": len(both), "better": better, "worse": worse,
+            "before": one, "after": other, "scorer": scorer, "common": both, "better": better, "worse": worse,
             "samples": rows[:limit],
         })  # fmt: skip
         return
     out.print(
-        f"{one} to {other} on {len(both)} samples by {scorer}: {better} better, {worse} worse, "
-        f"{len(both) - len(rows)} the same",
+        f"{one} to {other} on {both} samples by {scorer}: {better} better, {worse} worse, {both - len(rows)} the same",
         markup=False,
     )
     print_table(
@@ -171,27 +168,6 @@ def delete(
         out.print(f"{'would delete' if dry_run else 'deleted'} {found.id} and {count} results", markup=False)
 
 
-def _side(store: Store, text: str) -> tuple[str, str, dict[tuple[str, int], Measured]]:
-    """(candidate, the scorer of its run, its results by sample and epoch)."""
-    name, _, variant = text.partition(":")
-    run = store.runs.get(name)
-    counts = store.runs.count(run.id)
-    variant = variant or str(run.report.get("choice", {}).get("candidate") or next(iter(counts), ""))
-    if variant not in counts:
-        known = ", ".join(counts) or "nothing"
-        raise UsageError(detail=f"run {run.id[-8:]} measured no {variant!r}; it measured {known}")
-    found = {(each.result.sample, each.result.epoch): each for each in store.runs.results(run.id, variant=variant)}
-    return variant, str(run.plan.get("quality", "")), found
-
-
-def _value(measured: Measured, scorer: str) -> Any:
-    return measured.result.scores.get(scorer, {}).get("value")
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else -1.0
-
-
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
@@ -202,10 +178,7 @@ def _show_answers(answers: list[Measured], *, as_json: bool) -> None:
     if as_json:
         print_json([_plain(each) for each in answers])
         return
-    rows = [
-        [each.result.sample, _short(each.answered.answer.get("text", each.answered.error)), _scores(each)]
-        for each in answers
-    ]
+    rows = [[each.result.sample, _short(text_of(each)), _scores(each)] for each in answers]
     print_table(["sample", "answer", "scores"], rows)
 
 
@@ -226,17 +199,7 @@ def _scores(measured: Measured) -> str:
 
 def _brief(run: Run) -> dict[str, Any]:
     names = ("id", "time", "step", "dataset", "content", "ended", "cost", "spec_hash")
-    return {**{name: getattr(run, name) for name in names}, "state": _state(run), "came_to": _said(run)}
-
-
-def _state(run: Run) -> str:
-    """A run that never ended was killed or still runs; from here the two look alike."""
-    return "not ended" if run.state == "running" else run.state
-
-
-def _said(run: Run) -> str:
-    choice = run.report.get("choice") or {}
-    return str(choice.get("candidate") or {1: "none holds", 3: "not enough data"}.get(choice.get("status", 0), ""))
+    return {**{name: getattr(run, name) for name in names}, "state": state_of(run), "came_to": came_to(run)}
 
 
 def _short(text: object) -> str:

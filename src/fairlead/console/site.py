@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from fairlead.console.chat import Chat
+from fairlead.console.choose import Choose
 from fairlead.console.conversations import Conversations
 from fairlead.console.desk import Desk
 from fairlead.console.http import BodyLimit, SecurityHeaders, problem
@@ -107,6 +108,7 @@ def create_app(fairlead: Fairlead) -> Site:
             *Overview(desk).routes(),
             *Conversations(desk).routes(),
             *Traces(desk).routes(),
+            *Choose(desk).routes(),
             *Steps(desk).routes(),
             *Inbox(desk, pulse).routes(),
         ],

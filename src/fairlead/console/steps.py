@@ -1,4 +1,4 @@
-"""The seven steps: what each holds today, and the command that goes on from there.
+"""The steps but Choose, which has pages of its own: what each holds today, and the command that goes on from there.
 
 A step whose machinery is not built yet says so in words; nothing here pretends.
 """
@@ -35,7 +35,6 @@ class Steps:
         """Their paths."""
         pages = {
             "/define": self.define,
-            "/choose": self.choose,
             "/deploy": self.deploy,
             "/tune": self.tune,
             "/improve": self.improve,
@@ -47,18 +46,6 @@ class Steps:
     def define(self, request: Request, session: Session) -> Response:
         """What good means: the use case as it was read."""
         return self._desk.render(request, session, "define.html", page="define", title="Define")
-
-    def choose(self, request: Request, session: Session) -> Response:
-        """The ways to answer, and what was seen of each."""
-        period = ranges.parse(request.query_params, now_us())
-        newest = {release.variant: release for release in self._store.releases.list(self._fairlead.usecase.name)}
-        variants = [
-            (variant, self._desk.summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
-            for variant in self._fairlead.usecase.variants
-        ]
-        return self._desk.render(
-            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants
-        )
 
     def deploy(self, request: Request, session: Session) -> Response:
         """What runs: engines, routes, keys, the store."""

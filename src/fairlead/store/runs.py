@@ -61,12 +61,16 @@ class Runs:
             raise RunAmbiguous(name=identifier, found=", ".join(run.id for run in exact))
         return exact[0]
 
-    def list(self, *, since: int, until: int, usecase: str | None = None, limit: int = 100) -> list[Run]:
+    def list(
+        self, *, since: int, until: int, usecase: str | None = None, tenant: str | None = None, limit: int = 100
+    ) -> list[Run]:
         """Runs of ``since <= time < until``, newest first."""
         table = schema.runs
         query = select(table).where(table.c.time >= since, table.c.time < until)
         if usecase is not None:
             query = query.where(table.c.usecase == clean(usecase))
+        if tenant is not None:
+            query = query.where(table.c.tenant == clean(tenant))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(table.c.time.desc(), table.c.id.desc()).limit(limit)).all()
         return [record_of(Run, row) for row in rows]

@@ -1,0 +1,284 @@
+"""Choose: the runs of ``fairlead select``, one run with its evidence, and two candidates sample by sample.
+
+Shows what was stored and decides nothing. The address holds the whole state: what is listed, sorted and compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from fairlead.app import judge_standings
+from fairlead.console import export, ranges
+from fairlead.console.desk import HOME, Desk
+from fairlead.console.sessions import Session
+from fairlead.console.view import machine_time
+from fairlead.errors import DatasetUnknown, RecordUnknown, UsageError
+from fairlead.records import Run, Sample, now_us
+from fairlead.select import page as written
+from fairlead.select.plot import pareto
+from fairlead.select.report import Report, Standing
+from fairlead.select.stored import Change, Comparison, came_to, compare, report_of, side_of, state_of
+from fairlead.select.words import percent, quality_name
+
+PATH = HOME + "/choose"
+MOST_RUNS = 200
+PAGE = 50
+RUN_COLUMNS = ["id", "time", "dataset", "state", "came_to", "verdict", "ranked_by", "samples", "calls", "cost_nano_usd"]
+STANDING_COLUMNS = [
+    "rank", "id", "model", "baseline", "live", "n", "failed", "quality", "quality_low", "quality_high", "first_p50_s",
+    "first_p95_s", "total_p50_s", "total_p95_s", "usd_per_1000", "usd_per_resolution", "memory_bytes", "objectives",
+    "frontier", "left",
+]  # fmt: skip
+CHANGE_COLUMNS = ["sample", "epoch", "kind", "input", "before_answer", "before_value", "after_answer", "after_value"]
+KINDS = {
+    "changed": "better or worse",
+    "better": "better",
+    "worse": "worse",
+    "unscored": "scored on one side only",
+    "reworded": "other words, same score",
+    "all": "all",
+}
+"""What the comparison can be narrowed to, in words."""
+OUTCOMES = {0: "pass", 1: "fail", 3: "not_enough_data"}
+Key = Callable[[Any], Any]
+RUN_ORDERS: dict[str, Key] = {
+    "time": lambda row: row["time"],
+    "dataset": lambda row: row["dataset"],
+    "came_to": lambda row: row["came_to"],
+    "calls": lambda row: row["calls"],
+    "cost": lambda row: row["cost_nano_usd"],
+}
+STANDING_ORDERS: dict[str, Key] = {
+    "rank": lambda row: row["rank"],
+    "candidate": lambda row: row["id"],
+    "quality": lambda row: row["quality"],
+    "n": lambda row: row["n"],
+    "time": lambda row: row["total_p95_s"],
+    "cost": lambda row: row["usd_per_1000"],
+    "memory": lambda row: row["memory_bytes"],
+}
+CHANGE_ORDERS: dict[str, Key] = {
+    "sample": lambda row: row["sample"],
+    "difference": lambda row: row["difference"],
+}
+
+
+class Choose:
+    """``/console/choose``, ``/console/choose/compare`` and ``/console/choose/{run}``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._fairlead = desk.fairlead
+        self._store = desk.fairlead.store
+
+    def routes(self) -> list[Route]:
+        """Their paths."""
+        return [
+            self._desk.route("/choose", self.listing),
+            self._desk.route("/choose/compare", self.comparison),
+            self._desk.route("/choose/{run}", self.one),
+        ]
+
+    def listing(self, request: Request, session: Session) -> Response:
+        """The runs, newest first, and the ways to answer with what was seen of each."""
+        query = request.query_params
+        runs = self._store.runs.list(
+            since=0, until=now_us() + 1, usecase=self._fairlead.usecase.name, tenant=session.tenant, limit=MOST_RUNS
+        )
+        rows = [_run_row(run) for run in runs]
+        datasets = sorted({run.dataset for run in runs})
+        data = query.get("data", "") if query.get("data") in datasets else ""
+        verdict = query.get("verdict", "") if query.get("verdict") in OUTCOMES.values() else ""
+        shown = [row for row in rows if data in ("", row["dataset"]) and verdict in ("", row["verdict"])]
+        order = Order(query, RUN_ORDERS, "-time", {"data": data, "verdict": verdict})
+        shown = order.sort(shown)
+        if query.get("format") in ("csv", "json"):
+            exported = ({**row, "time": machine_time(row["time"])} for row in shown)
+            return export.respond(query["format"], "runs", RUN_COLUMNS, exported)
+        period = ranges.parse(query, now_us())
+        newest = {release.variant: release for release in self._store.releases.list(self._fairlead.usecase.name)}
+        variants = [
+            (variant, self._desk.summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
+            for variant in self._fairlead.usecase.variants
+        ]
+        latest = next(((run, report) for run in runs if (report := report_of(run)) is not None), None)
+        return self._desk.render(
+            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants, rows=shown,
+            latest=latest, outcome=OUTCOMES.get(latest[1].choice.status) if latest else None, order=order,
+            any_runs=bool(runs), full=len(runs) == MOST_RUNS, datasets=datasets, data=data, verdict=verdict,
+            judges=judge_standings(self._fairlead.usecase, self._store), exports=order.exports(PATH), path=PATH,
+        )  # fmt: skip
+
+    def one(self, request: Request, session: Session) -> Response:
+        """What one run came to, and on what evidence."""
+        query, identifier = request.query_params, request.path_params["run"]
+        run = self._run(identifier, session)
+        if run is None:
+            return self._desk.missing(request, session, f"There is no run {identifier[:40]!r}: fairlead runs list")
+        report = report_of(run)
+        path = f"{PATH}/{run.id}"
+        order = Order(query, STANDING_ORDERS, "rank", {})
+        standings = {each.id: each for each in report.standings} if report else {}
+        rows = order.sort([_standing_row(rank, each) for rank, each in enumerate(standings.values(), start=1)])
+        if query.get("format") in ("csv", "json"):
+            return export.respond(query["format"], f"run-{run.id[-8:]}", STANDING_COLUMNS, rows)
+        others = self._store.runs.list(
+            since=0, until=now_us() + 1, usecase=run.usecase, tenant=session.tenant, limit=PAGE
+        )
+        return self._desk.render(
+            request, session, "run.html", page="choose", title="Run", run=run, report=report, path=path, order=order,
+            rows=[(row["rank"], standings[row["id"]], written.cells(standings[row["id"]])) for row in rows],
+            names=list(standings), outcome=OUTCOMES.get(report.choice.status) if report else None,
+            plot=_plot(report), described=written.described(report) if report else [], state=state_of(run),
+            measured=self._store.runs.count(run.id), percent=percent, quality_name=quality_name, reference=_reference,
+            judges=self._judges(run), exports=order.exports(path),
+            others=[(each, came_to(each)) for each in others if each.id != run.id],
+        )  # fmt: skip
+
+    def comparison(self, request: Request, session: Session) -> Response:
+        """Two candidates, of one run or of two, on every sample that both answered."""
+        query = request.query_params
+        before, after = query.get("before", ""), query.get("after", "")
+        try:
+            sides = [side_of(self._store, text) for text in (before, after)]
+        except (RecordUnknown, UsageError) as error:
+            return self._desk.missing(request, session, f"These two cannot be compared. {error}")
+        if any(side.run.tenant != session.tenant for side in sides):
+            return self._desk.missing(request, session, "There is no such run: fairlead runs list")
+        found = compare(sides[0], sides[1])
+        show = query.get("show", "changed") if query.get("show") in KINDS else "changed"
+        order = Order(query, CHANGE_ORDERS, "difference", {"before": before, "after": after, "show": show})
+        samples = self._samples(sides[0].run)
+        rows = order.sort([_change_row(each, samples) for each in found.changes if _wanted(each, show)])
+        path = PATH + "/compare"
+        if query.get("format") in ("csv", "json"):
+            return export.respond(query["format"], "comparison", CHANGE_COLUMNS, rows)
+        start = int(query["from"]) if query.get("from", "").isdecimal() and len(query["from"]) < 9 else 0
+        following = {**order.params, "from": start + PAGE} if start + PAGE < len(rows) else None
+        return self._desk.render(
+            request, session, "compare.html", page="choose", title="Comparison", found=found, order=order, path=path,
+            rows=rows[start : start + PAGE], count_rows=len(rows), start=start, kinds=KINDS, show=show,
+            before=before, after=after, quality=quality_name(found.before.scorer), chance=_chance(found),
+            newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
+            reference=_reference, exports=order.exports(path), run_path=PATH,
+        )  # fmt: skip
+
+    def _run(self, identifier: str, session: Session) -> Run | None:
+        try:
+            run = self._store.runs.get(identifier)
+        except (RecordUnknown, UsageError):
+            return None
+        return run if run.tenant == session.tenant else None
+
+    def _judges(self, run: Run) -> list[tuple[Any, bool]]:
+        """Each declared judge as it stands today, and whether this run asked it."""
+        asked = run.plan.get("scorers") or {}
+        return [(each, each.judge in asked) for each in judge_standings(self._fairlead.usecase, self._store)]
+
+    def _samples(self, run: Run) -> dict[str, Sample]:
+        """The samples a run was about; none when the data set is gone."""
+        name, _, number = run.dataset.rpartition("@")
+        try:
+            version = self._store.datasets.get(name, int(number))
+        except (DatasetUnknown, ValueError):
+            return {}
+        return {each.id: each for each in self._store.datasets.samples(version)}
+
+
+class Order:
+    """How an address wants a table sorted: ``sort=cost``, downwards ``sort=-cost``; what is not known comes last."""
+
+    def __init__(
+        self, query: Mapping[str, str], orders: Mapping[str, Key], usual: str, params: Mapping[str, str]
+    ) -> None:
+        wanted = query.get("sort", usual)
+        self.by = wanted if wanted.removeprefix("-") in orders else usual
+        self.params: dict[str, Any] = {**params, "sort": "" if self.by == usual else self.by}
+        self._orders = orders
+
+    def sort(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows in that order."""
+        key = self._orders[self.by.removeprefix("-")]
+        known = [row for row in rows if key(row) is not None]
+        known.sort(key=key, reverse=self.by.startswith("-"))
+        return known + [row for row in rows if key(row) is None]
+
+    def link(self, path: str, name: str) -> str:
+        """The address sorted by this; downwards where it is so upwards already."""
+        return ranges.link(path, {**self.params, "sort": f"-{name}" if self.by == name else name})
+
+    def aria(self, name: str) -> str:
+        """``aria-sort`` of a column."""
+        return {name: "ascending", f"-{name}": "descending"}.get(self.by, "none")
+
+    def exports(self, path: str) -> dict[str, str]:
+        """The same rows as files."""
+        return {kind: ranges.link(path, {**self.params, "format": kind}) for kind in ("csv", "json")}
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    status = (run.report.get("choice") or {}).get("status")
+    return {
+        "id": run.id, "time": run.time, "dataset": run.dataset, "state": state_of(run), "came_to": came_to(run),
+        "verdict": OUTCOMES.get(status, "") if isinstance(status, int) else "",
+        "ranked_by": str(run.plan.get("quality", "")), "samples": run.report.get("samples"),
+        "calls": run.report.get("calls"), "cost_nano_usd": run.cost,
+    }  # fmt: skip
+
+
+def _standing_row(rank: int, each: Standing) -> dict[str, Any]:
+    return {
+        "rank": rank, "id": each.id, "model": each.model, "baseline": each.baseline, "live": each.live, "n": each.n,
+        "failed": each.failed, "quality": each.quality.value, "quality_low": each.quality.low,
+        "quality_high": each.quality.high, "first_p50_s": each.first_p50, "first_p95_s": each.first_p95,
+        "total_p50_s": each.total_p50, "total_p95_s": each.total_p95, "usd_per_1000": each.cost_per_1000.value,
+        "usd_per_resolution": each.cost_per_resolution, "memory_bytes": each.memory,
+        "objectives": each.outcome if each.verdicts else "", "frontier": each.frontier, "left": each.left,
+    }  # fmt: skip
+
+
+def _change_row(each: Change, samples: Mapping[str, Sample]) -> dict[str, Any]:
+    sample = samples.get(each.sample)
+    return {
+        "sample": each.sample, "epoch": each.epoch, "kind": each.kind, "difference": each.difference,
+        "input": sample.input if sample else "", "reference": sample.reference if sample else None,
+        "before_answer": each.answers[0], "before_value": each.values[0],
+        "after_answer": each.answers[1], "after_value": each.values[1],
+    }  # fmt: skip
+
+
+def _wanted(each: Change, show: str) -> bool:
+    return show == "all" or each.kind == show or (show == "changed" and each.kind in ("better", "worse"))
+
+
+def _chance(found: Comparison) -> str:
+    """What the counts say, in words: more than 5 % of the time chance alone differs as much."""
+    if found.p_value is None or not found.count("better") + found.count("worse"):
+        return ""
+    words = "chance alone may differ as much" if found.p_value > 0.05 else "more than chance explains"
+    return f"{words} (sign test, p = {found.p_value:.2g})"
+
+
+def _plot(report: Report | None) -> Markup:
+    return Markup(pareto(report.standings, report.choice.candidate)) if report else Markup()  # noqa: S704  escaped there
+
+
+def _reference(value: Any) -> str:
+    """A reference or a score, as it is read."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "right" if value else "wrong"
+    if isinstance(value, float):
+        return f"{value:.3g}" if math.isfinite(value) else "–"
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return " · ".join(value)
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
