@@ -388,7 +388,7 @@ def test_the_inbox_lists_who_waits_oldest_first(desk: httpx.Client, scene: Scene
     ("page", "words"),
     [
         ("define", ["Answer customers", "resolution", "groundedness", "not enough data", "fairlead check"]),
-        ("choose", ["extractive", "fairlead ask --variant"]),
+        ("choose", ["extractive", "fairlead select"]),
         (
             "deploy",
             [
