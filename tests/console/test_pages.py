@@ -394,7 +394,7 @@ def test_the_inbox_lists_who_waits_oldest_first(desk: httpx.Client, scene: Scene
             [
                 "Everything that answers is ready",
                 "the use case<",
-                "mini",
+                "embed",
                 "● ready",
                 "in process",
                 "fairlead keys create",
