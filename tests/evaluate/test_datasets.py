@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,6 +141,41 @@ def test_bad_lines_are_named_all_at_once(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_say_why(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert told in _complaint(tmp_path / name)
+
+
+FOREIGN = ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+@pytest.mark.skipif(shutil.which("iconv") is None, reason="iconv is not installed")
+@pytest.mark.parametrize("encoding", FOREIGN)
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv"])
+def test_another_encoding_is_refused_with_the_command_that_mends_it(tmp_path: Path, encoding: str, suffix: str) -> None:
+    row = {"id": "a", "question": "Ça coûte combien?"}
+    line = json.dumps(row, ensure_ascii=False)
+    text = {"jsonl": line, "json": f"[{line}]", "csv": "id,question\na,Ça coûte combien?\n"}[suffix]
+    path = tmp_path / f"the shop's.{suffix}"
+    path.write_bytes(text.encode(encoding))
+    told = _complaint(path)
+    assert f"shop's.{suffix}:{2 if (suffix, encoding) == ('csv', 'latin-1') else 1}:1: found" in told
+    command = re.search(r"`(iconv [^`]*)`", told)
+    assert command
+    subprocess.run(["/bin/sh", "-c", command[1]], check=True)
+    assert [(each.id, each.input) for each in _read(tmp_path / f"utf8-the shop's.{suffix}")] == [("a", row["question"])]
+
+
+def test_lines_of_several_encodings_are_each_named(tmp_path: Path) -> None:
+    lines = ['{"question": "é"}'.encode(encoding) for encoding in ("utf-8", "latin-1", "utf-8", "latin-1")]
+    (tmp_path / "mixed.jsonl").write_bytes(b"\n".join(lines))
+    told = _complaint(tmp_path / "mixed.jsonl")
+    assert re.findall(r"mixed\.jsonl:(\d):1: found bytes that are no UTF-8", told) == ["2", "4"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv"])
+def test_a_mark_of_utf8_is_read_over(tmp_path: Path, suffix: str) -> None:
+    line = '{"id": "a", "question": "é"}'
+    text = {"jsonl": line, "json": f"[{line}]", "csv": "id,question\na,é\n", "tsv": "id\tquestion\na\té\n"}[suffix]
+    (tmp_path / f"x.{suffix}").write_text(text, encoding="utf-8-sig")
+    assert [(each.id, each.input) for each in _read(tmp_path / f"x.{suffix}")] == [("a", "é")]
 
 
 def test_a_missing_file_and_a_broken_table_say_why(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import decimal
 import io
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from fairlead.store.tables import parquet_note, parquet_rows
 
 MAX_BYTES = 2 * 1024**3
 """Of one file: samples are held in memory."""
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+}  # fmt: skip
+"""How files begin that are in another encoding and say so; the longer marks first."""
 _PART = re.compile(r"^(?P<part>[A-Za-z][A-Za-z0-9_]*?)(?:[-_.]\d.*)?$")
 
 
@@ -99,8 +103,7 @@ def _lines(path: Path, faults: Faults) -> Iterator[Row]:
         number = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
-            if number == 1 and line[:2] in _BOMS:
-                faults.add(1, f"a file in {_BOMS[line[:2]]}", "UTF-8; save it again as UTF-8")
+            if number == 1 and _is_foreign(line, path, faults):
                 return
             if len(line) > MAX_LINE:
                 faults.add(number, f"a line of more than {MAX_LINE:,} bytes", "shorter lines")
@@ -108,16 +111,36 @@ def _lines(path: Path, faults: Faults) -> Iterator[Row]:
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if not line.strip():
                 continue
-            values = _object(line, number, expected, faults)
+            values = _object(line, number, expected, path, faults)
             if values is not None:
                 yield Row(number, values)
 
 
-def _object(line: bytes, number: int, expected: str, faults: Faults) -> dict[str, Any] | None:
+def _is_foreign(start: bytes, path: Path, faults: Faults) -> bool:
+    """Whether a file begins in another encoding, by its mark or the zeros beside its first letter; adds the fault."""
+    name = next((name for mark, name in _MARKS.items() if start.startswith(mark)), "")
+    if not name and start[:4].count(0):
+        width = 32 if start[:4].count(0) == 3 else 16
+        name = f"UTF-{width}{'BE' if start[0] == 0 else 'LE'}"
+    if name:
+        faults.add(1, f"a file in {name}", f"UTF-8, as {_mending(name, path)} makes it")
+    return bool(name)
+
+
+def _in_utf8(path: Path) -> str:
+    return f"UTF-8 throughout, as {_mending('LATIN1', path)} makes it if all of it is Latin-1"
+
+
+def _mending(encoding: str, path: Path) -> str:
+    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"utf8-{path.name}")))
+    return f"`iconv -f {encoding} -t UTF-8 {old} > {new}`"
+
+
+def _object(line: bytes, number: int, expected: str, path: Path, faults: Faults) -> dict[str, Any] | None:
     try:
         values = msgspec.json.decode(line)
     except UnicodeDecodeError:
-        faults.add(number, "bytes that are no UTF-8", "one encoding, UTF-8, for the whole file")
+        faults.add(number, "bytes that are no UTF-8", _in_utf8(path))
     except RecursionError:
         faults.add(number, "JSON that is nested too deeply", expected)
     except msgspec.DecodeError as error:
@@ -131,9 +154,15 @@ def _object(line: bytes, number: int, expected: str, faults: Faults) -> dict[str
 
 def _document(path: Path, faults: Faults) -> Iterator[Row]:
     """A JSON file: a list of objects, or an object with one list of them."""
+    raw = path.read_bytes()
+    if _is_foreign(raw, path, faults):
+        return
     try:
-        document = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        document = msgspec.json.decode(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        faults.add(raw.count(b"\n", 0, error.start) + 1, "bytes that are no UTF-8", _in_utf8(path))
+        return
+    except (msgspec.DecodeError, RecursionError) as error:
         faults.add(0, f"no JSON ({str(error)[:120]})", "a list of objects")
         return
     if isinstance(document, dict):
@@ -152,14 +181,13 @@ def _document(path: Path, faults: Faults) -> Iterator[Row]:
 def _table(path: Path, faults: Faults) -> Iterator[Row]:
     """CSV or TSV with a header; an empty cell is an absent value."""
     raw = path.read_bytes()
-    if raw[:2] in _BOMS:
-        faults.add(1, f"a file in {_BOMS[raw[:2]]}", "UTF-8; save it again as UTF-8")
+    if _is_foreign(raw, path, faults):
         return
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        faults.add(line, "bytes that are no UTF-8", "one encoding, UTF-8, for the whole file")
+        faults.add(line, "bytes that are no UTF-8", _in_utf8(path))
         return
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
     header: list[str] = []
