@@ -376,7 +376,8 @@ def test_the_site_around_the_widget_says_who_is_signed_in_and_signs_out(
     page.evaluate("fairleadWidget.identify('forged')")
     ask(RETURNS)
     expect(frame.locator(".message.assistant").last).to_contain_text("30 days")
-    assert "not accepted" in page.evaluate("window.refused.message")
+    page.wait_for_function("window.refused")
+    assert "not accepted" in page.evaluate("window.refused")
 
 
 def test_no_other_site_can_frame_the_chat_or_the_console(watched: Watched, elsewhere: str, scene: Scene) -> None:

@@ -13,7 +13,7 @@ from tests.console.scene import serve
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LATER = {"select", "deploy", "tune", "monitor", "release", "govern", "plan", "bench"}
+LATER = {"deploy", "tune", "monitor", "release", "govern", "plan", "bench"}
 
 
 def blocks(language: str) -> list[str]:
