@@ -185,8 +185,17 @@ def test_another_tenants_runs_do_not_exist(chosen: Chosen) -> None:
     sides = {"before": run.id, "after": f"{chosen.run.id}:extractive"}
     answer = chosen.web.get("/console/choose/compare", params=sides)
     assert answer.status_code == 404
-    other = chosen.web.get(f"/console/choose/{chosen.run.id}").text
-    assert run.id not in other
+    assert run.id not in chosen.web.get(f"/console/choose/{chosen.run.id}").text
+    guessed = chosen.web.get("/console/choose/compare", params={**sides, "before": f"{run.id}:nobody"})
+    assert guessed.status_code == 404
+    assert "measured" not in _words(guessed.text)  # not even what it was asked
+
+
+def test_a_candidate_nobody_measured_is_said_with_those_that_were(chosen: Chosen) -> None:
+    sides = {"before": f"{chosen.run.id}:nobody", "after": chosen.run.id}
+    answer = chosen.web.get("/console/choose/compare", params=sides)
+    assert answer.status_code == 404
+    assert "extractive" in _words(answer.text)
 
 
 def test_two_candidates_are_compared_sample_by_sample(chosen: Chosen) -> None:

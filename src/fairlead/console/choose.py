@@ -147,12 +147,14 @@ class Choose:
         """Two candidates, of one run or of two, on every sample that both answered."""
         query = request.query_params
         before, after = query.get("before", ""), query.get("after", "")
+        # Whose run it is comes first: what is wrong with the rest would already tell of another tenant's.
+        unknown = [text for text in (before, after) if self._run(text.partition(":")[0], session) is None]
+        if unknown:
+            return self._desk.missing(request, session, f"There is no run {unknown[0][:40]!r}: fairlead runs list")
         try:
             sides = [side_of(self._store, text) for text in (before, after)]
-        except (RecordUnknown, UsageError) as error:
+        except UsageError as error:
             return self._desk.missing(request, session, f"These two cannot be compared. {error}")
-        if any(side.run.tenant != session.tenant for side in sides):
-            return self._desk.missing(request, session, "There is no such run: fairlead runs list")
         found = compare(sides[0], sides[1])
         show = query.get("show", "changed") if query.get("show") in KINDS else "changed"
         order = Order(query, CHANGE_ORDERS, "difference", {"before": before, "after": after, "show": show})
