@@ -44,6 +44,8 @@ LOOKS = range(25, SAMPLES + 1, 25)
 RULES = race.Rules()
 CANDIDATES, CONCURRENCY = 8, 16
 PROMPTFOO = "promptfoo@0.123.1"
+NODE: Final = "node@22"
+"""The release of Node that this promptfoo wants, from the same registry; what the machine has may be older."""
 
 
 def outcomes(chance: np.random.Generator, truths: Numbers, shared: float) -> Numbers:
@@ -242,19 +244,19 @@ def beside(report: Report) -> None:
 
 
 def _promptfoo(folder: Path, npm: str, base: str) -> tuple[float, float, float] | None:
-    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PROMPTFOO]
+    install = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), PROMPTFOO, NODE]
     if subprocess.run(install, check=False, capture_output=True, timeout=900).returncode:
         return None
     tests = [{"vars": {"q": each.input}, "assert": [{"type": "equals", "value": "card_arrival"}]} for each in samples()]
     provider = {"id": "openai:chat:m", "config": {"apiBaseUrl": base, "apiKey": "none"}}
-    config = folder / "config.json"
+    config, binaries = folder / "config.json", folder / "node_modules" / ".bin"
     config.write_text(json.dumps({"prompts": ["{{q}}"], "providers": [provider], "tests": tests}), encoding="utf-8")
     command = [
-        str(folder / "node_modules" / ".bin" / "promptfoo"), "eval", "-c", str(config), "-j", str(CONCURRENCY),
+        str(binaries / "promptfoo"), "eval", "-c", str(config), "-j", str(CONCURRENCY),
         "--no-cache", "--no-table", "--no-progress-bar", "-o", str(folder / "out.json"),
     ]  # fmt: skip
     quiet = {"PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1", "PROMPTFOO_CONFIG_DIR": str(folder)}
-    found = _timed(command, folder, {**os.environ, **quiet})
+    found = _timed(command, folder, {**os.environ, **quiet, "PATH": f"{binaries}:{os.environ['PATH']}"})
     stats = json.loads((folder / "out.json").read_text(encoding="utf-8"))["results"]["stats"]
     if stats["successes"] != SAMPLES:
         raise RuntimeError(f"promptfoo did not answer everything: {stats}")
