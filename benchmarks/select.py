@@ -44,7 +44,7 @@ LOOKS = range(25, SAMPLES + 1, 25)
 RULES = race.Rules()
 CANDIDATES, CONCURRENCY = 8, 16
 PROMPTFOO = "promptfoo@0.123.1"
-NODE: Final = "node@22"
+NODE = "node@22"
 """The release of Node that this promptfoo wants, from the same registry; what the machine has may be older."""
 
 
