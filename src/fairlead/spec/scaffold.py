@@ -18,7 +18,7 @@ from fairlead.spec.schema import FILE_NAME as SCHEMA_FILE
 from fairlead.spec.schema import json_schema
 
 _TEMPLATES = {
-    "shop-support": "A shop's customer support: six help pages, an order look-up, 30 questions to measure with.",
+    "shop-support": "A shop's customer support: six help pages, an order look-up, 33 questions to measure with.",
     "blank": "The fewest lines that work, each explained.",
 }
 _SKIPPED = frozenset({"__pycache__"})
