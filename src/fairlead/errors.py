@@ -311,6 +311,10 @@ class RecordUnknown(StoreError):
     """There is no {kind} {id!r} in the store."""
 
 
+class RunUnknown(RecordUnknown, UsageError):
+    """There is no run {id!r} in the store. `fairlead runs list` shows them."""
+
+
 class KeyUnknown(UsageError):
     """There is no API key {name!r}. `fairlead keys list` shows them all."""
 
@@ -541,6 +545,17 @@ class RunAmbiguous(UsageError):
 
 class SelectionImpossible(UsageError):
     """There is nothing to choose: {detail}."""
+
+
+class DatasetServed(UsageError):
+    """The data set {name} was split, and its parts stand for it: {parts}. {mend}."""
+
+
+class SamplesLearnt(UsageError):
+    """All {count} samples of {name} are, by text, person or conversation, in what the baselines learn from ({train}).
+
+    Measure on a set that was held back (--data), learn from another (--train), or leave them out (--no-baselines).
+    """
 
 
 class PricesInvalid(UsageError):

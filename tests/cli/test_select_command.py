@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
     short = report["run"][-8:]
     assert _json(run("runs", "show", short, "--json"))["report"] == report
     assert "extractive" in run("runs", "show", short).out
+    assert run("runs", "show", short, "--html", "/proc/r.html").code == 2
     answers = _json(run("runs", "show", short, "--variant", "extractive", "--limit", "3", "--json"))
     assert len(answers) == 3
     assert answers[0]["answer"]["text"]
@@ -86,7 +88,10 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
     assert "it measured" in wrong.err
     assert _json(run("runs", "delete", short, "--dry-run", "--json"))["deleted"] is False
     assert _json(run("runs", "delete", short, "--json"))["results"] == 24
-    assert run("runs", "show", short).code == 1
+    for gone in (("show", short), ("diff", short, short), ("delete", short)):
+        ran = run("runs", *gone)
+        assert ran.code == 2
+        assert "fairlead runs list" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -99,20 +104,99 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
         (("--scorer", "label"), "ranked by a bool or a number"),
         (("--through", "mail"), "expected assistant or gateway"),
         (("--train", "nothing"), "There is no data set"),
-        (("--user", "nobody", "--dry-run", "--candidates", "extractive"), ""),
+        (("--user", "nobody", "--dry-run"), "There is no variant 'nobody'"),
+        (("--html", "/proc/self/nowhere/r.html"), "cannot be written"),
+        (("--html", "/proc/r.html"), "cannot be written"),
+        (("--markdown", "."), "is a folder"),
     ],
 )
 def test_what_cannot_be_asked_is_said(run: Run, arguments: tuple[str, ...], found: str) -> None:
     ran = run("select", *arguments, *(() if "--candidates" in arguments else QUICK))
-    assert (ran.code == 2) == bool(found)
+    assert ran.code == 2
     assert found in ran.err
+    assert _json(run("runs", "list", "--json")) == []  # nobody was asked
 
 
-def test_without_data_nothing_is_chosen(run: Run) -> None:
+def test_a_file_that_can_be_written_is_tried_and_left_as_it_was(run: Run, tmp_path: Path) -> None:
+    new, old = tmp_path / "new.html", tmp_path / "old.md"
+    old.write_text("mine", encoding="utf-8")
+    assert run("select", *QUICK, "--dry-run", "--html", new, "--markdown", old).code == 0
+    assert not new.exists()
+    assert old.read_text(encoding="utf-8") == "mine"
+
+
+def _lab(run: Run, path: Path, rows: Iterable[int], name: str = "lab") -> None:
+    """Messages with a label each, of which no two are alike."""
+    lines = [f"{hashlib.sha256(str(n).encode()).hexdigest()},{('card', 'loan')[n % 2]}" for n in rows]
+    path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    ran = run("data", "add", name, path, "--purpose", "eval", "--licence", "CC0-1.0")
+    assert ran.code == 0, ran.err
+
+
+SPLIT = ("--into", "train=0.5", "--into", "eval=0.5")
+NEAREST = ("--candidates", "baseline:nearest", "--dry-run", "--json")
+
+
+def test_what_the_baselines_learnt_from_is_never_measured(run: Run, tmp_path: Path) -> None:
+    _lab(run, tmp_path / "lab.csv", range(60))
+    assert run("data", "split", "lab", *SPLIT).code == 0
+    rows = {each["name"]: each["rows"] for each in _json(run("data", "list", "--json"))}
+
+    whole = run("select", "--data", "lab", *NEAREST)
+    assert whole.code == 2
+    assert "lab-eval, lab-train" in whole.err
+    assert "--data lab-eval" in whole.err
+
+    part = _json(run("select", "--data", "lab-eval", *NEAREST))
+    assert (part["learnt_from"], part["left_out"], part["samples"]) == ("lab-train@1", 0, rows["lab-eval"])
+    same = run("select", "--data", "lab-eval", "--train", "lab@1", *NEAREST)
+    assert same.code == 2
+    assert f"All {rows['lab-eval']} samples of lab-eval@1" in same.err
+
+
+def test_samples_that_are_in_what_is_learnt_from_are_left_out_and_counted(run: Run, tmp_path: Path) -> None:
+    _lab(run, tmp_path / "lab.csv", range(60))
+    _lab(run, tmp_path / "more.csv", range(30, 90), name="more")
+    asked = ("select", "--data", "more", "--train", "lab", "--candidates", "baseline:nearest")
+    forecast = run(*asked, "--dry-run", "--json")
+    found = _json(forecast)
+    assert (found["learnt_from"], found["left_out"], found["samples"]) == ("lab@1", 30, 30)
+    assert "30 of 60 samples are left out" in forecast.err
+    report = _json(run(*asked, "--markdown", tmp_path / "r.md", "--json"), 1, 3)
+    assert (report["learnt_from"], report["left_out"], report["samples"]) == ("lab@1", 30, 30)
+    assert "30 samples, which share" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    alone = ("select", "--data", "more", "--candidates", "extractive", "--through", "assistant", "--no-baselines")
+    assert _json(run(*alone, "--dry-run", "--json"))["samples"] == 60
+
+
+def test_a_train_set_of_the_same_split_is_found_among_others(run: Run, tmp_path: Path) -> None:
+    _lab(run, tmp_path / "lab.csv", range(60))
+    assert run("data", "split", "lab", *SPLIT).code == 0
+    (tmp_path / "other.csv").write_text("text,label\nquite another matter,card\nand one more,loan\n", encoding="utf-8")
+    other = ("data", "add", "other", tmp_path / "other.csv", "--purpose", "train", "--licence", "CC0-1.0")
+    assert run(*other).code == 0
+    assert _json(run("select", "--data", "lab-eval", *NEAREST))["learnt_from"] == "lab-train@1"
+
+
+def test_a_set_that_was_split_is_not_the_default(run: Run) -> None:
+    assert run("data", "add", "questions").code == 0
+    assert run("data", "split", "questions", *SPLIT).code == 0
+    found = _json(run("select", "--candidates", "extractive", "--dry-run", "--json"))
+    assert found["dataset"] == "questions-eval@1"
+    assert found["learnt_from"] == "questions-train@1"
+    _undeclare()
+    assert _json(run("select", "--candidates", "extractive", "--dry-run", "--json"))["dataset"] == "questions-eval@1"
+
+
+def _undeclare() -> None:
     file = Path("fairlead.yaml")
     text = file.read_text(encoding="utf-8")
     declared = next(line for line in text.splitlines() if "id: questions" in line)
     file.write_text(text.replace(f"datasets:\n{declared}\n", ""), encoding="utf-8")
+
+
+def test_without_data_nothing_is_chosen(run: Run) -> None:
+    _undeclare()
     ran = run("select")
     assert ran.code == 2
     assert "fairlead data add" in ran.err

@@ -21,6 +21,7 @@ from fairlead.records import Sample
 from fairlead.select import page
 from fairlead.select.baselines import make_baselines
 from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Report
+from fairlead.select.words import percent
 from fairlead.store import Store
 from tests.evaluate.runner_harness import Models
 from tests.select.select_harness import ACCURATE, labelled, right_for, run, usecase
@@ -165,6 +166,32 @@ async def test_a_dear_candidate_that_is_no_better_is_let_go(tmp_path: Path) -> N
     assert dear is not None
     assert "costs more than cheap" in dear.left
     assert models.calls("dear") < 500
+
+
+async def test_a_slice_says_of_how_many_samples_each_candidate_was_asked(tmp_path: Path) -> None:
+    models = Models(dear=right_for(0.6, "x"), cheap=right_for(0.97))
+    report, _ = await run(tmp_path, models, {"dear": DEAR, "cheap": CHEAP}, labelled(500), live="cheap")
+    dear = report.standing("dear")
+    assert dear is not None
+    parts = [each for each in report.slices if each.tag == "part"]
+    assert sum(each.counts["dear"] for each in parts) == dear.n
+    assert all(each.counts["cheap"] == each.n > each.counts["dear"] for each in parts)
+    cell = f"{percent(parts[0].quality['dear'])} of {parts[0].counts['dear']}"
+    assert f"| {cell} |" in page.markdown(report)
+    assert f"<td>{cell}</td>" in page.html(report)
+    for text in (page.markdown(report), page.html(report)):
+        assert "no other candidate was both better and cheaper." in text
+
+
+async def test_what_is_open_says_what_was_measured_in_which_unit(tmp_path: Path) -> None:
+    objectives = (
+        'objectives: [{id: accurate, metric: accuracy, bound: ">= 0.85"}, '
+        '{id: quick, metric: total_latency, aggregation: p95, bound: "<= 9 s", kind: guardrail}]'
+    )
+    report, _ = await run(tmp_path, Models(a=right_for(0.9)), {"a": CHEAP}, labelled(40), objectives=objectives)
+    said = " ".join(report.choice.reasons)
+    assert re.search(r"accurate \(mean >= 0\.85?.*?\) is open: measured 0\.\d+ of 1", said), said
+    assert re.search(r"quick \(p95 <= 9 s\) (holds|is open): measured [\d.e-]+ s[.;]", said), said
 
 
 async def test_a_candidate_worse_than_what_is_live_by_more_than_its_margin_fails(tmp_path: Path) -> None:

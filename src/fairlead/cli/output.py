@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -40,6 +41,25 @@ def explain_errors() -> Iterator[None]:
         # The reader of our output (`| head`) has what it wanted; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Refuse, before the work begins, files that cannot be written at its end. Raises UsageError; leaves nothing."""
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            if path.is_dir():
+                raise UsageError(detail=f"{path} is a folder; expected the name of a file in it")
+            new = not path.exists()
+            if new or path.is_file():
+                # Permission bits do not tell, least of all root: what can be opened can be written.
+                with path.open("ab"):
+                    pass
+            if new:
+                path.resolve().unlink()
+        except OSError as error:
+            raise UsageError(detail=f"{path} cannot be written ({error.strerror}); choose another file") from error
 
 
 def print_json(value: Any) -> None:

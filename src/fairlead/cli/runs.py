@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment, money, parse_moment
 from fairlead.errors import UsageError
 from fairlead.records import Run, now_us
@@ -81,6 +81,7 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a run's report, or the answers of one candidate."""
+    check_writable(html, markdown)
     with Store.open(settings.data_path) as store:
         found = store.runs.get(run)
         answers = list(store.runs.results(found.id, variant=variant))[:limit] if variant else []

@@ -13,8 +13,17 @@ import msgspec
 import typer
 
 from fairlead.app import Fairlead, build, judge_standings
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
-from fairlead.errors import ChoiceUnknown, DatasetUnknown, FairleadError, MachineError, SelectionImpossible, UsageError
+from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
+from fairlead.errors import (
+    ChoiceUnknown,
+    DatasetServed,
+    DatasetUnknown,
+    FairleadError,
+    MachineError,
+    SamplesLearnt,
+    SelectionImpossible,
+    UsageError,
+)
 from fairlead.evaluate import datasets, measures, sequences
 from fairlead.evaluate.candidates import Candidate
 from fairlead.evaluate.dialogue import GOAL, THEN, conversing, played, scripted
@@ -52,7 +61,8 @@ def select(
         str | None, typer.Option(help="Data set to measure on, NAME or NAME@2; that of `datasets:` if left out.")
     ] = None,
     train: Annotated[
-        str | None, typer.Option(help="Data set the baselines learn from; NAME-train if there is one.")
+        str | None,
+        typer.Option(help="Data set the baselines learn from; the `train` part of its split if left out."),
     ] = None,
     candidates: Annotated[str, typer.Option(help="Only these, with commas between; all variants if left out.")] = "",
     scorer: Annotated[
@@ -90,6 +100,7 @@ def select(
     """
     if through not in ("", "assistant", "gateway"):
         raise UsageError(detail=f"--through {through!r}; expected assistant or gateway")
+    check_writable(html, markdown)
     report = asyncio.run(
         _select(
             settings, data, train, [each.strip() for each in candidates.split(",") if each.strip()], scorer, through,
@@ -116,12 +127,20 @@ async def _select(
     fairlead = build(settings, observed=False)
     try:
         usecase, store = fairlead.usecase, fairlead.store
+        if user:
+            usecase.variant(user)
         version, samples = find_data(store, usecase, data)
+        learnt, examples = _train(store, version, train) if baselines else (None, [])
+        if learnt is not None:
+            samples, left_out = _unlearnt(version, samples, learnt, examples)
+            options = msgspec.structs.replace(
+                options, learnt_from=f"{learnt.name}@{learnt.version}", left_out=left_out
+            )  # fmt: skip
         samples = samples[:most] if most else samples
         judges = [judge_scorer(fairlead.judge(each.id)) for each in usecase.judges if each.kind == "rubric"]
         plan = measures.plan(usecase, samples, scorer, judges)
         way = _way(through, usecase, samples)
-        found = await _candidates(fairlead, wanted, way, samples, _train(store, version, train) if baselines else None)
+        found = await _candidates(fairlead, wanted, way, samples, examples if baselines else None)
         if options.budget_usd is None:
             options = msgspec.structs.replace(options, budget_usd=usecase.budget.evaluation_usd)
         found = [_conversing(fairlead, each, samples, user) for each in found]
@@ -151,21 +170,19 @@ async def _select(
 def find_data(store: Store, usecase: UseCase, name: str | None) -> tuple[DatasetVersion, list[Sample]]:
     """The data set asked for, or the one that is declared; what is declared and not kept yet is added. Raises."""
     if name:
-        title, _, number = name.partition("@")
-        if number and not number.isdecimal():
-            raise UsageError(detail=f"{name!r} is no version. Expected a name and a number, as in {title}@2")
-        version = store.datasets.get(title, int(number) if number else None)
+        version = _kept(store, name)
+        _refuse_served(store, version)
         return version, store.datasets.samples(version)
     declared = [each for each in usecase.datasets if each.purpose == "eval"]
     if not declared:
-        kept = [each for each in store.datasets.newest() if each.purpose == "eval"]
+        kept = [each for each in datasets.in_use(store) if each.purpose == "eval"]
         if len(kept) != 1:
             known = ", ".join(each.name for each in kept) or "none; fairlead data add NAME FILE --purpose eval"
             raise SelectionImpossible(detail=f"no data set was named with --data (known: {known})")
         return kept[0], store.datasets.samples(kept[0])
     first = declared[0]
     try:
-        version = store.datasets.get(first.id)
+        version = _standing_for(store, store.datasets.get(first.id))
     except DatasetUnknown:
         source = read(usecase.path(first.path))
         faults = Faults(first.path)
@@ -178,14 +195,63 @@ def find_data(store: Store, usecase: UseCase, name: str | None) -> tuple[Dataset
     return version, store.datasets.samples(version)
 
 
-def _train(store: Store, version: DatasetVersion, name: str | None) -> list[Sample]:
+def _kept(store: Store, name: str) -> DatasetVersion:
+    """What NAME or NAME@2 names. Raises UsageError, DatasetUnknown."""
+    title, _, number = name.partition("@")
+    if number and not number.isdecimal():
+        raise UsageError(detail=f"{name!r} is no version. Expected a name and a number, as in {title}@2")
+    return store.datasets.get(title, int(number) if number else None)
+
+
+def _refuse_served(store: Store, version: DatasetVersion) -> None:
+    """A set that was split has served its purpose: half of it is what the baselines learn from."""
+    parts = datasets.parts_of(store, version.content)
+    if parts:
+        held = next((each.name for each in parts if each.purpose == "eval"), "")
+        mend = f"Measure on the part held back: --data {held}" if held else "None of them is for eval; name another set"
+        raise DatasetServed(name=f"{version.name}@{version.version}", mend=mend, parts=", ".join(p.name for p in parts))
+
+
+def _standing_for(store: Store, version: DatasetVersion) -> DatasetVersion:
+    """The set itself, or the part for eval of one that was split, however often. Raises DatasetServed."""
+    while parts := datasets.parts_of(store, version.content):
+        held = [each for each in parts if each.purpose == "eval"]
+        if len(held) != 1:
+            _refuse_served(store, version)
+        version = held[0]
+    return version
+
+
+def _train(store: Store, version: DatasetVersion, name: str | None) -> tuple[DatasetVersion | None, list[Sample]]:
+    """What the baselines learn from: what was named, the sibling of a part, a set called so, or the only one."""
     if name:
-        return store.datasets.samples(store.datasets.get(name))
-    kept = {each.name: each for each in store.datasets.newest() if each.purpose == "train"}
-    chosen = kept.get(version.name.removesuffix("-eval") + "-train") or (
-        next(iter(kept.values())) if len(kept) == 1 else None
-    )
-    return store.datasets.samples(chosen) if chosen else []
+        chosen: DatasetVersion | None = _kept(store, name)
+    else:
+        kept = [each for each in datasets.in_use(store) if each.purpose == "train" and each.name != version.name]
+        parent = version.lineage.get(datasets.SPLIT_OF)
+        siblings = [each for each in kept if parent and each.lineage.get(datasets.SPLIT_OF) == parent]
+        called = [each for each in kept if each.name == version.name.removesuffix("-eval") + "-train"]
+        chosen = next(iter(siblings or called or (kept if len(kept) == 1 else [])), None)
+    return chosen, store.datasets.samples(chosen) if chosen else []
+
+
+def _unlearnt(
+    version: DatasetVersion, samples: list[Sample], learnt: DatasetVersion, examples: Sequence[Sample]
+) -> tuple[list[Sample], int]:
+    """The samples that do not belong with what is learnt from, and how many do. Raises SamplesLearnt."""
+    name = f"{learnt.name}@{learnt.version}"
+    leaking = {leak.id: leak for leak in datasets.leaks(samples, learnt, examples)}
+    left = [each for each in samples if each.id not in leaking]
+    if samples and not left:
+        raise SamplesLearnt(count=len(samples), name=f"{version.name}@{version.version}", train=name)
+    if leaking:
+        first = next(iter(leaking.values()))
+        err.print(
+            f"  {len(leaking)} of {len(samples)} samples are left out: they belong with samples of {name}, which the "
+            f"baselines learn from ({first.id} by its {first.by} with {first.other_id})",
+            markup=False,
+        )
+    return left, len(leaking)
 
 
 def _way(through: str, usecase: UseCase, samples: Sequence[Sample]) -> Through:
@@ -228,7 +294,6 @@ async def _candidates(
 def _conversing(fairlead: Fairlead, candidate: Candidate, samples: Sequence[Sample], user: str) -> Candidate:
     """Whole conversations where samples say what the user says next, or what the user wants."""
     if user and any(GOAL in each.fields for each in samples):
-        fairlead.usecase.variant(user)
         simulator = played(fairlead.gateway, user)
     elif any(isinstance(each.fields.get(THEN), list) for each in samples):
         simulator = scripted
@@ -282,7 +347,8 @@ def _forecast(
     shows = power.paired_detectable(len(samples), DISCORDANCE, usecase.confidence)
     if as_json:
         print_json({
-            "dataset": f"{version.name}@{version.version}", "samples": len(samples), "ranked_by": plan.quality,
+            "dataset": f"{version.name}@{version.version}", "samples": len(samples),
+            "learnt_from": options.learnt_from, "left_out": options.left_out, "ranked_by": plan.quality,
             "measured": plan.of, "unmeasured": plan.unmeasured, "detectable": shows, "budget_usd": options.budget_usd,
             "rungs": [[each.samples, each.keep] for each in spared],
             "candidates": [

@@ -108,7 +108,7 @@ def review(samples: Sequence[Sample], others: Iterable[tuple[DatasetVersion, Seq
         duplicates=tuple(duplicates),
         contradictions=tuple(contradictions),
         near=tuple(near),
-        leaks=tuple(leak for version, theirs in others for leak in _leaks(samples, version, theirs)),
+        leaks=tuple(leak for version, theirs in others for leak in leaks(samples, version, theirs)),
         unreferenced=sum(sample.reference is None for sample in samples),
     )
 
@@ -130,7 +130,7 @@ def add(
     Raises DatasetRefused for an empty set, without a licence, for another purpose than its versions before, and for
     what ``review`` refuses unless ``drop``.
     """
-    others = [each for each in _in_use(store, lineage or {}) if each.purpose != purpose and each.name != name]
+    others = [each for each in in_use(store, lineage or {}) if each.purpose != purpose and each.name != name]
     found = review(samples, ((each, store.datasets.samples(each)) for each in others))
     if found.refused and not drop:
         raise DatasetRefused(name=name, detail=f"{found.complaint()}. Add --drop to leave them out")
@@ -163,11 +163,16 @@ def compare(before: Sequence[Sample], after: Sequence[Sample]) -> Difference:
     )
 
 
-def _in_use(store: Store, lineage: dict[str, Any]) -> list[DatasetVersion]:
+def in_use(store: Store, lineage: dict[str, Any] | None = None) -> list[DatasetVersion]:
     """Data sets that are measured on or learnt from: not those that were split, whose parts stand for them."""
     newest = store.datasets.newest()
-    pools = {each.lineage.get(SPLIT_OF) for each in newest} | {lineage.get(SPLIT_OF)}
+    pools = {each.lineage.get(SPLIT_OF) for each in newest} | {(lineage or {}).get(SPLIT_OF)}
     return [each for each in newest if each.content not in pools]
+
+
+def parts_of(store: Store, content: str) -> list[DatasetVersion]:
+    """The sets that samples were split into, by name; empty for what was not split."""
+    return [each for each in store.datasets.newest() if content and each.lineage.get(SPLIT_OF) == content]
 
 
 def _allow(name: str, kept: Sequence[Sample], purpose: Purpose, licence: str, before: Sequence[DatasetVersion]) -> None:
@@ -185,7 +190,8 @@ def _text(sample: Sample) -> str:
     return "\n".join([*(turn.text for turn in sample.earlier), sample.input])
 
 
-def _leaks(samples: Sequence[Sample], version: DatasetVersion, theirs: Sequence[Sample]) -> Iterable[Leak]:
+def leaks(samples: Sequence[Sample], version: DatasetVersion, theirs: Sequence[Sample]) -> Iterable[Leak]:
+    """The samples that belong with one of ``theirs``: by text, nearly the same text, person or conversation."""
     known = Likeness()
     subjects: dict[tuple[str, str], str] = {}
     conversations: dict[str, str] = {}

@@ -47,7 +47,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """What follows for one objective. The fields are those of ``records.Verdict``, which also says for whom and when.
 
-    ``difference`` is the candidate minus what is live, where that was given.
+    ``difference`` is the candidate minus what is live, where that was given; ``unit`` is that of ``value``, in words.
     """
 
     objective: str
@@ -66,6 +66,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     method: str = ""
     note: str = ""
     difference: Interval | None = None
+    unit: str = ""
 
 
 class Overall(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +134,7 @@ def verdict_on(
         method=found.method,
         note="; ".join(notes),
         difference=difference,
+        unit=metric.unit or ("of 1" if metric.is_share else ""),
     )
 
 

@@ -16,8 +16,8 @@ import msgspec
 from markupsafe import Markup
 
 from fairlead.select.plot import pareto
-from fairlead.select.report import Report, Standing
-from fairlead.select.words import bounds, percent, quality_name
+from fairlead.select.report import Report, Slice, Standing
+from fairlead.select.words import bounds, by_cost, percent, quality_name
 
 MOST_CELL = 160
 
@@ -70,6 +70,18 @@ def cells(standing: Standing) -> list[str]:
     ]
 
 
+def of_slice(each: Slice, name: str) -> str:
+    """A candidate's quality in a slice, and of how many samples: who was let go early was asked fewer."""
+    count = each.counts.get(name)
+    return percent(each.quality.get(name)) + (f" of {count}" if count is not None else "")
+
+
+def frontier(report: Report) -> str:
+    """What the column of that name says."""
+    other = "cheaper" if by_cost(report.standings) else "quicker"
+    return f"Frontier: in how many of 400 resamples of the samples no other candidate was both better and {other}."
+
+
 def described(report: Report) -> list[tuple[str, str]]:
     """What was done, in pairs of what and how much."""
     saved = 1 - report.calls / report.all_calls if report.all_calls else 0.0
@@ -86,6 +98,9 @@ def described(report: Report) -> list[tuple[str, str]]:
         ("run", f"{report.run}, {moment(report.time)}"),
         ("made with", ", ".join(f"{name} {value}" for name, value in report.made_with.items())),
     ]
+    if report.left_out:
+        why = f"{report.left_out} samples, which share text, person or conversation with {report.learnt_from}"
+        found.insert(2, ("left out", why))
     if report.detectable is not None:
         found.insert(3, ("smallest difference", f"{100 * report.detectable:.1f} points show in 4 of 5 such data sets"))
     return found
@@ -102,7 +117,8 @@ def html(report: Report) -> str:
     return _environment().get_template("report.html").render(
         report=report, columns=COLUMNS, rows=[(each, cells(each)) for each in report.standings],
         plot=Markup(plot),  # noqa: S704  every text in it was escaped by ``pareto``
-        described=described(report), percent=percent, names=[each.id for each in report.standings],
+        described=described(report), percent=percent, of_slice=of_slice, frontier=frontier(report),
+        names=[each.id for each in report.standings],
         reference=lambda value: value if isinstance(value, str) else msgspec.json.encode(value).decode(),
     )  # fmt: skip
 
@@ -120,11 +136,11 @@ def markdown(report: Report, *, title: str = "", command: str = "") -> str:
     lines += [f"- {_plain(each)}" for each in report.choice.reasons]
     if report.choice.changes:
         lines += ["", "What would change it:", "", *(f"- {_plain(each)}" for each in report.choice.changes)]
-    lines += ["", _table(COLUMNS, [cells(each) for each in report.standings]), ""]
+    lines += ["", _table(COLUMNS, [cells(each) for each in report.standings]), "", frontier(report), ""]
     if report.slices:
         names = [each.id for each in report.standings]
         rows = [
-            [f"{each.tag} = {each.value}", str(each.n), *(percent(each.quality.get(name)) for name in names)]
+            [f"{each.tag} = {each.value}", str(each.n), *(of_slice(each, name) for name in names)]
             for each in report.slices
         ]
         lines += ["## By slice", "", _table(["slice", "n", *names], rows), ""]

@@ -38,6 +38,7 @@ class Ruled(msgspec.Struct, frozen=True, kw_only=True):
     needed: int | None = None
     excluded: int = 0
     note: str = ""
+    unit: str = ""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +86,16 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of one tag: quality by candidate. ``worse_than`` is better there, ``p_value`` by Benjamini-Hochberg."""
+    """One value of one tag: quality by candidate, and of how many samples (``counts``); ``n`` is the chosen one's.
+
+    ``worse_than`` is better there, ``p_value`` by Benjamini-Hochberg.
+    """
 
     tag: str
     value: str
     n: int
     quality: dict[str, float]
+    counts: dict[str, int] = {}
     worse_than: str = ""
     p_value: float | None = None
 
@@ -115,7 +120,10 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A selection. ``calls`` were made or taken from earlier runs; to ask everyone everything takes ``all_calls``."""
+    """A selection. ``calls`` were made or taken from earlier runs; to ask everyone everything takes ``all_calls``.
+
+    ``left_out`` samples were not asked, as they belong with what the baselines learn from: ``learnt_from``.
+    """
 
     run: str
     usecase: str
@@ -142,6 +150,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     cases: tuple[Case, ...]
     choice: Choice
     made_with: dict[str, str]
+    learnt_from: str = ""
+    left_out: int = 0
 
     def standing(self, identifier: str) -> Standing | None:
         """The candidate of that name."""

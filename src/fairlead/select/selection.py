@@ -33,7 +33,10 @@ FEWEST_FAILED = 5
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a selection is run. ``racing`` False asks everything of everyone; ``fresh`` pays again for what is known."""
+    """How a selection is run. ``racing`` False asks everything of everyone; ``fresh`` pays again for what is known.
+
+    ``left_out`` samples were taken out before, as they belong with what baselines learn from: ``learnt_from``.
+    """
 
     tolerance: float = 0.02
     racing: bool = True
@@ -42,6 +45,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool = False
     seed: int = 0
     budget_usd: float | None = None
+    learnt_from: str = ""
+    left_out: int = 0
 
 
 class Selection:

@@ -77,6 +77,8 @@ def summarise(selection: Selection, rulings: Mapping[str, Sequence[Ruling]], ove
         cases=tuple(_cases(selection, chosen, values, [each.id for each in standings])),
         choice=words.choose(standings, against, slices, chosen, selection.plan, clear=selection.clear),
         made_with={"fairlead": __version__, "python": platform.python_version(), "machine": platform.machine()},
+        learnt_from=selection.options.learnt_from,
+        left_out=selection.options.left_out,
     )
 
 
@@ -241,11 +243,9 @@ def _slices(
     large = {key: ids for key, ids in members.items() if FEWEST_IN_SLICE <= len(ids) < len(asked)}
     found, p_values = [], []
     for (tag, value), ids in sorted(large.items(), key=lambda pair: (pair[0][0], -len(pair[1]), pair[0][1])):
-        quality = {
-            name: float(np.mean([row[each] for each in ids if each in row]))
-            for name, row in values.items()
-            if any(each in row for each in ids)
-        }
+        seen = {name: [row[each] for each in ids if each in row] for name, row in values.items()}
+        quality = {name: float(np.mean(found_here)) for name, found_here in seen.items() if found_here}
+        counts = {name: len(seen[name]) for name in quality}
         best = max((name for name in quality if name != chosen), key=lambda name: quality[name], default="")
         worse = chosen in quality and bool(best) and quality[best] > quality[chosen]
         p_value = 1.0
@@ -254,7 +254,11 @@ def _slices(
             ahead = sum(values[best][each] > values[chosen][each] for each in common)
             p_value = sign_test(ahead, sum(values[best][each] < values[chosen][each] for each in common))
         p_values.append(p_value)
-        found.append(Slice(tag=tag, value=value, n=len(ids), quality=quality, worse_than=best if worse else ""))
+        found.append(
+            Slice(
+                tag=tag, value=value, n=len(ids), quality=quality, counts=counts, worse_than=best if worse else ""
+            )
+        )  # fmt: skip
     adjusted = benjamini_hochberg(p_values) if p_values else []
     return [
         msgspec.structs.replace(each, p_value=p if each.worse_than else None)

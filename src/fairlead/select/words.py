@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from fairlead.evaluate.measures import Plan
-from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Against, Choice, Slice, Standing
+from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Against, Choice, Ruled, Slice, Standing
 
 MOST_FAILED = 0.10
 FEWEST = 30
@@ -130,7 +130,7 @@ def _reasons(chosen: Standing, standings: Sequence[Standing], against: Sequence[
     for ruled in chosen.verdicts:
         words = {"pass": "holds", "fail": "is missed", "not_enough_data": "is open"}[ruled.outcome]
         more = f"; about {ruled.needed:,} samples more would tell" if ruled.needed else ""
-        found.append(f"{ruled.objective} ({ruled.bound}) {words}: {_number(ruled.value)}{more}.")
+        found.append(f"{ruled.objective} ({ruled.bound}) {words}: {_measured(ruled)}{more}.")
     found += [_compared(chosen.id, other) for other in against]
     found += [f"{each.id} was asked no further: {each.left}." for each in standings if each.left]
     for each in standings:
@@ -212,6 +212,11 @@ def bounds(stat: object) -> str:
     """The interval in brackets; empty where there is none."""
     low, high = getattr(stat, "low", None), getattr(stat, "high", None)
     return "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _measured(ruled: Ruled) -> str:
+    """The value of what an objective bounds, with its unit."""
+    return _number(ruled.value) if ruled.value is None else f"measured {_number(ruled.value)} {ruled.unit}".rstrip()
 
 
 def _number(value: float | None) -> str:

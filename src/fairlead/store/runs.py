@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import delete, func, select, update
 
-from fairlead.errors import RecordUnknown, RunAmbiguous
+from fairlead.errors import RecordUnknown, RunAmbiguous, RunUnknown
 from fairlead.records import Answered, Result, Run
 from fairlead.store import schema
 from fairlead.store.database import Database
@@ -46,7 +46,7 @@ class Runs:
                 raise RecordUnknown(kind="run", id=run.id)
 
     def get(self, identifier: str) -> Run:
-        """The run whose id is, or ends with, ``identifier``. Raises RecordUnknown, RunAmbiguous.
+        """The run whose id is, or ends with, ``identifier``. Raises RunUnknown, RunAmbiguous.
 
         The end and not the beginning: ids begin with the time, so those of one day begin alike.
         """
@@ -56,7 +56,7 @@ class Runs:
             found = [record_of(Run, row) for row in connection.execute(query)] if identifier else []
         exact = [run for run in found if run.id == identifier] or found
         if not exact:
-            raise RecordUnknown(kind="run", id=identifier)
+            raise RunUnknown(id=identifier)
         if len(exact) > 1:
             raise RunAmbiguous(name=identifier, found=", ".join(run.id for run in exact))
         return exact[0]
