@@ -2,7 +2,7 @@
 
     FairleadError
     ├── UsageError            what the user wrote cannot be used
-    │   ├── SettingInvalid, SettingUnknown
+    │   ├── SettingInvalid, SettingsUnreadable, SettingUnknown
     │   ├── ChoiceUnknown     a name that is in no registry
     │   └── SpecError         see fairlead.spec
     ├── MachineError          something the machine lacks
@@ -33,6 +33,11 @@ class FairleadError(Exception):
         return (_rebuild, (type(self), self.details))
 
 
+def install_extra(extra: str) -> str:
+    """The command that installs an optional extra; Fairlead is on no package index, so it is run in the checkout."""
+    return f"pip install '.[{extra}]' (in Fairlead's checkout)"
+
+
 def _rebuild(kind: type[FairleadError], details: dict[str, Any]) -> FairleadError:
     return kind(**details)
 
@@ -43,6 +48,10 @@ class UsageError(FairleadError):
 
 class SettingInvalid(UsageError):
     """Setting {name} is {found!r} (from {source}); expected {expected}."""
+
+
+class SettingsUnreadable(UsageError):
+    """The settings file {path} {detail}; `fairlead doctor --settings` lists every name."""
 
 
 class SettingUnknown(UsageError):
@@ -110,9 +119,12 @@ class AnswerUnfit(ServiceError):
 
 
 class ExtraMissing(ServiceError):
-    """The {what} needs an extra that cannot be imported ({detail}). Install it: pip install 'fairlead[{extra}]'"""
+    """The {what} needs an extra that cannot be imported ({detail}). Install it: {command}"""
 
     status, code, kind = 503, "extra_missing", "server_error"
+
+    def __init__(self, *, extra: str, **details: Any) -> None:
+        super().__init__(**{"command": install_extra(extra), **details, "extra": extra})
 
 
 class ModelResting(ServiceError):

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from fairlead.errors import SecretUnreadable
+from fairlead.errors import SecretUnreadable, install_extra
 
 REFERENCE: Final = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|keyring:[^/\s]+/\S+)$"
 """What a reference looks like."""
@@ -56,7 +56,7 @@ def _from_keyring(reference: str, where: str) -> str:
         import keyring  # a library of its own for desktops and few servers
         from keyring.errors import KeyringError
     except ImportError as error:
-        detail = "the keyring needs a library; run: pip install 'fairlead[keyring]'"
+        detail = f"the keyring needs a library; run: {install_extra('keyring')}"
         raise SecretUnreadable(reference=reference, detail=detail) from error
     service, _, name = where.partition("/")
     try:

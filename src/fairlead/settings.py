@@ -7,17 +7,20 @@ default.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import os
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.errors import SettingInvalid, SettingUnknown
+from fairlead.errors import SettingInvalid, SettingsUnreadable, SettingUnknown, UsageError
 
 ENV_PREFIX = "FAIRLEAD_"
 FILE_NAME = "settings.toml"
@@ -25,8 +28,10 @@ OTHER_VARIABLES = frozenset({"FAIRLEAD_DATA", "FAIRLEAD_KEY"})
 """FAIRLEAD_ variables that are not settings: public data for benchmarks, and the key a client command presents."""
 
 
-def _setting(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high})
+def _setting(
+    default: Any, text: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +52,11 @@ class Settings:
         "",
         "Web pages that may call /v1 from a browser: https://app.example, several with commas, * for all; empty: none.",
     )
-    log_level: str = _setting("warning", "How much to log: debug, info, warning or error.")
+    log_level: str = _setting(
+        "warning",
+        "How much to log: debug, info, warning or error.",
+        choices=("debug", "info", "warning", "error"),
+    )
     require_key: bool = _setting(True, "Refuse API requests without a valid key.")
     max_body_bytes: int = _setting(4_194_304, "Largest request body, in bytes.", low=1024)
     max_depth: int = _setting(64, "Deepest nesting of a JSON request body.", low=8, high=512)
@@ -118,10 +127,16 @@ def table() -> list[tuple[str, str, Any, str]]:
     return [(f.name, kind_of(f.name).__name__, f.default, f.metadata["help"]) for f in dataclasses.fields(Settings)]
 
 
-def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    faults: list[UsageError] | None = None,
+) -> Settings:
     """Settings from flags (None values are skipped), environment, file and defaults, the first that has a value.
 
-    Raises SettingUnknown for a name nobody reads and SettingInvalid for a value out of type or range.
+    Raises SettingUnknown for a name nobody reads, SettingInvalid for a value out of type or range and
+    SettingsUnreadable for a broken file; with a list of ``faults`` they are added to it and what is wrong is left out.
     """
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in (flags or {}).items() if value is not None}
@@ -133,23 +148,48 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
     project = Path(given.get("project") or from_environment.get("project") or Settings.project)
     path = project / FILE_NAME
     values: dict[str, Any] = {}
-    for source, part in (
-        (str(path), _read_file(path)),
-        ("the environment", from_environment),
-        ("a flag", given),
-    ):
-        for name, value in part.items():
-            values[name] = _convert(name, value, f"{source}: {ENV_PREFIX}{name.upper()}" if "env" in source else source)
+    with _collecting(faults):
+        for name, value in _read_file(path).items():
+            with _collecting(faults):
+                values[name] = _convert(name, value, str(path))
+    for name, value in from_environment.items():
+        with _collecting(faults):
+            values[name] = _convert(name, value, f"the environment: {ENV_PREFIX}{name.upper()}")
+    for name, value in given.items():
+        with _collecting(faults):
+            values[name] = _convert(name, value, "a flag")
     return Settings(**values)
+
+
+@contextlib.contextmanager
+def _collecting(faults: list[UsageError] | None) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if faults is None:
+            raise
+        faults.append(error)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingInvalid(name=FILE_NAME, found=str(error), source=str(path), expected="a TOML file") from error
+        raw = path.read_bytes()
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}. Make it readable for this user, or remove it"
+        raise SettingsUnreadable(path=path, detail=detail) from error
+    try:
+        return tomllib.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        line, found = raw.count(b"\n", 0, error.start) + 1, "a byte that is not UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at line (\d+)", str(error))
+        line = int(place[1]) if place else max(1, len(raw.splitlines()))
+        message = str(error).partition(" (at ")[0]
+        found = message[:1].lower() + message[1:]
+    detail = f"is not TOML, line {line}: {found}. Write `name = value`, text in quotes, one setting a line"
+    raise SettingsUnreadable(path=path, detail=detail)
 
 
 def kind_of(name: str) -> type:
@@ -169,14 +209,22 @@ def _convert(name: str, value: Any, source: str) -> Any:
         result = _parse(kind, value)
     except (ValueError, TypeError, KeyError) as error:
         raise SettingInvalid(name=name, found=value, source=source, expected=_expected(kind)) from error
+    choices = fields[name].metadata["choices"]
+    if choices:
+        result = result.strip().lower()
+        if result not in choices:
+            expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise SettingInvalid(name=name, found=value, source=source, expected=expected)
     low, high = fields[name].metadata["low"], fields[name].metadata["high"]
-    if (low is not None and result < low) or (high is not None and result > high):
+    finite = not isinstance(result, float) or math.isfinite(result)
+    if not finite or (low is not None and result < low) or (high is not None and result > high):
         limits = " and ".join(
             part
             for part in (f"at least {low}" if low is not None else "", f"at most {high}" if high is not None else "")
             if part
         )
-        raise SettingInvalid(name=name, found=value, source=source, expected=f"{_expected(kind)}, {limits}")
+        expected = f"{_expected(kind)}, {limits}" if limits else _expected(kind)
+        raise SettingInvalid(name=name, found=value, source=source, expected=expected)
     return result
 
 

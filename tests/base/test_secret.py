@@ -28,7 +28,7 @@ def test_where_a_secret_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.skipif(importlib.util.find_spec("keyring") is not None, reason="the keyring library is installed")
 def test_the_keyring_names_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(SecretUnreadable, match=r"pip install 'fairlead\[keyring\]'"):
+    with pytest.raises(SecretUnreadable, match=r"pip install '\.\[keyring\]'"):
         secret.read("keyring:fairlead/openai", tmp_path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead import settings
-from fairlead.errors import SettingInvalid, SettingUnknown
+from fairlead.errors import SettingInvalid, SettingsUnreadable, SettingUnknown, UsageError
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -34,6 +34,11 @@ def test_the_project_can_come_from_the_environment(tmp_path: Path) -> None:
         ("require_key", "maybe"),
         ("request_timeout_s", "0"),
         ("max_depth", "100000"),
+        ("request_timeout_s", "nan"),
+        ("request_timeout_s", "inf"),
+        ("shutdown_grace_s", "nan"),
+        ("shutdown_grace_s", "-inf"),
+        ("log_level", "bogus"),
     ],
 )
 def test_a_bad_value_says_where_it_came_from_and_what_was_expected(name: str, value: str) -> None:
@@ -52,8 +57,36 @@ def test_a_file_with_the_wrong_type_or_broken_toml_is_refused(tmp_path: Path) ->
     with pytest.raises(SettingInvalid, match=r"settings\.toml.*whole number"):
         settings.load({"project": tmp_path}, {})
     path.write_text("port = \n")
-    with pytest.raises(SettingInvalid, match="a TOML file"):
+    with pytest.raises(SettingsUnreadable, match=r"settings\.toml is not TOML, line 1: invalid value. Write"):
         settings.load({"project": tmp_path}, {})
+    path.write_bytes(b'port = 1\nhost = "\xff"\n')
+    with pytest.raises(SettingsUnreadable, match="line 2: a byte that is not UTF-8"):
+        settings.load({"project": tmp_path}, {})
+    path.write_text("port = 1\n\nhost = [\n")
+    with pytest.raises(SettingsUnreadable, match="line 3: "):
+        settings.load({"project": tmp_path}, {})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_a_file_cannot_set_a_number_without_an_end(tmp_path: Path, text: str) -> None:
+    (tmp_path / settings.FILE_NAME).write_text(f"segment_s = {text}\n")
+    with pytest.raises(SettingInvalid, match="a number, at least 1"):
+        settings.load({"project": tmp_path}, {})
+
+
+def test_a_level_is_one_of_the_four_however_it_is_written() -> None:
+    assert settings.load({"log_level": "INFO"}, {}).log_level == "info"
+    with pytest.raises(SettingInvalid, match="expected debug, info, warning or error"):
+        settings.load({"log_level": "bogus"}, {})
+
+
+def test_faults_are_collected_where_asked_and_the_rest_is_read(tmp_path: Path) -> None:
+    faults = list[UsageError]()
+    environ = {"FAIRLEAD_PORT": "x", "FAIRLEAD_PROXI": "none", "FAIRLEAD_RETRIES": "3"}
+    (tmp_path / settings.FILE_NAME).write_text("port = \n")
+    found = settings.load({"project": tmp_path}, environ, faults=faults)
+    assert (found.port, found.retries, found.project) == (8080, 3, tmp_path)
+    assert [type(fault) for fault in faults] == [SettingsUnreadable, SettingInvalid, SettingUnknown]
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:

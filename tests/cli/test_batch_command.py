@@ -105,6 +105,13 @@ def test_from_submitting_to_fetching(run: Run, shop: Path, tmp_path: Path, worke
     assert code == 2
     assert "--force" in error
     assert run("download", identifier, "--to", folder, "--force", "--project", shop)[0] == 0
+    file = tmp_path / "file"
+    file.touch()
+    for place in (Path("/proc/x"), file / "below"):
+        code, _, error = run("download", identifier, "--to", place, "--project", shop)
+        assert code == 2
+        assert f"The folder {place} cannot be written" in error.replace("\n", " ")
+        assert "--to" in error
     code, _, error = run("resume", identifier, "--project", shop)
     assert code == 2
     assert "Every request" in error

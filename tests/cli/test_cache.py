@@ -64,7 +64,11 @@ def test_explain_says_which_part_differs(shop: Path, capfd: pytest.CaptureFixtur
     assert (found["outcome"], found["differs"]) == ("miss", ["parameters"])
     told = run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--tenant", "someone-else")
     assert told[0] == 0
-    assert "its tenant differ" in told[1]
+    assert "its tenant differs." in told[1]
+    assert "--scope" not in told[1]
+    told = run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--scope", "admin", "--tenant", "x")
+    assert "its tenant and the scopes of the key differ." in told[1]
+    assert "--scope inference --scope admin" in told[1]
     other.write_text(json.dumps({**body, "tools": [{"type": "web_search"}]}))
     assert run(capfd, "cache", "explain", other, "--project", shop)[1].startswith("bypassed: it asks the provider")
 
@@ -91,7 +95,7 @@ def test_explain_refuses_what_is_no_request(
 
 
 def test_purge_forgets_after_saying_how_much(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "1 kept answers would be" in run(capfd, "cache", "purge", "--project", shop, "--dry-run")[1]
+    assert "1 kept answer would be" in run(capfd, "cache", "purge", "--project", shop, "--dry-run")[1]
     assert "0 kept answers were" in run(capfd, "cache", "purge", "--project", shop, "--tenant", "nobody")[1]
     assert json.loads(run(capfd, "cache", "purge", "--project", shop, "--json")[1])["answers"] == 1
     found = json.loads(run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--json")[1])

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from rich.console import Console
 
-from fairlead.cli import COMMANDS, main
+from fairlead.cli import COMMANDS, main, output
 from fairlead.cli.talk import read_messages
 from fairlead.cli.times import parse_duration, parse_moment
-from fairlead.errors import UsageError
+from fairlead.errors import ExtraMissing, UsageError
 from fairlead.store import Store
 from fairlead.store.ledger import Account, Change
 
@@ -411,3 +412,80 @@ def test_the_demo_leaves_no_key_behind(shop: Path, run: Run) -> None:
     (key,) = json.loads(run("keys", "list", "--project", shop, "--json").out)
     assert key["revoked"]
     assert key["expires"]
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fairlead", "demo", "--questions", "1", "--exit", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_demo_leaves_the_project_one_stands_in_alone(shop: Path, tmp_path: Path) -> None:
+    (shop / "settings.toml").write_text("port = \n", encoding="utf-8")
+    shown = demo(shop, "--port", "0", "--data-dir", str(tmp_path / "kept"))
+    assert shown.returncode == 0, shown.stderr
+    assert "1 answers recorded" in shown.stdout
+    assert not (shop / ".fairlead").exists()
+
+
+def test_the_demo_asks_no_remote_model_unasked(shop: Path) -> None:
+    file = shop / "fairlead.yaml"
+    text = file.read_text(encoding="utf-8")
+    live = re.search(r"^live: (\S+)", text, re.MULTILINE)
+    assert live
+    text = text.replace(live[0], "live: far").replace("external_models: false", "external_models: true")
+    far = "{id: far, model: 'openai:gpt-x', price: {input_usd_per_million: 1, output_usd_per_million: 1}}"
+    text = text.replace("variants:\n", f"variants:\n  - {far}\n", 1)
+    file.write_text(text, encoding="utf-8")
+    shown = demo(shop, "--project", str(shop), "--port", "0")
+    assert shown.returncode == 2, shown.stderr
+    assert "far (openai:gpt-x), outside your network" in shown.stderr
+    assert "--yes" in shown.stderr
+    assert not (shop / ".fairlead").exists()
+
+
+def test_the_demo_refuses_a_port_it_was_given_and_cannot_have(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        shown = demo(tmp_path, "--port", port, "--data-dir", str(tmp_path))
+    assert shown.returncode == 1
+    assert f"Port {port} on 127.0.0.1 is already in use" in shown.stderr
+
+
+def test_doctor_finds_a_broken_settings_file(run: Run, shop: Path) -> None:
+    (shop / "settings.toml").write_text("retries = 3\nlog_level = \n", encoding="utf-8")
+    shown = run("doctor", "--project", shop, "--port", "0")
+    assert shown.code == 1
+    assert "settings.toml is not TOML, line 2" in shown.out
+    assert "Python" in shown.out
+    listed = run("doctor", "--settings", "--project", shop)
+    assert listed.code == 2
+    assert "log_level" in listed.out
+    assert "is not TOML" in listed.err
+
+
+def test_what_installs_an_extra_works_where_there_is_no_index(run: Run, shop: Path) -> None:
+    assert "pip install '.[litellm]'" in str(ExtraMissing(what="model", extra="litellm", detail="gone"))
+    assert "fairlead[" not in run("doctor", "--project", shop, "--port", "0").out
+
+
+@pytest.mark.parametrize("columns", [None, "80", "40"])
+def test_ids_and_money_are_never_broken_over_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str | None
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(output, "out", Console(highlight=False, soft_wrap=True))
+    identifier, cost, words = f"batch_{'7' * 32}", "$1234567.000001", "some words that may be folded " * 3
+    output.print_table(
+        ["batch", "of", "cost so far", "note"], [[identifier, "[red]x", cost, words]] * 2, right=["cost so far"]
+    )
+    shown = capsys.readouterr().out
+    assert shown.count(identifier) == shown.count(cost) == 2
+    assert "[red]x" in shown
+    lines = shown.splitlines()
+    if columns is None:
+        assert [words.strip() in line for line in lines] == [False, True, True]
+    else:
+        assert len(lines) > 3
+        assert max(map(len, lines)) <= max(int(columns), len(identifier) + len(cost) + 2 * output.NARROW + 6)

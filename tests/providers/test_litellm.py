@@ -36,7 +36,7 @@ def call(*, stream: bool = False) -> Call:
 async def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "litellm", None)
     upstream = registry.build("litellm", "tail", "", "cohere/command-a", None)
-    with pytest.raises(ExtraMissing, match=r"pip install 'fairlead\[litellm\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install '\.\[litellm\]'"):
         await upstream.open(call())
     await upstream.aclose()
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fairlead[tune]'")
-gguf = pytest.importorskip("gguf", reason="the export needs gguf: pip install 'fairlead[tune]'")
-pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install 'fairlead[tune]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[tune]'")
+gguf = pytest.importorskip("gguf", reason="the export needs gguf: pip install '.[tune]'")
+pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install '.[tune]'")
 
 from training.evaluate import start_engine  # noqa: E402
 from training.export import interleave, split_weights, write_gguf, write_hf  # noqa: E402
@@ -84,7 +84,7 @@ def test_interleaving_pairs_the_halves_of_each_head() -> None:
 
 
 def test_a_hugging_face_folder_is_complete(model: tuple[Any, Shape, Any, Path], tmp_path: Path) -> None:
-    numpy_files = pytest.importorskip("safetensors.numpy", reason="pip install 'fairlead[tune]'")
+    numpy_files = pytest.importorskip("safetensors.numpy", reason="pip install '.[tune]'")
     weights, shape, tokenizer, _ = model
     write_hf(tmp_path, weights, shape, tokenizer)
     tensors = numpy_files.load_file(str(tmp_path / "model.safetensors"))

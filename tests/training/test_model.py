@@ -1,10 +1,10 @@
-"""The model and its copy circuit. Needs torch, which only training needs: `pip install 'fairlead[tune]'`."""
+"""The model and its copy circuit. Needs torch, which only training needs: `pip install '.[tune]'`."""
 
 from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fairlead[tune]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[tune]'")
 
 from training.model import (  # noqa: E402
     CopyCircuit,

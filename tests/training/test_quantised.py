@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fairlead[tune]'")
-pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install 'fairlead[tune]'")
-pytest.importorskip("gguf", reason="packing weights needs gguf: pip install 'fairlead[tune]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[tune]'")
+pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install '.[tune]'")
+pytest.importorskip("gguf", reason="packing weights needs gguf: pip install '.[tune]'")
 
 from training.generator import Extra  # noqa: E402
 from training.model import Shape, build_weights  # noqa: E402

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'fairlead[tune]'")
-pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install 'fairlead[tune]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[tune]'")
+pytest.importorskip("tokenizers", reason="training needs tokenizers: pip install '.[tune]'")
 
 from training.generator import Extra  # noqa: E402
 from training.mixture import draw_document  # noqa: E402

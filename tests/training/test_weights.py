@@ -70,7 +70,7 @@ def test_every_source_is_named_with_its_licence() -> None:
 
 
 def test_the_file_describes_itself() -> None:
-    gguf = pytest.importorskip("gguf", reason="reading the header needs gguf: pip install 'fairlead[dev]'")
+    gguf = pytest.importorskip("gguf", reason="reading the header needs gguf: pip install '.[dev]'")
     reader = gguf.GGUFReader(str(MODEL))
     fields = {name: reader.fields[name].contents() for name in reader.fields if not name.startswith("tokenizer.ggml.t")}
     assert fields["general.architecture"] == "llama"
@@ -146,7 +146,7 @@ def write_adapter(path: Path, strength: float) -> None:
 
 @pytest.mark.parametrize(("strength", "same"), [(0.0, True), (0.05, False)])
 def test_it_takes_an_adapter(engine: Engine, tmp_path: Path, strength: float, same: bool) -> None:
-    pytest.importorskip("gguf", reason="writing an adapter needs gguf: pip install 'fairlead[dev]'")
+    pytest.importorskip("gguf", reason="writing an adapter needs gguf: pip install '.[dev]'")
     adapter = tmp_path / "adapter.gguf"
     write_adapter(adapter, strength)
     cases = draw_cases("small_talk", 4, "shops", 5, Extra())

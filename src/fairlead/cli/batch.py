@@ -179,12 +179,16 @@ def download(
         kept = [file for file in files if file is not None]
         if len(kept) < len(files):
             raise UsageError(detail=f"Files of {found.id} have expired or were deleted.")
-        taken = [str(to / file.name) for file in kept if (to / file.name).exists()]
-        if taken and not force:
-            raise TargetInUse(path=to, count=len(taken), files=", ".join(taken))
-        to.mkdir(parents=True, exist_ok=True)
-        for file in kept:
-            shutil.copyfile(store.files.path(file), to / file.name)
+        try:
+            taken = [str(to / file.name) for file in kept if (to / file.name).exists()]
+            if taken and not force:
+                raise TargetInUse(path=to, count=len(taken), files=", ".join(taken))
+            to.mkdir(parents=True, exist_ok=True)
+            for file in kept:
+                shutil.copyfile(store.files.path(file), to / file.name)
+        except OSError as error:
+            detail = f"The folder {to} cannot be written: {error.strerror}. Name another with --to."
+            raise UsageError(detail=detail) from error
     written = [str(to / file.name) for file in kept]
     if as_json:
         print_json({"batch": found.id, "files": written})

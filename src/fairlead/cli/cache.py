@@ -125,6 +125,11 @@ def explain(
     for name, digest in found.parts.items():
         differs = answer is not None and found.outcome != "hit" and name in found.differs
         out.print(f"  {name:<11} {digest[:12]}{'  differs' if differs else ''}", markup=False)
+    if "scope" in found.differs:
+        out.print(
+            "Say the scopes of the key that asks, as `fairlead keys list` shows them: --scope inference --scope admin",
+            markup=False,
+        )
     if answer is not None:
         out.print(
             f"Kept {moment(answer.created)} until {moment(answer.expires)}, made by inference {answer.writer} "
@@ -152,7 +157,8 @@ def purge(
     if as_json:
         print_json({"answers": count, "dry_run": dry_run})
     else:
-        out.print(f"{count} kept answers {'would be' if dry_run else 'were'} forgotten.")
+        verb = "would be" if dry_run else "was" if count == 1 else "were"
+        out.print(f"{count} kept answer{'' if count == 1 else 's'} {verb} forgotten.")
 
 
 def _iso(time: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -34,10 +35,39 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-@with_settings("project", "data_dir", "host", "port")
+def shop(project: Path | None) -> Path:
+    """The folder to show: the one asked for, else the checkout's shop, else a fresh copy of the template.
+
+    Never the folder one happens to stand in: its store is not the demo's to write to, nor its models to ask.
+    """
+    if project is not None:
+        if not (project / "fairlead.yaml").exists():
+            make = f"fairlead init shop-support {project}"
+            raise UsageError(detail=f"There is no {project / 'fairlead.yaml'}. Make a project there with: {make}")
+        return project
+    checkout = Path(package.__file__).parents[2] / "examples" / "shop"
+    if (checkout / "fairlead.yaml").exists():
+        return checkout
+    target = Path("fairlead-demo")
+    if not (target / "fairlead.yaml").exists():
+        spec.init("shop-support", target)
+        err.print(f"Made {target}/ from the template shop-support.", markup=False)
+    return target
+
+
+@with_settings("data_dir", "host", folder=shop)
 def demo(
     *,
     settings: Settings,
+    project: Annotated[
+        Path | None,
+        typer.Option(help="Show this project instead of the shop: its store gets the traces and a key for a day."),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on. [default: 8080, or a free one if that is taken]"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --project: ask models outside your network, too.")] = False,
     questions: Annotated[int, typer.Option(min=1, help="How many customer messages to answer.")] = 8,
     keep: Annotated[
         bool | None,
@@ -46,35 +76,29 @@ def demo(
 ) -> None:
     """See the reference shop answer, offline.
 
-    From its definition to answers you can look at. No key, no network, no GPU.
+    From its definition to answers you can look at. No key, no network, no GPU. The project you stand in is left alone:
+    only --project shows yours.
     """
     stay = sys.stdout.isatty() if keep is None else keep
-    uvloop.run(_demo(prepare(settings), questions, stay=stay))
+    if project is not None and not yes:
+        _refuse_outside(settings)
+    asked = port is not None or settings.port != Settings.port
+    if port is not None:
+        settings = dataclasses.replace(settings, port=port)
+    uvloop.run(_demo(settings, questions, stay=stay, any_port=not asked))
 
 
-def prepare(settings: Settings) -> Settings:
-    """Settings whose project is the shop: the one given, the checkout's, or a fresh copy of the template."""
-    if settings.spec_path.exists():
-        return settings
-    if settings.project != Path():
-        make = f"fairlead init shop-support {settings.project}"
-        raise UsageError(detail=f"There is no {settings.spec_path}. Make a project there with: {make}")
-    checkout = Path(package.__file__).parents[2] / "examples" / "shop"
-    if (checkout / "fairlead.yaml").exists():
-        return _at(settings, checkout)
-    target = Path("fairlead-demo")
-    if not (target / "fairlead.yaml").exists():
-        spec.init("shop-support", target)
-        err.print(f"Made {target}/ from the template shop-support.", markup=False)
-    return _at(settings, target)
+def _refuse_outside(settings: Settings) -> None:
+    """Raise UsageError where answering would, or after a failure could, ask somebody who may bill."""
+    usecase = spec.load(settings.spec_path)
+    served = {usecase.live.id, *usecase.live.fallback}
+    outside = [f"{each.id} ({each.model})" for each in usecase.variants if each.id in served and each.target.external]
+    if outside:
+        detail = f"{settings.project} answers with {', '.join(outside)}, outside your network, which may cost money."
+        raise UsageError(detail=f"{detail} Add --yes to ask it, or leave out --project to see the reference shop.")
 
 
-def _at(settings: Settings, project: Path) -> Settings:
-    values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-    return Settings(**{**values, "project": project})
-
-
-async def _demo(settings: Settings, questions: int, *, stay: bool) -> None:
+async def _demo(settings: Settings, questions: int, *, stay: bool, any_port: bool) -> None:
     begun = time.monotonic()
     out.rule("1  Define: what good means", align="left")
     describe(spec.check(settings.spec_path), brief=True)
@@ -82,9 +106,10 @@ async def _demo(settings: Settings, questions: int, *, stay: bool) -> None:
     try:
         await _serve(settings, questions, begun, stay=stay)
     except PortTaken as taken:
+        if not any_port:
+            raise
         err.print(f"{taken} Taking a free one.", markup=False)
-        values = {name: getattr(settings, name) for name in settings.__dataclass_fields__}
-        await _serve(Settings(**{**values, "port": 0}), questions, begun, stay=stay)
+        await _serve(dataclasses.replace(settings, port=0), questions, begun, stay=stay)
 
 
 async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool) -> None:

@@ -6,7 +6,7 @@ import importlib
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Literal, NamedTuple
 
@@ -15,10 +15,10 @@ import typer
 from fairlead import settings as settings_module
 from fairlead import spec
 from fairlead.app import credential, faults, packaged_weights
-from fairlead.cli.output import JsonFlag, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, UsageError, install_extra
 from fairlead.settings import Settings
 from fairlead.store import Store
 
@@ -42,10 +42,11 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-@with_settings("project", "data_dir", "host", "port")
+@with_settings("project", "data_dir", "host", "port", collect=True)
 def doctor(
     *,
     settings: Settings,
+    faults: Sequence[UsageError],
     show_settings: Annotated[
         bool, typer.Option("--settings", help="List every setting, its value and default.")
     ] = False,
@@ -57,8 +58,12 @@ def doctor(
     """
     if show_settings:
         _show_settings(settings, as_json=as_json)
+        for fault in faults:
+            err.print(f"fairlead: {fault}", style="red", markup=False)
+        if faults:
+            raise typer.Exit(2)
         return
-    findings = list(examine(settings))
+    findings = [*(Finding("settings", "missing", str(fault)) for fault in faults), *examine(settings)]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -102,7 +107,7 @@ def _packages(_: Settings) -> Iterator[Finding]:
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if not _installed(package)]
         detail = f"not installed: {', '.join(missing)}" if missing else "installed"
-        mend = f"pip install 'fairlead[{extra}]'  (only for training)" if missing else ""
+        mend = f"{install_extra(extra)}; only for training" if missing else ""
         yield Finding(f"extra {extra}", "warning" if missing else "ok", detail, mend)
 
 

@@ -8,12 +8,13 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -22,6 +23,11 @@ from fairlead.errors import FairleadError, UsageError
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+GIVEN = frozenset({"settings", "faults"})
+"""Parameters of a command that are handed to it and are no options."""
+NARROW = 12
+"""Characters below which no column is squeezed, and above which text is folded when a terminal is too narrow."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -76,19 +82,43 @@ def _encode(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A plain table; columns named in ``right`` are right-aligned."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table, markup=False) if not rows else out.print(table)
+    """A plain table; columns named in ``right`` are right-aligned.
+
+    These and the first, which names the row, are never broken over lines: a number or an id must be read and copied
+    whole. Others fold where a terminal is narrow; a pipe or file gets every row on one line.
+    """
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [_widest([name, *(row[n] for row in cells)]) for n, name in enumerate(columns)]
+    gaps = 2 * (len(columns) - 1)
+    whole = [n == 0 or name in right for n, name in enumerate(columns)]
+    width = sum(widths) + gaps
+    fits = width <= out.width or not (out.is_terminal or "COLUMNS" in os.environ)
+    if not fits:
+        for n, name in enumerate(columns):
+            if whole[n]:
+                widths[n] = max(_widest(row[n] for row in cells), _widest(name.split()))
+        least = sum(size if kept else min(size, NARROW) for size, kept in zip(widths, whole, strict=True))
+        width = min(sum(widths), max(out.width - gaps, least)) + gaps
+    table = Table(box=None, pad_edge=False, header_style="bold", width=width)
+    for n, name in enumerate(columns):
+        fixed = widths[n] if whole[n] and not fits else None
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=fixed)
+    for row in cells:
+        table.add_row(*row)
+    out.print(table, markup=False)
 
 
-def with_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _widest(texts: Iterable[str]) -> int:
+    return max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+
+
+def with_settings(
+    *names: str, collect: bool = False, folder: Callable[[Path | None], Path] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command one flag for each named setting; it receives ``settings``, merged with environment and file.
 
-    With no names, every setting becomes a flag.
+    With no names, every setting becomes a flag. With ``collect`` settings that cannot be used do not end the command;
+    it receives them as ``faults``. ``folder`` chooses the project by the command's own ``project`` option.
     """
     fields = {field.name: field for field in dataclasses.fields(settings_module.Settings)}
     chosen = names or tuple(fields)
@@ -97,10 +127,15 @@ def with_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., A
         @functools.wraps(command)
         def run(**arguments: Any) -> Any:
             flags = {name: arguments.pop(name) for name in chosen}
-            return command(**arguments, settings=settings_module.load(flags))
+            if folder is not None:
+                flags["project"] = folder(arguments["project"])
+            if not collect:
+                return command(**arguments, settings=settings_module.load(flags))
+            faults = list[UsageError]()
+            return command(**arguments, settings=settings_module.load(flags, faults=faults), faults=faults)
 
         signature = inspect.signature(command, eval_str=True)
-        own = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+        own = [parameter for name, parameter in signature.parameters.items() if name not in GIVEN]
         added = [_flag(fields[name]) for name in chosen]
         run.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in [*own, *added]} | {"return": None}

@@ -65,7 +65,9 @@ def list_runs(
             for run in runs
         ]
         print_table(
-            ["run", "since UTC", "step", "data", "state", "answers", "cost", "came to"], rows, right=["answers"]
+            ["run", "since UTC", "step", "data", "state", "answers", "cost", "came to"],
+            rows,
+            right=["answers", "cost"],
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from fairlead import __version__
-from fairlead.errors import InterchangeInvalid
+from fairlead.errors import InterchangeInvalid, install_extra
 from fairlead.evaluate.interchange import Imported
 from fairlead.evaluate.reading import Row
 from fairlead.evaluate.scorers import Answer, Call, Score
@@ -143,7 +143,7 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> by
     try:
         import zstandard
     except ModuleNotFoundError:
-        detail = "it is packed with Zstandard; install what reads it: pip install 'fairlead[inspect]'"
+        detail = f"it is packed with Zstandard; install what reads it: {install_extra('inspect')}"
         raise InterchangeInvalid(file=path, detail=detail) from None
     with path.open("rb") as file:
         file.seek(info.header_offset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,10 @@ REASONS: Mapping[str, str] = {
     "effects": "it asks the provider for more than an answer (store, web search or a tool that runs there)",
     "tool results": "it holds the results of tools, which are of this moment and often of one person",
 }
+
+
+NAMES: Mapping[str, str] = {"scope": "scopes of the key"}
+PLURAL = frozenset({"scope", "parameters", "tools", "documents", "messages"})
 
 
 class Explanation(msgspec.Struct, kw_only=True):
@@ -56,5 +60,12 @@ def explain(
     if nearest is None:
         return Explanation(outcome="miss", why="no answer is kept on disk", parts=shown)
     differs = tuple(name for name in PARTS if nearest[1].parts.get(name) != parts[name])
-    why = f"the nearest kept answer is to another question: its {', '.join(differs)} differ"
+    why = f"the nearest kept answer is to another question: {_differing(differs)}"
     return Explanation(outcome="miss", why=why, differs=differs, kept=nearest[1], parts=shown)
+
+
+def _differing(parts: Sequence[str]) -> str:
+    """``its tenant differs``, ``its tenant and the scopes of the key differ``."""
+    names = [f"the {NAMES[part]}" if part in NAMES else f"its {part}" for part in parts]
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"{listed} {'differ' if len(parts) > 1 or parts[0] in PLURAL else 'differs'}"
