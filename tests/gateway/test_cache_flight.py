@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from fairlead.errors import UpstreamBroken
 from fairlead.gateway.cache import Cache, Rules
 from fairlead.gateway.cache.flight import Flight, Listener, Tap
 from fairlead.gateway.fold import fold
+from fairlead.providers.base import Call
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import CHAT, House, build, route, serving
@@ -33,7 +35,7 @@ def cached(script: Any) -> House:
 
 
 @contextlib.contextmanager
-def distant(script: Script) -> Iterator[tuple[House, Scripted]]:
+def distant(script: Script | Scripted) -> Iterator[tuple[House, Scripted]]:
     """A gateway whose model answers over HTTP, so that its streams are handed on without waking a task."""
     inner = build(script)
     with serving(inner.gateway) as url:
@@ -41,7 +43,7 @@ def distant(script: Script) -> Iterator[tuple[House, Scripted]]:
 
 
 @contextlib.contextmanager
-def near(script: Script) -> Iterator[tuple[House, Scripted]]:
+def near(script: Script | Scripted) -> Iterator[tuple[House, Scripted]]:
     house = cached(script)
     yield house, house.upstream
 
@@ -167,11 +169,32 @@ async def test_when_all_listeners_have_gone_the_model_stops(where: Any) -> None:
         assert len(model.calls) == 1
 
 
+class Held(Scripted):
+    """Says nothing after its first chunk until ``go`` is set."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script=script)
+        self.go = threading.Event()
+
+    async def _stream(self, call: Call, script: Script) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(super()._stream(call, script)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+                if not self.go.is_set():
+                    await asyncio.to_thread(self.go.wait)
+
+
 @WHERE
 async def test_a_listener_that_does_not_read_holds_nobody_up(where: Any) -> None:
-    with where(Script(text="word " * 60_000)) as (house, model), serving(house.gateway) as url:
+    model = Held(Script(text="word " * 60_000))
+    with where(model) as (house, _), serving(house.gateway) as url:
         async with httpx.AsyncClient(base_url=url, timeout=20) as client, client.stream("POST", URL, json=STREAM):
-            status, text = await whole(client, STREAM)  # the first has read nothing yet
+            second = asyncio.create_task(whole(client, STREAM))
+            async with asyncio.timeout(10):
+                while house.gateway.in_flight < 2:  # noqa: ASYNC110 - it lives in another loop
+                    await asyncio.sleep(0.005)
+            model.go.set()  # the first has read nothing yet, and more is to come than lies in sockets on the way
+            status, text = await second
         assert (status, len(text)) == (200, 300_000)
         assert len(model.calls) == 1
 
