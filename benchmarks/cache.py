@@ -34,7 +34,7 @@ from scipy import stats
 
 from benchmarks import gateway, near_misses
 from benchmarks.report import Report
-from fairlead.app import largest_share
+from fairlead.app.rulers import largest_share
 from fairlead.gateway import Route
 from fairlead.gateway.cache.bands import Bands
 from fairlead.gateway.cache.neighbours import Neighbours

@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.report import Report
 from fairlead.app import build
+from fairlead.app.rulers import judge_of
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.judges import Case, Definition, Instrument, Judgement, Labelled, calibrate, read_labels
 from fairlead.evaluate.judges.agreement import agreement
@@ -152,7 +153,7 @@ async def embedded(report: Report, labelled: list[Labelled]) -> None:
         fairlead = build(Settings(project=Path(folder)))
         try:
             await fairlead.start_variant("mini")
-            found = await calibrate(fairlead.judge("better"), labelled[:MINI_CASES], repeats=5, concurrency=2)
+            found = await calibrate(judge_of(fairlead, "better"), labelled[:MINI_CASES], repeats=5, concurrency=2)
         finally:
             await fairlead.stop()
     invalid = found.invalid

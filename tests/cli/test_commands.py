@@ -337,7 +337,7 @@ def server_fixture(shop: Path) -> Iterator[Server]:
 
 
 def test_serve_answers_says_where_and_stops_on_ctrl_c(server: Server, shop: Path) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/chat", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/chat", timeout=60) as page:
         assert b"AI assistant" in page.read()
     children = _children(server.process.pid)
     server.process.send_signal(signal.SIGINT)

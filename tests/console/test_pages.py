@@ -82,7 +82,7 @@ def test_every_answer_carries_the_security_headers(desk: httpx.Client, path: str
 
 def test_who_may_frame_the_widget_is_a_setting(tmp_path: Path) -> None:
     with serve(tmp_path, widget_origins="https://shop.example") as scene:
-        policy = httpx.get(f"{scene.url}/widget").headers["content-security-policy"]
+        policy = httpx.get(f"{scene.url}/widget", timeout=60).headers["content-security-policy"]
         assert policy.endswith("frame-ancestors https://shop.example")
 
 
@@ -126,7 +126,7 @@ def test_large_bodies_are_refused_before_they_are_read(web: httpx.Client) -> Non
 
 
 def test_a_store_that_fails_is_said_without_its_inside(tmp_path: Path) -> None:
-    with serve(tmp_path) as scene, httpx.Client(base_url=scene.url) as web:
+    with serve(tmp_path) as scene, httpx.Client(base_url=scene.url, timeout=60) as web:
         assert web.post("/console/login", data={"key": scene.key}).status_code == 303
         scene.store.close()
         for file in scene.store.directory.glob("fairlead.db*"):
@@ -177,7 +177,7 @@ def test_other_keys_do_not_open_it(scene: Scene, key: str, tmp_path: Path) -> No
 
 
 def test_a_wrong_key_is_told_what_is_needed_and_guessing_is_slowed_down(tmp_path: Path) -> None:
-    with serve(tmp_path) as scene, httpx.Client(base_url=scene.url) as web:
+    with serve(tmp_path) as scene, httpx.Client(base_url=scene.url, timeout=60) as web:
         answers = [web.post("/console/login", data={"key": f"fl-{number}"}) for number in range(9)]
         assert answers[0].status_code == 401
         assert "scope admin" in answers[0].text
@@ -368,7 +368,7 @@ def test_another_tenants_data_is_not_there(desk: httpx.Client, scene: Scene) -> 
         assert title not in text
         assert trace.id not in text
     acme = scene.store.keys.create("acme", ("admin",), tenant="acme")[1]
-    with httpx.Client(base_url=scene.url) as web:
+    with httpx.Client(base_url=scene.url, timeout=60) as web:
         assert web.post("/console/login", data={"key": acme}).status_code == 303
         assert title in web.get("/console/conversations").text
         assert web.get(f"/console/traces/{trace.id}").status_code == 200

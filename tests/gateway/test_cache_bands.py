@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.app import largest_share
+from fairlead.app.rulers import largest_share
 from fairlead.gateway.cache import Bands, Cache, Rules, Verified
 from fairlead.gateway.cache.bands import EDGES
 from fairlead.gateway.cache.neighbours import Neighbours

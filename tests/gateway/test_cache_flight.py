@@ -7,7 +7,7 @@ import contextlib
 import json
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -176,7 +176,7 @@ class Held(Scripted):
         super().__init__(script=script)
         self.go = threading.Event()
 
-    async def _stream(self, call: Call, script: Script) -> AsyncIterator[bytes]:
+    async def _stream(self, call: Call, script: Script) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(super()._stream(call, script)) as chunks:
             async for chunk in chunks:
                 yield chunk

@@ -10,25 +10,20 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
-
-import numpy as np
 
 from fairlead import __version__, secret
 from fairlead.assistant import Cache, Knowledge, Router, Tools
 from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
-from fairlead.evaluate.judges import Definition, Standing, standing_of
-from fairlead.evaluate.sequences import betting
-from fairlead.gateway.cache import Bands, Rules, Verified
+from fairlead.gateway.cache import Rules, Verified
 from fairlead.providers.base import Operation
 from fairlead.providers.facts import facts_of
 from fairlead.providers.network import Network
 from fairlead.settings import Settings
-from fairlead.spec import UseCase, Variant, load, release_hash
+from fairlead.spec import UseCase, Variant
 from fairlead.spec.model import Cache as CacheRules
-from fairlead.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -93,51 +88,9 @@ def rules_of(wanted: CacheRules) -> Rules:
     )
 
 
-def learnt_of(settings: Settings, bands: bytes) -> list[dict[str, Any]]:
-    """What was learnt of paraphrases, as the rules of the use case judge it; empty where they are not answered."""
-    if not settings.spec_path.is_file():
-        return []
-    rules = rules_of(load(settings.spec_path).cache)
-    if rules.verified is None:
-        return []
-    known = Bands(rules.verified, largest_share)
-    known.load(bands)
-    return known.show()
-
-
-def largest_share(wrong: int, checked: int, confidence: float) -> float:
-    """The most a share can be after ``wrong`` of ``checked``, at any time (betting; the order does not matter)."""
-    if checked == 0:
-        return 1.0
-    values = np.zeros(checked)
-    values[:wrong] = 1.0
-    return betting(values, confidence, side="high").high
-
-
 def packaged_weights(name: str) -> Path:
     """The GGUF file that comes with Fairlead."""
     return Path(str(importlib.resources.files("fairlead.engines") / "weights" / f"{name}.gguf"))
-
-
-def judge_definition(usecase: UseCase, identifier: str) -> Definition:
-    """What a judge of ``judges:`` is: its variant's content decides, not its name. Raises ChoiceUnknown, OSError."""
-    judge = usecase.judge(identifier)
-    variant = usecase.variant(judge.variant)
-    model = release_hash(variant.release_content(engine=engine_identity(variant)))
-    return Definition(id=judge.id, kind=judge.kind, rubric=judge.rubric, model=model)
-
-
-def judge_standings(usecase: UseCase, store: Store) -> list[Standing]:
-    """What each judge of ``judges:`` may decide today, by the newest calibration of it as it is."""
-    return [
-        standing_of(
-            judge.id,
-            judge_definition(usecase, judge.id).hash,
-            judge.needs,
-            store.calibrations.list(judge=judge.id),
-        )
-        for judge in usecase.judges
-    ]
 
 
 def operations_of(variant: Variant) -> frozenset[Operation]:

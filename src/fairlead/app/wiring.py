@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import json
 import logging
 import shlex
 import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from fairlead import engines, providers
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules
@@ -22,13 +21,10 @@ from fairlead.app.parts import (
     credential,
     engine_identity,
     held_skills,
-    judge_definition,
-    largest_share,
     network_of,
     operations_of,
     packaged_weights,
     price_of,
-    resident_bytes,
     router_of,
     rules_of,
     weights_of,
@@ -41,10 +37,7 @@ from fairlead.engines.ondemand import OnDemand
 from fairlead.engines.swappable import Swappable
 from fairlead.engines.vllm import SEQUENCES
 from fairlead.errors import FairleadError
-from fairlead.evaluate.candidates import Candidate, through_assistant, through_gateway
-from fairlead.evaluate.judges import Instrument, Said, prompted
-from fairlead.evaluate.judges.prompted import Ask, Messages
-from fairlead.gateway import Gateway, Identity, Principal, Route
+from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway import body as bodies
 from fairlead.gateway.cache import Cache as KeptAnswers
 from fairlead.gateway.cache.explain import Explanation, explain
@@ -53,9 +46,8 @@ from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.gateway.keyring import pseudonym
 from fairlead.gateway.route import find_route
 from fairlead.guard import Masker
-from fairlead.guard.sameness import Sameness
 from fairlead.jobs import Lease, Worker
-from fairlead.providers.base import CallContext, Operation, Upstream
+from fairlead.providers.base import Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
 from fairlead.providers.facts import facts_of
 from fairlead.providers.structured import Structured
@@ -69,8 +61,6 @@ log = logging.getLogger(__name__)
 
 TEND: Final = "batch.tend"
 TEND_EVERY_S: Final = 3600.0
-JUDGE_TOKENS: Final = 400
-"""Most a judge may write where its variant does not say."""
 FEWEST_PLACES: Final = 8
 MOST_PLACES: Final = 10_000
 """Calls a model of somebody else has at once: the most and what it starts with, and never less than the fewest."""
@@ -257,13 +247,14 @@ class Fairlead:
         if not wanted.enabled:
             return None
         self.store.answers.limit = wanted.size_mib * 1024 * 1024
+        rest: dict[str, Any] = {}
+        if wanted.paraphrases is not None:
+            from fairlead.app.rulers import largest_share  # the statistics; few use cases answer paraphrases
+            from fairlead.guard.sameness import Sameness
+
+            rest = {"judge": Sameness(), "bound": largest_share}
         return KeptAnswers(
-            rules_of(wanted),
-            secret=self.store.secret("answers"),
-            mask=self.mask,
-            backing=self.store.answers,
-            judge=Sameness() if wanted.paraphrases is not None else None,
-            bound=largest_share,
+            rules_of(wanted), secret=self.store.secret("answers"), mask=self.mask, backing=self.store.answers, **rest
         )
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -371,35 +362,6 @@ class Fairlead:
                 self.engines[weights] = Swappable(OnDemand(engine, idle_s) if idle_s else engine)
         return self.engines[weights]
 
-    def judge(self, identifier: str) -> Instrument:
-        """A judge of ``judges:``, asking its variant through the gateway. Raises ChoiceUnknown."""
-        return prompted(judge_definition(self.usecase, identifier), self._ask(self.usecase.judge(identifier).variant))
-
-    def _ask(self, identifier: str) -> Ask:
-        variant = self.usecase.variant(identifier)
-        price, given = price_of(self.usecase, variant), variant.sampling
-        settings: dict[str, Any] = {"temperature": 0} if given.temperature is None else {}
-        settings |= {"max_tokens": JUDGE_TOKENS} if given.max_tokens is None else {}
-        context, principal = CallContext(channel="judge"), Principal(subject="judge")
-
-        async def ask(messages: Messages, repetition: int) -> Said:
-            body: dict[str, Any] = {"model": identifier, "messages": messages, **settings}
-            if repetition and given.seed is None:
-                body["seed"] = repetition
-            reply = await self.gateway.complete(body, principal=principal, context=context)
-            usage = reply.get("usage") or {}
-            tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            cost = None
-            if price is not None and (not any(price) or None not in tokens):
-                cost = round((tokens[0] or 0) * price[0] + (tokens[1] or 0) * price[1])
-            text = reply["choices"][0]["message"].get("content")
-            return Said(
-                text=text if isinstance(text, str) else "", input_tokens=tokens[0], output_tokens=tokens[1],
-                cost_nanos=cost,
-            )  # fmt: skip
-
-        return ask
-
     def _llamacpp(self, weights: str) -> Engine:
         return engines.registry.build(
             "llamacpp",
@@ -426,24 +388,6 @@ class Fairlead:
 
     def _record(self, inference: Inference) -> bool:
         return self.store.traces.append(inference) if self._observed else True
-
-    def candidates(self, variants: Iterable[Variant], *, through: Literal["assistant", "gateway"]) -> list[Candidate]:
-        """The variants as the ruler asks them: the whole assistant with each behind it, or their models alone."""
-        found = []
-        for variant in variants:
-            price, release = price_of(self.usecase, variant), self.releases[variant.id]
-            memory = functools.partial(self._memory, variant)
-            if through == "gateway":
-                found.append(through_gateway(self.gateway, variant, release, price=price, memory=memory))
-            else:
-                found.append(through_assistant(self.assistant, variant, release, price=price, memory=memory))
-        return found
-
-    def _memory(self, variant: Variant) -> int | None:
-        """Resident bytes of the processes that run a variant's models; None where they run in this one or elsewhere."""
-        pids = [pid for weights in weights_of(variant) if (pid := self.engines[weights].health().pid) is not None]
-        sizes = [resident_bytes(pid) for pid in pids]
-        return sum(size for size in sizes if size is not None) if pids and None not in sizes else None
 
     def ready(self) -> list[str]:
         """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 @with_settings("project", "data_dir")
 def stats(*, settings: Settings, tenant: Tenant = None, as_json: JsonFlag = False) -> None:
     """Show what is kept and what it saved, in money and time, by tenant and model."""
-    from fairlead.app import learnt_of
+    from fairlead.app.rulers import learnt_of
 
     with Store.open(settings.data_path) as store:
         found = store.answers.stats()

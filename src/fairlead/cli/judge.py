@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fairlead import app
+from fairlead.app import rulers
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment
 from fairlead.errors import UsageError
@@ -42,7 +43,7 @@ def list_judges(*, settings: Settings, as_json: JsonFlag = False) -> None:
     """List the judges and what each may decide."""
     usecase = load(settings.spec_path)
     with Store.open(settings.data_path) as store:
-        standings = app.judge_standings(usecase, store)
+        standings = rulers.judge_standings(usecase, store)
     if as_json:
         print_json([_summary(usecase, each) for each in standings])
     elif not standings:
@@ -62,7 +63,7 @@ def show(*, settings: Settings, name: Name, as_json: JsonFlag = False) -> None:
     judge = usecase.judge(name)
     with Store.open(settings.data_path) as store:
         records = store.calibrations.list(judge=name)
-    standing = standing_of(name, app.judge_definition(usecase, name).hash, judge.needs, records)
+    standing = standing_of(name, rulers.judge_definition(usecase, name).hash, judge.needs, records)
     if as_json:
         print_json({**_summary(usecase, standing), "calibrations": [_plain(each) for each in records]})
         return
@@ -133,7 +134,7 @@ async def _calibrate(
     try:
         judge = fairlead.usecase.judge(name)
         await fairlead.start_variant(judge.variant)
-        instrument = fairlead.judge(name)
+        instrument = rulers.judge_of(fairlead, name)
         with progress:
             task = progress.add_task("judging", total=None)
             found = await calibrate(

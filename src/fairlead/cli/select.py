@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from fairlead.app import Fairlead, build, judge_standings
+from fairlead.app import Fairlead, build
+from fairlead.app.rulers import candidates, judge_of, judge_standings
 from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
 from fairlead.errors import (
     ChoiceUnknown,
@@ -137,7 +138,7 @@ async def _select(
                 options, learnt_from=f"{learnt.name}@{learnt.version}", left_out=left_out
             )  # fmt: skip
         samples = samples[:most] if most else samples
-        judges = [judge_scorer(fairlead.judge(each.id)) for each in usecase.judges if each.kind == "rubric"]
+        judges = [judge_scorer(judge_of(fairlead, each.id)) for each in usecase.judges if each.kind == "rubric"]
         plan = measures.plan(usecase, samples, scorer, judges)
         way = _way(through, usecase, samples)
         found = await _candidates(fairlead, wanted, way, samples, examples if baselines else None)
@@ -283,7 +284,7 @@ async def _candidates(
         except MachineError as error:
             err.print(f"  {variant.id} is left out: {error}", markup=False)
     found = [
-        *fairlead.candidates(chosen, through=way),
+        *candidates(fairlead, chosen, through=way),
         *(each for each in baselines if not wanted or each.id in wanted),
     ]
     if not found:

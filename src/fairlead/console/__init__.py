@@ -4,6 +4,6 @@ Shows what other rooms decide; holds no business rule and no SQL. Everything tha
 names, feedback) is text: it reaches a page only through autoescaping templates or ``textContent``.
 """
 
-from fairlead.console.site import create_app
+from fairlead.console.door import create_app
 
 __all__ = ["create_app"]

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fairlead.app import judge_standings
+from fairlead.app.rulers import judge_standings
 from fairlead.console import export, ranges
 from fairlead.console.desk import HOME, Desk
 from fairlead.console.sessions import Session

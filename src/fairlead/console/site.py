@@ -70,7 +70,7 @@ class Site:
         await self._turns.aclose()
 
 
-def create_app(fairlead: Fairlead) -> Site:
+def create_site(fairlead: Fairlead) -> Site:
     """The pages over one ``Fairlead``."""
     pages = Pages()
     pulse = Pulse(fairlead.store, fairlead.assistant.desk.free)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -68,7 +68,7 @@ class Scripted:
             return Reply(200, chunks=self._stream(call, script))
         return Reply(200, body=orjson.dumps(_answer(call, script)))
 
-    async def _stream(self, call: Call, script: Script) -> AsyncIterator[bytes]:
+    async def _stream(self, call: Call, script: Script) -> AsyncGenerator[bytes, None]:
         finished = False
         try:
             for number, chunk in enumerate(_chunks(call, script)):

@@ -13,15 +13,22 @@ from functools import lru_cache
 BUCKETS = 8192
 LONGEST_WORD = 40  # characters of a word that are looked at
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]{1,3})?|\d+")
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_QUOTES = "’‘ʼ`"
 
 
 def fold(text: str) -> str:
     """Lower case, compatibility forms joined, accents dropped: ``Café’s`` becomes ``cafe's``."""
     if text.isascii():
         return text.lower()
-    spread = unicodedata.normalize("NFKD", text.translate(_QUOTES))
-    return "".join(c for c in spread if not unicodedata.combining(c)).lower()
+    for quote in _QUOTES:
+        text = text.replace(quote, "'")
+    spread = unicodedata.normalize("NFKD", text)
+    return _NOT_ASCII.sub(_without_accents, spread).lower()
+
+
+def _without_accents(found: re.Match[str]) -> str:
+    return "".join(c for c in found[0] if not unicodedata.combining(c))
 
 
 def words_of(text: str) -> list[str]:
