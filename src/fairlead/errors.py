@@ -551,6 +551,10 @@ class RoutingRefused(UsageError):
     """No router can be learnt: {detail}."""
 
 
+class RouterRefused(UsageError):
+    """The variant {variant} cannot route by {file}: {detail}. Learn it again: fairlead route learn."""
+
+
 class RunAmbiguous(UsageError):
     """{name!r} is the end of more than one run's id: {found}. Give the whole id."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script
 from fairlead.records import DatasetVersion, Sample, new_id
 from fairlead.select.report import Report
+from fairlead.select.routing import Tried
 from fairlead.select.selection import Options, Selection
 from fairlead.spec import UseCase, parse
 from fairlead.store import Store
@@ -34,6 +36,8 @@ variants:
 VARIANTS
 live: LIVE
 """
+EASY = ["When do you open on day {n}?", "Where is parcel number {n}?", "How do I return item {n}?"]
+HARD = ["Prove that {n} is the sum of two primes.", "Integrate x to the power {n} times the sine of x."]
 ACCURATE = 'objectives: [{id: accurate, metric: accuracy, bound: ">= 0.80"}]'
 
 
@@ -88,3 +92,17 @@ async def run(
         plan = measures.plan(case, samples, scorer)
         selection = Selection(store, case, version(samples), samples, candidates, plan, Options(**options))
         return await selection.run(), selection
+
+
+def questions(n: int, *, told: bool = True, seed: int = 0) -> list[Tried]:
+    """The big model is right in 90 %; the small one in 90 % of the easy questions and 20 % of the hard ones."""
+    chance = random.Random(seed)
+    tried = []
+    for place in range(n):
+        hard = chance.random() < 0.4
+        pattern = chance.choice(HARD if hard else EASY) if told else "Question {n}?"
+        right = chance.random() < (0.2 if hard else 0.9)
+        tried.append(
+            Tried(text=pattern.format(n=place), small=float(right), big=float(chance.random() < 0.9))
+        )  # fmt: skip
+    return tried

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,28 +18,21 @@ from sklearn.linear_model import LogisticRegression
 
 from fairlead.cli import main
 from fairlead.errors import RoutingRefused
+from fairlead.evaluate import datasets, measures
+from fairlead.providers.base import Call
+from fairlead.providers.scripted import Script
+from fairlead.records import Sample
+from fairlead.select.results import results_of
 from fairlead.select.routing import FEWEST, Tried, features, fit, from_file, judge, learn, threshold_for, to_file
-
-EASY = ["When do you open on day {n}?", "Where is parcel number {n}?", "How do I return item {n}?"]
-HARD = ["Prove that {n} is the sum of two primes.", "Integrate x to the power {n} times the sine of x."]
-
-
-def _tried(n: int, *, told: bool = True, seed: int = 0) -> list[Tried]:
-    """The big model is right in 90 %; the small one in 90 % of the easy questions and 20 % of the hard ones."""
-    chance = random.Random(seed)
-    tried = []
-    for place in range(n):
-        hard = chance.random() < 0.4
-        pattern = chance.choice(HARD if hard else EASY) if told else "Question {n}?"
-        right = chance.random() < (0.2 if hard else 0.9)
-        tried.append(
-            Tried(text=pattern.format(n=place), small=float(right), big=float(chance.random() < 0.9))
-        )  # fmt: skip
-    return tried
+from fairlead.select.selection import Options, Selection
+from fairlead.store import Store
+from tests.evaluate.runner_harness import Models
+from tests.select.select_harness import questions, usecase
+from tests.spec.samples import SMALLEST
 
 
 def test_a_router_learns_which_questions_are_hard() -> None:
-    learnt = learn(_tried(3_000), "small", "big", small_cost=0.01, big_cost=1.0, keep=0.95)
+    learnt = learn(questions(3_000), "small", "big", small_cost=0.01, big_cost=1.0, keep=0.95)
     report = learnt.report
     assert report.reasons == ()
     assert 0.3 < report.calls.value < 0.55, "two fifths are hard"
@@ -51,7 +47,7 @@ def test_a_router_learns_which_questions_are_hard() -> None:
 
 
 def test_where_questions_do_not_tell_a_router_is_refused() -> None:
-    learnt = learn(_tried(1_200, told=False), "small", "big", small_cost=0.01, big_cost=1.0)
+    learnt = learn(questions(1_200, told=False), "small", "big", small_cost=0.01, big_cost=1.0)
     assert any("coin" in reason or "saving" in reason for reason in learnt.report.reasons)
 
 
@@ -127,7 +123,7 @@ def test_any_text_has_features(texts: list[str]) -> None:
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(change: dict[str, float], told: str) -> None:
-    tried = _tried(int(change.get("n", 200)))
+    tried = questions(int(change.get("n", 200)))
     if "worse" in change:
         tried = [Tried(text=each.text, small=1.0, big=0.0) for each in tried]
     if "score" in change:
@@ -137,7 +133,7 @@ def test_what_cannot_be_learnt_from_is_refused(change: dict[str, float], told: s
 
 
 def test_a_file_gives_the_router_back() -> None:
-    learnt = learn(_tried(400), "small", "big", small_cost=0.01, big_cost=1.0)
+    learnt = learn(questions(400), "small", "big", small_cost=0.01, big_cost=1.0)
     back = from_file(to_file(learnt))
     assert back.router == learnt.router
     assert back.content == learnt.content
@@ -168,12 +164,96 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
         return name
 
     costs = ("--small", "s", "--big", "b", "--small-cost", "0.01", "--big-cost", "1")
-    code, out, err = run("learn", write("good.jsonl", _tried(3_000)), *costs, "--output", "router.json")
+    code, out, err = run("learn", write("good.jsonl", questions(3_000)), *costs, "--output", "router.json")
     assert (code, "a coin" in out, Path("router.json").exists()) == (0, True, True), err
     assert json.loads(run("show", "router.json", "--json")[1])["enabled"] is True
-    code, out, _ = run("learn", write("bad.jsonl", _tried(600, told=False)), *costs, "--output", "no.json", "--json")
+    code, out, _ = run("learn", write("bad.jsonl", questions(600, told=False)), *costs, "--output", "no.json", "--json")
     assert (code, json.loads(out)["enabled"], Path("no.json").exists()) == (3, False, False)
     code, _, err = run("learn", "good.jsonl", "--small", "x", *costs[2:])
     assert (code, "None in x" in err) == (2, True)
     assert run("show", "good.jsonl")[0] == 2
     assert run("show", "nowhere.json")[0] == 2
+
+
+async def _hard_and_easy(folder: Path, **options: Any) -> tuple[str, Store]:
+    """A run of two candidates on questions of which the cheap one gets the hard ones wrong."""
+    asked = questions(1_600)
+    right = {each.text: each for each in asked}
+
+    def say(name: str) -> Callable[[Call], Script]:
+        def answer(call: Call) -> Script:
+            text = str(call.body["messages"][-1]["content"])
+            return Script(text="yes" if getattr(right[text], name) else "no")
+
+        return answer
+
+    samples = [Sample(id=f"s{n}", input=each.text, reference="yes") for n, each in enumerate(asked)]
+    models = Models(small=say("small"), big=say("big"))
+    prices = {"small": (10.0, 10.0), "big": (1_000.0, 1_000.0)}
+    store = Store.open(folder)
+    kept = datasets.add(store, "desk", samples, purpose="eval", licence="CC0-1.0").version
+    case = usecase(list(prices), "")
+    candidates = [models.candidate(name, price=price) for name, price in prices.items()]
+    plan = measures.plan(case, samples, "exact")
+    report = await Selection(store, case, kept, samples, candidates, plan, Options(racing=False, **options)).run()
+    return report.run, store
+
+
+def test_a_router_is_learnt_from_a_run_on_the_own_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fairlead.yaml").write_text(SMALLEST, encoding="utf-8")
+    run, store = asyncio.run(_hard_and_easy(tmp_path / ".fairlead"))
+    found = results_of(store, [run, run], "small", "big")
+    assert (len(found.tried), found.left_out) == (1_600, 0)
+    assert {each.text: each for each in found.tried} == {each.text: each for each in questions(1_600)}
+    assert found.big_cost == pytest.approx(100 * (found.small_cost or 0))
+    store.close()
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(["route", "learn", "--small", "small", "--big", "big", *words])
+        shown = capfd.readouterr()
+        return int(left.value.code or 0), shown.out, " ".join(shown.err.split())
+
+    code, out, err = command("--run", run[-8:], "--output", "router.json")
+    assert code == 0, err
+    for line in ("best single: big", "small alone: small", "a coin (random mix)", "an oracle", "router:./FILE.json"):
+        assert line in out
+    assert from_file(Path("router.json").read_bytes()).router.big == "big"
+    code, out, _ = command("--run", run, "--keep", "1", "--json", "--output", "no.json")
+    assert (code, json.loads(out)["enabled"], Path("no.json").exists()) == (3, False, False)
+    for words, told in (
+        (("--run", run, "--big", "nobody"), "measured no 'nobody'; it measured"),
+        (("--run", "nowhere"), "nowhere"),
+        ((), "--run with a run of fairlead select"),
+        (("rows.jsonl", "--run", run), "Give a file of results, or --run"),
+        (("rows.jsonl",), "found no file that can be read"),
+    ):
+        code, _, err = command(*words)
+        assert (code, told in err) == (2, True), err
+
+
+async def test_questions_that_one_has_no_score_for_teach_nothing(tmp_path: Path) -> None:
+    asked = questions(60)
+
+    def fails(call: Call) -> Script:
+        text = str(call.body["messages"][-1]["content"])
+        return Script(status=400, message="no") if text == asked[0].text else Script(text="yes")
+
+    samples = [Sample(id=f"s{n}", input=each.text, reference="yes") for n, each in enumerate(asked)]
+    models = Models(small=fails, big=Script(text="yes"))
+    with Store.open(tmp_path) as store:
+        kept = datasets.add(store, "desk", samples, purpose="eval", licence="CC0-1.0").version
+        candidates = [models.candidate("small", price=None), models.candidate("big")]
+        plan = measures.plan(usecase(["small", "big"], ""), samples, "exact")
+        selection = Selection(
+            store, usecase(["small", "big"], ""), kept, samples, candidates, plan, Options(racing=False)
+        )
+        report = await selection.run()
+        found = results_of(store, [report.run], "small", "big")
+        assert (len(found.tried), found.left_out) == (59, 1)
+        assert found.small_cost is None, "an unknown price is unknown, never 0"
+        assert found.big_cost

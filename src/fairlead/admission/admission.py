@@ -52,12 +52,14 @@ log = logging.getLogger(__name__)
 
 
 class Tariff:
-    """What a route costs at most: the dearest of itself and those that stand in for it."""
+    """What a route costs at most: the dearest of those that may answer, by choice or in another's place."""
 
     __slots__ = ("default_output", "input", "known", "output", "written")
 
     def __init__(self, route: Route, routes: Mapping[str, Route], own: frozenset[str]) -> None:
-        able = [route, *(routes[name] for name in route.fallback if name in routes)]
+        split = route.split
+        first = [route] if split is None else [routes[split.small], routes[split.big]]
+        able = [*first, *(routes[name] for each in first for name in each.fallback if name in routes)]
         prices = [each.price or (FREE if each.name in own else None) for each in able]
         self.known = None not in prices
         known = [price for price in prices if price is not None]

@@ -8,7 +8,7 @@ import importlib.resources
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from fairlead import __version__, secret
 from fairlead.assistant import Cache, Knowledge, Router, Tools
 from fairlead.engines.gguf import read_header
-from fairlead.errors import CredentialMissing, FairleadError, SecretUnreadable
+from fairlead.errors import CredentialMissing, FairleadError, RouterRefused, RoutingRefused, SecretUnreadable
 from fairlead.gateway.cache import Rules, Verified
+from fairlead.gateway.route import Split
 from fairlead.providers.base import Operation
 from fairlead.providers.facts import facts_of
 from fairlead.providers.network import Network
@@ -56,12 +57,40 @@ def faults(usecase: UseCase) -> list[str]:
         if weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
             path = packaged_weights(weights) if weights == "mini" else Path(weights)
             loaders.append(functools.partial(read_header, path))
+    loaders += [functools.partial(split_of, variant) for variant in usecase.variants if variant.target.routes]
     for load_part in loaders:
         try:
             load_part()
         except FairleadError as error:
             found.append(str(error))
     return found
+
+
+def split_of(variant: Variant) -> Split:
+    """How a router's variant chooses. Raises RouterRefused for a file that is none, or saves nothing for certain."""
+    path, between = variant.router_path(), variant.between
+    if path is None or between is None:
+        raise ValueError(f"{variant.id} is no router")
+    from fairlead.select.routing import from_file, refusals  # with it comes all of statistics, and few have a router
+
+    try:
+        learnt = from_file(path.read_bytes())
+    except (OSError, RoutingRefused) as error:
+        detail = error.strerror or "" if isinstance(error, OSError) else str(error.details["detail"])
+        raise RouterRefused(variant=variant.id, file=path.name, detail=detail) from error
+    router = learnt.router
+    if (router.small, router.big) != (between.small, between.big):
+        detail = (
+            f"it was learnt for {router.small} and {router.big}, and `between:` names {between.small} and {between.big}"
+        )
+        raise RouterRefused(variant=variant.id, file=path.name, detail=detail)
+    reasons = refusals(learnt.report)
+    if reasons:
+        raise RouterRefused(variant=variant.id, file=path.name, detail="; ".join(reasons))
+    return Split(
+        small=between.small, big=between.big, gain=lambda text: float(router.gains([text])[0]),
+        threshold=router.threshold,
+    )  # fmt: skip
 
 
 def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
@@ -103,9 +132,9 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
-    """What a variant's engines run: built-in names, the path of a GGUF file, ``vllm-serve:NAME``; none if remote."""
+    """What a variant's own engines run: built-in names, the path of a GGUF file, ``vllm-serve:NAME``; or nothing."""
     kind = variant.target.kind
-    if variant.target.remote:
+    if variant.target.remote or variant.target.routes:
         return ()
     if kind == "vllm":
         return (VLLM_SERVE + variant.target.name,)
@@ -140,7 +169,7 @@ def price_of(usecase: UseCase, variant: Variant) -> tuple[float, float] | None:
     price = usecase.price_of(variant)
     if price is not None:
         return price.nanos_per_token
-    return (0.0, 0.0) if not variant.target.remote else None
+    return (0.0, 0.0) if not variant.target.remote and variant.between is None else None
 
 
 def credential(variant: Variant, usecase: UseCase) -> str | None:
@@ -162,6 +191,14 @@ def _of_aws() -> str | None:
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     found = [os.environ.get(name, "") for name in names]
     return ":".join(filter(None, found)) if found[0] and found[1] else os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+
+
+def router_identity(variant: Variant, releases: Mapping[str, str]) -> str:
+    """What identifies a router in a release: its file, and the releases of the two it chooses from."""
+    path, between = variant.router_path(), variant.between
+    if path is None or between is None:
+        raise ValueError(f"{variant.id} is no router")
+    return f"{hashlib.sha256(path.read_bytes()).hexdigest()} {releases[between.small]} {releases[between.big]}"
 
 
 def engine_identity(variant: Variant) -> str:

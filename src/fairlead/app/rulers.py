@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from fairlead.app.parts import engine_identity, price_of, resident_bytes, rules_of, weights_of
+from fairlead.app.parts import engine_identity, price_of, resident_bytes, rules_of
 from fairlead.app.wiring import Fairlead
 from fairlead.evaluate.candidates import Candidate, through_assistant, through_gateway
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
@@ -36,16 +36,18 @@ def candidates(
     for variant in variants:
         price, release = price_of(fairlead.usecase, variant), fairlead.releases[variant.id]
         memory = functools.partial(_memory, fairlead, variant)
+        among = {each.id: (each, price_of(fairlead.usecase, each)) for each in fairlead.usecase.answering(variant)}
+        given: dict[str, Any] = {"price": price, "among": among, "memory": memory}
         if through == "gateway":
-            found.append(through_gateway(fairlead.gateway, variant, release, price=price, memory=memory))
+            found.append(through_gateway(fairlead.gateway, variant, release, **given))
         else:
-            found.append(through_assistant(fairlead.assistant, variant, release, price=price, memory=memory))
+            found.append(through_assistant(fairlead.assistant, variant, release, **given))
     return found
 
 
 def _memory(fairlead: Fairlead, variant: Variant) -> int | None:
     """Resident bytes of the processes that run a variant's models; None where they run in this one or elsewhere."""
-    pids = [pid for weights in weights_of(variant) if (pid := fairlead.engines[weights].health().pid) is not None]
+    pids = [pid for weights in fairlead.needed(variant) if (pid := fairlead.engines[weights].health().pid) is not None]
     sizes = [resident_bytes(pid) for pid in pids]
     return sum(size for size in sizes if size is not None) if pids and None not in sizes else None
 

@@ -25,8 +25,10 @@ from fairlead.app.parts import (
     operations_of,
     packaged_weights,
     price_of,
+    router_identity,
     router_of,
     rules_of,
+    split_of,
     weights_of,
 )
 from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
@@ -44,7 +46,7 @@ from fairlead.gateway.cache.explain import Explanation, explain
 from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.gateway.keyring import pseudonym
-from fairlead.gateway.route import find_route
+from fairlead.gateway.route import chosen_for, find_route
 from fairlead.guard import Masker
 from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import Operation, Upstream
@@ -119,7 +121,10 @@ class Fairlead:
         for variant in usecase.variants:
             if variant not in variants:
                 log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
-        upstreams = {variant.id: self._upstream(variant) for variant in variants}
+        splits = {variant.id: split_of(variant) for variant in variants if variant.target.routes}
+        upstreams = {variant.id: self._upstream(variant) for variant in variants if variant.id not in splits}
+        # A router calls nobody itself: who it chose is called by that one's own route.
+        upstreams |= {name: upstreams[split.small] for name, split in splits.items()}
         self.releases = releases = self._freeze(variants)
         routes = {
             variant.id: Route(
@@ -128,7 +133,7 @@ class Fairlead:
                 model=variant.target.name,
                 variant=variant.id,
                 release=releases[variant.id],
-                operations=operations_of(variant),
+                operations=frozenset.intersection(*map(operations_of, usecase.answering(variant))),
                 price=price_of(usecase, variant),
                 defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
                 deterministic=variant.target.quotes,
@@ -141,6 +146,7 @@ class Fairlead:
                 line=f"{variant.target.base_url} {variant.target.name} {variant.api_key}"
                 if variant.target.remote
                 else "",
+                split=splits.get(variant.id),
             )
             for variant in variants
         }
@@ -184,6 +190,7 @@ class Fairlead:
             knowledge=self.knowledge,
             tools=self.tools,
             router=self.router,
+            splits=splits,
             mask=self.mask,
             record=self._record,
             releases=releases,
@@ -202,7 +209,8 @@ class Fairlead:
         spare = Spare(lambda: gateway.in_flight)
         alone, many = Live(gateway, spare, 1), Live(gateway, spare, settings.batch_places)
         # What answers in this very loop answers one at a time, for live requests wait as long.
-        here = {variant.id for variant in variants if variant.target.quotes} | {EMBED, self.usecase.name}
+        quoting = {each.id for each in variants if any(other.target.quotes for other in self.usecase.answering(each))}
+        here = quoting | {EMBED, self.usecase.name}
         elsewhere = {variant.id: self._batch_backend(variant) for variant in variants if variant.batch != "gateway"}
 
         def backend_of(route: Route) -> Backend:
@@ -268,13 +276,13 @@ class Fairlead:
         usecase = self.usecase
         self.store.usecases.put(usecase.name, usecase.spec_hash, json.dumps(usecase.content(), sort_keys=True))
         self.store.objects.put(self.knowledge.content)  # under its snapshot hash, which every release names
-        hashes = {}
-        for variant in variants:
+        hashes: dict[str, str] = {}
+        for variant in sorted(variants, key=lambda each: each.target.routes):  # a router is made of the two it names
             content = variant.release_content(
                 knowledge=self.knowledge.snapshot,
                 tools=self.tools.digest,
                 routing=self.router.digest,
-                engine=engine_identity(variant),
+                engine=router_identity(variant, hashes) if variant.target.routes else engine_identity(variant),
             )
             hashes[variant.id] = release_hash(content)
             self.store.releases.put(
@@ -389,6 +397,10 @@ class Fairlead:
     def _record(self, inference: Inference) -> bool:
         return self.store.traces.append(inference) if self._observed else True
 
+    def needed(self, variant: Variant) -> list[str]:
+        """What the engines run that a variant's answers come from."""
+        return [weights for each in self.usecase.answering(variant) for weights in weights_of(each)]
+
     def ready(self) -> list[str]:
         """Why live traffic cannot be answered yet, a sentence an engine; empty when it can.
 
@@ -396,7 +408,8 @@ class Fairlead:
         customers is ready.
         """
         waiting = []
-        for weights in weights_of(self.usecase.live)[:1]:
+        first = [weights for each in self.usecase.answering(self.usecase.live) for weights in weights_of(each)[:1]]
+        for weights in first:
             engine = self.engines[weights]
             health = engine.health()
             if health.state not in ("ready", "asleep"):
@@ -419,7 +432,7 @@ class Fairlead:
 
     async def start_variant(self, identifier: str) -> None:
         """Start only what one variant needs, and wait for it. Raises what the engine raises."""
-        needed = weights_of(self.usecase.variant(identifier))
+        needed = self.needed(self.usecase.variant(identifier))
         for weights, engine in self.engines.items():
             if weights in IN_PROCESS or weights in needed:
                 await engine.start()
@@ -463,10 +476,11 @@ def explain_kept(
     """Why a request body would be answered from what is kept on disk, or not. Raises RequestInvalid, ModelUnknown."""
     bodies.check(body, operation)
     user = body.get("safety_identifier") or body.get("user")
-    cache = fairlead.gateway.cache
+    cache, routes = fairlead.gateway.cache, fairlead.gateway.routes
+    route, _ = chosen_for(routes, find_route(routes, body["model"], operation), body)
     return explain(
         body, operation=operation, tenant=tenant, scopes=scopes,
         subject=pseudonym(fairlead.store.secret("pseudonyms"), tenant, user) if user else "",
-        route=find_route(fairlead.gateway.routes, body["model"], operation), secret=fairlead.store.secret("answers"),
+        route=route, secret=fairlead.store.secret("answers"),
         rules=cache.rules if cache is not None else None, kept=fairlead.store.answers.newest(), now=now_us(),
     )  # fmt: skip

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -44,6 +44,7 @@ from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.text import content
 from fairlead.errors import ServiceError
 from fairlead.gateway import Gateway, Principal
+from fairlead.gateway.route import Split
 from fairlead.providers.base import CallContext
 from fairlead.records import Action, Conversation, Source
 from fairlead.spec import UseCase, Variant
@@ -99,7 +100,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     """How a turn ended. ``steps`` are microseconds by the name of the step; ``tags`` go into the trace.
 
     ``action`` is the id of the action the answer asks about or tells the end of; ``reason`` says why a person has to
-    look, when ``act`` is handoff and the customer has not asked for one.
+    look, when ``act`` is handoff and the customer has not asked for one. ``answered`` is whose model answered.
     """
 
     text: str = ""
@@ -108,6 +109,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     sources: tuple[Source, ...] = ()
     facts: list[Facts] = []
     variant: str = ""
+    answered: str = ""
     first_text_us: int | None = None
     input_tokens: int = 0
     output_tokens: int = 0
@@ -123,6 +125,7 @@ class _Work:
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
         self.variant = turn.variant
+        self.routed = ""
         self.began = time.perf_counter_ns()
         self.passages: list[Passage] = []
         self.exchange: list[dict[str, Any]] = []  # tool calls and their results
@@ -169,6 +172,7 @@ class Agent:
         tools: Tools,
         acting: Acting | None = None,
         router: Router | None = None,
+        splits: Mapping[str, Split] | None = None,
     ) -> None:
         self._gateway = gateway
         self._usecase = usecase
@@ -176,12 +180,14 @@ class Agent:
         self._tools = tools
         self._acting = acting
         self._router = router or Router()
+        self._splits = splits or {}
         self._prompts = {variant.id: variant.prompt_text() for variant in usecase.variants}
         self._safe = next((each for each in usecase.variants if each.target.kind == "extractive"), None)
 
     async def answer(self, turn: Turn) -> AsyncGenerator[Delta | Facts | Confirm | Outcome, None]:
         """Deltas and cards as they come, and the Outcome at the end. Raises ServiceError when no model can answer."""
         work = _Work(turn)
+        self._choose(work)
         turn.session.hear(text_of(message) for message in turn.messages if message.get("role") == "user")
         async for settled in self._settle(work):
             yield settled
@@ -197,8 +203,21 @@ class Agent:
                     yield part
             for last in await self._close(work):
                 yield last
-        work.outcome.variant = work.variant.id
+        work.outcome.answered = work.variant.id
+        # Where quoting stood in for who was chosen, that is the variant which answered.
+        work.outcome.variant = work.turn.variant.id if work.variant.id == work.routed else work.variant.id
         yield work.outcome
+
+    def _choose(self, work: _Work) -> None:
+        """Where the turn's variant is a router: who answers, once for the whole turn."""
+        split = self._splits.get(work.variant.id)
+        if split is None:
+            return
+        began = time.perf_counter_ns()
+        work.routed, why = split.choose({"messages": work.turn.messages})
+        work.variant = self._usecase.variant(work.routed)
+        work.outcome.tags |= {"routed": work.routed, "routed_why": why}
+        work.spend("choose", began)
 
     async def _recall(self, work: _Work) -> str:
         """The answer to a question that leans on what a tool said in the turn before; empty when that does not tell.

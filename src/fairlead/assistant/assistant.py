@@ -51,6 +51,7 @@ from fairlead.errors import (
     ServiceError,
 )
 from fairlead.gateway import Gateway, Principal
+from fairlead.gateway.route import Split
 from fairlead.providers.base import CallContext
 from fairlead.records import Conversation, Feedback, FeedbackKind, Handoff, Inference, Message, new_id, now_us
 from fairlead.spec import UseCase, Variant
@@ -83,6 +84,7 @@ class Assistant(Decisions):
         knowledge: Knowledge,
         tools: Tools,
         router: Router | None = None,
+        splits: Mapping[str, Split] | None = None,
         mask: Callable[[str], str],
         record: Callable[[Inference], bool] | None = None,
         releases: Mapping[str, str] | None = None,
@@ -99,9 +101,10 @@ class Assistant(Decisions):
         self._keep_texts = usecase.policy.privacy.store_content
         self._acting = Acting(store=store, tools=tools, mask=self._mask, columns=self._action_columns)
         self._agent = Agent(
-            gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting, router=router
-        )
-        self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools())
+            gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting, router=router,
+            splits=splits,
+        )  # fmt: skip
+        self._adviser = Agent(gateway=gateway, usecase=usecase, knowledge=knowledge, tools=Tools(), splits=splits)
         self.desk = Desk(store, usecase.policy.handoff, self._mask)
         self.outcomes = Outcomes(store, usecase)
         self._threads = Threads()
@@ -454,6 +457,7 @@ class Assistant(Decisions):
             facts=tuple(outcome.facts),
             variant=outcome.variant,
             release=self._releases.get(outcome.variant, ""),
+            answered=outcome.answered,
             inference=trace.id,
             input_tokens=outcome.input_tokens,
             output_tokens=outcome.output_tokens,

@@ -100,7 +100,10 @@ Event: TypeAlias = Started | Delta | Sources | Facts | Confirm | HandedOff | Don
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer, for callers that do not stream. ``inference`` is the id of its trace."""
+    """A whole answer, for callers that do not stream. ``inference`` is the id of its trace.
+
+    ``answered`` is the variant whose model answered: the one a router chose, else ``variant``.
+    """
 
     text: str
     act: Act = "answer"
@@ -109,6 +112,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[Facts, ...] = ()
     variant: str = ""
     release: str = ""
+    answered: str = ""
     inference: str = ""
     input_tokens: int = 0
     output_tokens: int = 0

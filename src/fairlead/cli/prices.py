@@ -73,12 +73,13 @@ def show(
         usecase = load(settings.spec_path)
         for variant in usecase.variants:
             price = usecase.price_of(variant)
-            own = not variant.target.remote
+            own = not any(each.target.remote for each in usecase.answering(variant))
             found[variant.id] = (
                 (price.input_usd_per_million, price.output_usd_per_million) if price else (0, 0) if own else None
             )
             said[variant.id] = (
-                "fairlead.yaml" if variant.price else f"{table.source}, {table.date}" if price
+                "fairlead.yaml" if variant.price else f"the dearer of {variant.between.small} and {variant.between.big}"
+                if variant.between and price else f"{table.source}, {table.date}" if price
                 else "a machine of your own, not counted" if own else "unknown: add `price:` to the variant"
             )  # fmt: skip
     if as_json:

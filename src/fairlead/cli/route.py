@@ -13,8 +13,10 @@ from fairlead.errors import RoutingRefused, UsageError
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.reading import Faults, read
 from fairlead.evaluate.samples import COLUMNS
+from fairlead.select.results import results_of
 from fairlead.select.routing import Learnt, Tried, from_file, learn, to_file
 from fairlead.settings import Settings
+from fairlead.store import Store
 
 NOT_YET = 3
 """Exit status of a router that is not worth enabling."""
@@ -29,15 +31,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="route")
 
 
-@with_settings("project")
+@with_settings("project", "data_dir")
 def learn_router(
     *,
     settings: Settings,
-    results: Annotated[Path, typer.Argument(help="Rows with a question and what each model's answer was worth.")],
-    small: Annotated[str, typer.Option(help="Column with the scores of the small model, 0..1 or true/false.")],
-    big: Annotated[str, typer.Option(help="Column with the scores of the big model.")],
-    small_cost: Annotated[float, typer.Option(min=0, help="What one answer of the small model costs, in any unit.")],
-    big_cost: Annotated[float, typer.Option(min=0, help="What one answer of the big model costs, in the same unit.")],
+    results: Annotated[
+        Path | None, typer.Argument(help="Rows with a question and what each model's answer was worth.")
+    ] = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Learn from a run of fairlead select instead; may be given several times.")
+    ] = None,
+    small: Annotated[str, typer.Option(help="Candidate of the run, or column with scores (0..1, true, false).")],
+    big: Annotated[str, typer.Option(help="The same of the big model.")],
+    small_cost: Annotated[
+        float | None, typer.Option(min=0, help="What one answer of the small model costs, in any unit; a run knows.")
+    ] = None,
+    big_cost: Annotated[
+        float | None, typer.Option(min=0, help="What one answer of the big model costs, in the same unit.")
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Column with the question.")] = None,
     keep: Annotated[float, typer.Option(min=0, max=1, help="Share of the big model's quality to keep.")] = 0.95,
     output: Annotated[Path | None, typer.Option(help="Write the router to this file, if it may be enabled.")] = None,
@@ -45,11 +56,27 @@ def learn_router(
 ) -> None:
     """Learn which questions need the big model, and say what that saves on questions it never saw.
 
-    Exits 0 when the router may be enabled, 3 when not; then nothing is written.
+    From the answers that runs of fairlead select have paid for, or from a file. Exits 0 when the router may be enabled,
+    3 when not; then nothing is written.
     """
-    learnt = learn(
-        _tried(results, text, small, big), small, big, small_cost=small_cost, big_cost=big_cost, keep=keep
-    )  # fmt: skip
+    if (results is None) == (not run):
+        raise UsageError(detail="Give a file of results, or --run with a run of fairlead select (fairlead runs list)")
+    if results is None:
+        with Store.open(settings.data_path) as store:
+            found = results_of(store, run or (), small, big)
+        if found.left_out:
+            err.print(f"  {found.left_out} questions are left out: one of the two has no score for them", markup=False)
+        tried = found.tried
+        small_cost = found.small_cost if small_cost is None else small_cost
+        big_cost = found.big_cost if big_cost is None else big_cost
+    else:
+        tried = _tried(results, text, small, big)
+    if small_cost is None or big_cost is None:
+        missing = " and ".join(
+            name for name, cost in (("--small-cost", small_cost), ("--big-cost", big_cost)) if cost is None
+        )
+        raise UsageError(detail=f"What an answer costs is not known; say it with {missing}")
+    learnt = learn(tried, small, big, small_cost=small_cost, big_cost=big_cost, keep=keep)
     allowed = not learnt.report.reasons
     if allowed and output is not None:
         try:
@@ -122,10 +149,13 @@ def _tell(learnt: Learnt) -> None:
             _share(report.calls),
             _share(report.saving),
         ],
-        ["a coin", "as the router", f"{100 * report.coin:.1f} %", ""],
+        ["a coin (random mix)", "as the router", f"{100 * report.coin:.1f} %", ""],
         ["an oracle", f"{100 * report.best_oracle:.1f} % at best", f"{100 * report.oracle:.1f} %", ""],
     ]
     print_table([f"on {report.n} unseen questions", "quality", "big calls", "saving"], rows)
+    if not report.reasons:
+        between = f"{{small: {router.small}, big: {router.big}}}"
+        out.print(f"to use it, in `variants:`: {{model: router:./FILE.json, between: {between}}}", markup=False)
     out.print(f"big calls saved beyond the coin: {_share(report.over_coin)}", markup=False)
     for reason in report.reasons:
         err.print(f"It must not be enabled: {reason}.", markup=False)

@@ -269,7 +269,7 @@ async def _candidates(
     baselines = make_baselines(samples, train, fairlead.knowledge) if train is not None else []
     able = [each for each in usecase.variants if each.target.answers and usecase.allows(each)]
     if way == "gateway":
-        able = [each for each in able if not each.target.quotes]
+        able = [each for each in able if not any(other.target.quotes for other in usecase.answering(each))]
     names = [*(each.id for each in able), *(each.id for each in baselines)]
     for name in wanted:
         if name not in names:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from fairlead.assistant import Assistant, Delta
 from fairlead.errors import UpstreamBroken
 from fairlead.evaluate.purse import Price, cost_of
 from fairlead.evaluate.scorers import Answer, Call
-from fairlead.gateway import Gateway, Principal
+from fairlead.gateway import Exchange, Gateway, Principal
 from fairlead.providers.base import CallContext
 from fairlead.records import Sample, new_id
 from fairlead.spec import Variant
@@ -70,21 +71,26 @@ def through_gateway(
     release: str,
     *,
     price: Price | None,
+    among: Mapping[str, tuple[Variant, Price | None]] | None = None,
     memory: Callable[[], int | None] | None = None,
 ) -> Candidate:
-    """The variant's model with its prompt and sampling, nothing else: for labels, rewriting, extraction."""
-    prompt = variant.prompt_text()
-    opening = [{"role": "system", "content": prompt}] if prompt else []
-    seeded = variant.sampling.seed is not None
+    """The variant's model with its prompt and sampling, nothing else: for labels, rewriting, extraction.
+
+    ``among`` are the variants a router chooses from, by id, with their prices: its own is the most they may cost.
+    """
+    able = among or {variant.id: (variant, price)}
+    prompts = {name: each.prompt_text() for name, (each, _) in able.items()}
 
     async def ask(sample: Sample, epoch: int) -> Answer:
         said = [{"role": turn.role, "content": turn.text} for turn in sample.earlier]
-        body: dict[str, Any] = {
-            "model": variant.id,
-            "messages": [*opening, *said, {"role": "user", "content": sample.input}],
-        }
-        if epoch and seeded:
-            body["seed"] = (variant.sampling.seed or 0) + epoch  # the same seed again would be the same answer again
+        messages = [*said, {"role": "user", "content": sample.input}]
+        split = gateway.routes[variant.id].split if among else None
+        chosen = split.choose({"messages": messages})[0] if split is not None else variant.id
+        opening = [{"role": "system", "content": prompts[chosen]}] if prompts[chosen] else []
+        body: dict[str, Any] = {"model": variant.id, "messages": [*opening, *messages]}
+        seed = able[chosen][0].sampling.seed
+        if epoch and seed is not None:
+            body["seed"] = seed + epoch  # the same seed again would be the same answer again
         return await _streamed(gateway, body, sample, price)
 
     return Candidate(
@@ -94,11 +100,19 @@ def through_gateway(
         ask=ask,
         model=variant.model,
         price=price,
-        prompt=len(prompt.encode()),
-        longest=variant.sampling.max_tokens or LONGEST,
-        own=not variant.target.remote,
+        prompt=max(len(prompt.encode()) for prompt in prompts.values()),
+        longest=_longest(able),
+        own=_own(able),
         memory=memory or (lambda: None),
     )
+
+
+def _longest(able: Mapping[str, tuple[Variant, Price | None]]) -> int:
+    return max(each.sampling.max_tokens or LONGEST for each, _ in able.values())
+
+
+def _own(able: Mapping[str, tuple[Variant, Price | None]]) -> bool:
+    return not all(each.target.remote for each, _ in able.values())
 
 
 async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, price: Price | None) -> Answer:
@@ -109,7 +123,9 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
     calls: dict[int, dict[str, str]] = {}
     usage: Mapping[str, Any] = {}
     body["stream_options"] = {"include_usage": True}
-    async with aclosing(gateway.stream(body, principal=principal(sample), context=context(sample))) as chunks:  # type: ignore[type-var]
+    ways: list[Exchange] = []
+    stream = gateway.stream(body, principal=principal(sample), context=context(sample), ended=ways.append)
+    async with aclosing(stream) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices") or ():
@@ -122,8 +138,13 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
                     first = time.perf_counter() - began
     total = time.perf_counter() - began
     tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    route = ways[0].route if ways else None
+    elsewhere = route is not None and route.name != body["model"]  # a router chose it, or it stood in
+    if route is not None and elsewhere:
+        price = route.price
     return Answer(
         text="".join(pieces),
+        answered=route.name if route is not None and elsewhere else "",
         calls=tuple(_call(gateway, calls[place]) for place in sorted(calls)),
         first_token_s=first,
         total_s=total,
@@ -154,13 +175,17 @@ def through_assistant(
     release: str,
     *,
     price: Price | None,
+    among: Mapping[str, tuple[Variant, Price | None]] | None = None,
     memory: Callable[[], int | None] | None = None,
 ) -> Candidate:
-    """The assistant as customers meet it, with ``variant`` behind it."""
+    """The assistant as customers meet it, with ``variant`` behind it; ``among`` as for ``through_gateway``."""
+    able = among or {variant.id: (variant, price)}
+    prices = {name: cost for name, (_, cost) in able.items()}
 
     async def ask(sample: Sample, epoch: int) -> Answer:
         said = [{"role": turn.role, "content": turn.text} for turn in sample.earlier]
-        return await reply(assistant, variant.id, [*said, {"role": "user", "content": sample.input}], sample, price)
+        messages = [*said, {"role": "user", "content": sample.input}]
+        return await reply(assistant, variant.id, messages, sample, price, prices)
 
     return Candidate(
         id=variant.id,
@@ -169,17 +194,27 @@ def through_assistant(
         ask=ask,
         model=variant.model,
         price=price,
-        prompt=len(variant.prompt_text().encode()) + variant.retrieval.passages * PASSAGE_BYTES,
-        longest=variant.sampling.max_tokens or LONGEST,
-        own=not variant.target.remote,
+        prompt=max(
+            len(each.prompt_text().encode()) + each.retrieval.passages * PASSAGE_BYTES for each, _ in able.values()
+        ),
+        longest=_longest(able),
+        own=_own(able),
         memory=memory or (lambda: None),
     )
 
 
 async def reply(
-    assistant: Assistant, variant: str, messages: list[dict[str, Any]], sample: Sample, price: Price | None
+    assistant: Assistant,
+    variant: str,
+    messages: list[dict[str, Any]],
+    sample: Sample,
+    price: Price | None,
+    prices: Mapping[str, Price | None] = MappingProxyType({}),
 ) -> Answer:
-    """One answer of the assistant to a history of messages. Raises ServiceError."""
+    """One answer of the assistant to a history of messages, at the price of who gave it. Raises ServiceError.
+
+    ``prices`` are of those a router chooses from, ``price`` of who else may answer.
+    """
     began = time.perf_counter()
     first: float | None = None
     whole: Reply | None = None
@@ -203,7 +238,8 @@ async def reply(
         total_s=time.perf_counter() - began,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
-        cost_nanos=cost_of(price, tokens),
+        cost_nanos=cost_of(prices.get(whole.answered, price), tokens),
+        answered=whole.answered if whole.answered != variant else "",
     )
 
 

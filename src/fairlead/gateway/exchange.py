@@ -53,8 +53,9 @@ class Exchange:
     ``tags`` go into the record, ``headers`` to an HTTP client, with an answer or an error. ``recalled`` is how an
     answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone
     or the request has failed, in order; they must not raise.
-    ``answer`` is the decoded reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which
-    the pieces arrived that ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
+    ``route`` is who answers, ``named`` whom the client asked for where that one only chose. ``answer`` is the decoded
+    reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which the pieces arrived that
+    ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
     """
 
     __slots__ = (
@@ -74,6 +75,7 @@ class Exchange:
         "known",
         "lookup",
         "marks",
+        "named",
         "operation",
         "principal",
         "priority",
@@ -119,6 +121,7 @@ class Exchange:
         self.subject = context.subject
         self.stream = False
         self.route: Route | None = None
+        self.named: Route | None = None
         self.candidates: tuple[Route, ...] = ()
         self.reply: Reply | None = None
         self.answer: dict[str, Any] | None = None

@@ -157,12 +157,16 @@ class Gateway:
         principal: Principal,
         context: CallContext | None = None,
         operation: Operation = "chat",
+        ended: Callable[[Exchange], None] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """The decoded chunks of one answer. Leaving the iteration early (``aclose``) cancels the model's work.
 
-        Raises ServiceError, also in the middle of the stream.
+        ``ended`` is told when the last byte has come, or the request has failed. Raises ServiceError, also in the
+        middle of the stream.
         """
         x = self._exchange_in_process({**body, "stream": True}, principal, context, operation)
+        if ended is not None:
+            x.afterwards.append(ended)
         async with self._path.travel(x):
             async for chunk in self._chunks(x):
                 yield chunk

@@ -33,7 +33,7 @@ from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick, ordered
-from fairlead.gateway.route import Route, find_route
+from fairlead.gateway.route import Route, chosen_for, find_route
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.deadline import Until
 from fairlead.secret import hide
@@ -155,6 +155,10 @@ class Path:
     def choose(self, x: Exchange) -> None:
         """Who answers, and who in its place."""
         route = find_route(self.routes, x.body["model"], x.operation)
+        if route.split is not None:
+            x.named = route
+            route, why = chosen_for(self.routes, route, x.body)
+            x.tags["routed"], x.tags["routed_why"] = route.name, why
         if route.fallback:
             others = [self.routes[name] for name in route.fallback if name in self.routes]
             x.candidates = (route, *(other for other in others if x.operation in other.operations))

@@ -102,6 +102,7 @@ class Recorder:
         cost: int | None = 0
         if route is not None and not x.recalled:  # a model was called
             cost = cost_of(route, usage, hedged="hedge" in tags)
+        named = x.named or route
         input_, output = self._texts(x, folded, shown) if self._store_content else ("", "")
         inference = Inference(
             id=x.id,
@@ -110,13 +111,13 @@ class Recorder:
             subject=x.subject,
             usecase=self._identity.usecase,
             spec_hash=self._identity.spec_hash,
-            release=route.release if route else "",
+            release=named.release if named else "",
             conversation=x.context.conversation,
             parent=x.context.parent,
             request=x.context.request,
             key=x.principal.key_id if x.principal else "",
             operation=(route.recorded_as if route else None) or x.operation,
-            variant=route.variant if route else "",
+            variant=named.variant if named else "",
             provider=route.upstream.name if route else "",
             model=route.model if route else "",
             stream=x.stream,

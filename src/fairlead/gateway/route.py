@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,13 +18,35 @@ WORDS: Mapping[Operation, str] = MappingProxyType(
 )
 
 
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """How a route chooses between two others: what ``gain`` says a question gains by the big one, against a threshold.
+
+    ``small`` and ``big`` name routes.
+    """
+
+    small: str
+    big: str
+    gain: Callable[[str], float]
+    threshold: float
+
+    def choose(self, body: Mapping[str, Any]) -> tuple[str, str]:
+        """(who answers, why) by the customer's last message. What is no text alone goes to the big one."""
+        question = question_in(body)
+        if not question:
+            return self.big, "no text to go by"
+        gain = self.gain(question)
+        needed = gain > self.threshold
+        return self.big if needed else self.small, f"gain {gain:.3g} {'>' if needed else '<='} {self.threshold:.3g}"
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One name and the model behind it.
 
     ``model`` is the upstream's own name for it; ``price`` nano-dollars a token (in, out), None when unknown;
     ``defaults`` fill fields a request leaves out; ``recorded_as`` overrides the operation in the record, for a route
     that is answered by the assistant; ``deterministic`` says that the same request always has the same answer;
-    ``salt`` is the field of a request that keeps tenants' prefixes apart in the engine's own cache.
+    ``salt`` is the field of a request that keeps tenants' prefixes apart in the engine's own cache. A route with a
+    ``split`` only chooses: who it chose is asked, priced and kept as if it had been named; ``price`` is the most then.
     """
 
     name: str
@@ -45,6 +67,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     weights: Mapping[str, float] = MappingProxyType({})
     hedge: bool = False
     line: str = ""
+    split: Split | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -52,6 +75,27 @@ class Identity(msgspec.Struct, frozen=True):
 
     usecase: str
     spec_hash: str
+
+
+def question_in(body: Mapping[str, Any]) -> str:
+    """The last message of the user, or the prompt; empty where it is not text alone."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+        return prompt
+    asked = [each for each in body.get("messages") or () if isinstance(each, dict) and each.get("role") == "user"]
+    content = asked[-1].get("content") if asked else ""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        content = "\n".join(map(str, texts)) if len(texts) == len(content) else ""
+    return content if isinstance(content, str) else ""
+
+
+def chosen_for(routes: Mapping[str, Route], route: Route, body: Mapping[str, Any]) -> tuple[Route, str]:
+    """(who is asked for ``route``, why): the route itself, or the one of its two that it chooses."""
+    if route.split is None:
+        return route, ""
+    name, why = route.split.choose(body)
+    return routes[name], why
 
 
 def find_route(routes: Mapping[str, Route], name: str, operation: Operation) -> Route:

@@ -30,6 +30,8 @@ SHARES = (0.5, 0.25, 0.25)
 RIDGE = 20.0
 STEPS = 100
 """Thresholds that are tried: shares of the questions that go to the big model."""
+LONGEST = 8_000
+"""Characters of a question that are looked at: a long one must not take the time of the others."""
 FORMAT = 1
 _NUMBER = re.compile(r"\d")
 _WORD = re.compile(r"\w+")
@@ -98,6 +100,7 @@ class Learnt(msgspec.Struct, frozen=True, kw_only=True):
 
 def features(texts: Sequence[str]) -> Numbers:
     """Cheap features of questions, shape (n, d): the vector of ``embed`` and a few of form. Microseconds a question."""
+    texts = [text[:LONGEST] for text in texts]
     form = [
         (
             math.log1p(len(text)),
@@ -108,7 +111,7 @@ def features(texts: Sequence[str]) -> Numbers:
         )
         for text in texts
     ]
-    return np.hstack([np.asarray(shared().encode(list(texts)), np.float64), np.array(form)])
+    return np.hstack([np.asarray(shared().encode(texts), np.float64), np.array(form)])
 
 
 def learn(
@@ -206,10 +209,18 @@ def judge(to_big: Flags, scores: Numbers, keep: float, small_cost: float, big_co
     return msgspec.structs.replace(report, reasons=_reasons(report, alone))
 
 
+def refusals(report: Routed) -> tuple[str, ...]:
+    """Why a router must not be enabled; none: it may. What the bounds say counts, whatever its file says."""
+    return tuple(dict.fromkeys((*report.reasons, *_by_bounds(report))))
+
+
 def _reasons(report: Routed, alone: Interval) -> tuple[str, ...]:
+    kept = ["the small model alone keeps the quality: use it"] if alone.low >= 0 else []
+    return (*kept, *_by_bounds(report))
+
+
+def _by_bounds(report: Routed) -> tuple[str, ...]:
     reasons = []
-    if alone.low >= 0:
-        reasons.append("the small model alone keeps the quality: use it")
     if not report.saving.low > 0:
         reasons.append(f"the lower bound of the saving is {100 * report.saving.low:.1f} %, not above zero")
     if not report.over_coin.low > 0:

@@ -98,7 +98,7 @@ def compare(before: Side, after: Side) -> Comparison:
     changes = []
     for key in (key for key in before.found if key in after.found):
         pair = before.found[key], after.found[key]
-        one, other = (_value(each, before.scorer) for each in pair)
+        one, other = (value_of(each, before.scorer) for each in pair)
         texts = text_of(pair[0]), text_of(pair[1])
         changes.append(
             Change(sample=key[0], epoch=key[1], kind=_kind(one, other, texts), values=(one, other), answers=texts)
@@ -115,7 +115,8 @@ def text_of(measured: Measured) -> str:
     return str(measured.answered.answer.get("text", measured.answered.error))
 
 
-def _value(measured: Measured, scorer: str) -> Any:
+def value_of(measured: Measured, scorer: str) -> Any:
+    """What a scorer gave an answer; None where it gave nothing."""
     return measured.result.scores.get(scorer, {}).get("value")
 
 

@@ -60,6 +60,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_own_metrics(source),
         *_live(source, variants),
         *_fallbacks(source, variants),
+        *_routers(source, variants),
         *_judges(source, variants),
         *_batches(source, variants),
         *_prices(source, variants),
@@ -292,7 +293,9 @@ def _live(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
             yield source.problem(("live",), f"{live!r}, an embedding model", "a variant that can answer messages")
         policy = source.data.get("policy")
         residency = policy.get("residency") if isinstance(policy, dict) else None
-        if variant.target.external and isinstance(residency, dict) and residency.get("external_models") is False:
+        both = {variant.between.small, variant.between.big} if variant.between is not None else {variant.id}
+        outside = any(each.target.external for _, each in variants if each.id in both)
+        if outside and isinstance(residency, dict) and residency.get("external_models") is False:
             expected = "a variant inside your network, since policy.residency.external_models is false"
             yield source.problem(("live",), f"{live!r}, a model outside your network", expected)
 
@@ -303,13 +306,13 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
     for location, variant in variants:
         for number, name in enumerate(variant.fallback):
             place = (*location, "fallback", number)
-            others = [each for each in known if each != variant.id and known[each].target.answers]
+            others = [each for each in known if each != variant.id and _plain(known[each])]
             if name not in known:
                 found = f"the unknown variant {name!r}"
                 yield source.problem(
                     place, found, f"the id of another variant: {listed(others)}", nearest(name, others)
                 )
-            elif name == variant.id or not known[name].target.answers:
+            elif name == variant.id or not _plain(known[name]):
                 yield source.problem(place, repr(name), f"the id of another variant that answers: {listed(others)}")
             elif name in variant.fallback[:number]:
                 yield source.problem(place, f"{name!r} twice", "each variant once")
@@ -322,6 +325,48 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
             if name != variant.id and name not in variant.fallback:
                 choices = listed([variant.id, *variant.fallback])
                 yield source.problem((*location, "weights", name), repr(name), f"one of {choices}", key=True)
+
+
+def _plain(variant: Variant) -> bool:
+    """Whether it answers messages, and by itself."""
+    return variant.target.answers and not variant.target.routes
+
+
+_OF_ITS_OWN = ("prompt", "sampling", "retrieval", "api_key", "price", "fallback", "weights", "batch", "hedge")
+"""What a router has none of: whoever answers brings it along."""
+
+
+def _routers(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """A router names two other variants that answer by themselves, and nothing of its own."""
+    able = [variant.id for _, variant in variants if _plain(variant)]
+    for location, variant in variants:
+        if not variant.target.routes:
+            if variant.between is not None:
+                yield source.problem(
+                    (*location, "between"),
+                    f"two variants of {variant.model!r}",
+                    "the model router:./file.json",
+                    key=True,
+                )
+            continue
+        if variant.between is None:
+            yield source.problem(
+                location,
+                f"the router {variant.id!r} without its two",
+                "the key between: {small: ID, big: ID}",
+                key=True,
+            )
+            continue
+        for side in ("small", "big"):
+            name = getattr(variant.between, side)
+            if name not in able:
+                expected = f"the id of a variant that answers by itself: {listed(able)}"
+                yield source.problem((*location, "between", side), repr(name), expected, nearest(name, able))
+        if variant.between.small == variant.between.big:
+            yield source.problem((*location, "between", "big"), repr(variant.between.big), "another one than the small")
+        for name in sorted(variant.model_fields_set & set(_OF_ITS_OWN)):
+            expected = f"{name} at {variant.between.small!r} and {variant.between.big!r}: a router has none of its own"
+            yield source.problem((*location, name), f"the key {name!r} of a router", expected, key=True)
 
 
 def _way_back(known: dict[str, Variant], start: str, end: str) -> list[str] | None:
@@ -341,7 +386,7 @@ def _way_back(known: dict[str, Variant], start: str, end: str) -> list[str] | No
 
 def _judges(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
     """A judge is a model that is declared and can answer; a metric's judge is one that is declared."""
-    able = {variant.id for _, variant in variants if variant.target.answers}
+    able = {variant.id for _, variant in variants if _plain(variant)}
     embedders = {variant.id for _, variant in variants} - able
     ids = _texts(item.get("id") for item in _items(source.data, "variants"))
     for location, judge in _parts(source.data, "judges", Judge):
@@ -435,7 +480,8 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
                 source, base, (*location, "prompt"), variant.prompt, "a text file in UTF-8", (".md", ".txt")
             )
         if variant.target.path:
-            yield from _file(source, base, (*location, "model"), variant.target.path, "a GGUF file", (".gguf",))
+            kind, ending = ("a router's file", ".json") if variant.target.routes else ("a GGUF file", ".gguf")
+            yield from _file(source, base, (*location, "model"), variant.target.path, kind, (ending,))
     data = source.data
     for location, dataset in _parts(data, "datasets", Dataset):
         yield from _file(source, base, (*location, "path"), dataset.path, "a .jsonl file", (".jsonl",))

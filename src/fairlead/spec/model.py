@@ -168,12 +168,20 @@ class Price(Part):
         return round(self.input_usd_per_million * 1000, 6), round(self.output_usd_per_million * 1000, 6)
 
 
+class Between(Part):
+    """The two that a router chooses from."""
+
+    small: Name = Field(description="Variant that answers what is easy.")
+    big: Name = Field(description="Variant that answers what needs it.")
+
+
 class Variant(Part):
     """One way to answer: model, prompt, sampling and retrieval together."""
 
     id: Name = Field(description="Name of the variant, unique in the file.")
     model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
-        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, http(s)://host/v1#NAME."
+        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, "
+        "http(s)://host/v1#NAME, or router:./file.json."
     )
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
@@ -195,6 +203,9 @@ class Variant(Part):
         default={},
         max_length=6,
         description="Shares of its requests this variant and its fallbacks are asked first, as in {main: 9, small: 1}.",
+    )
+    between: Between | None = Field(
+        default=None, description="Of a router: the two variants it chooses from, by their ids."
     )
     hedge: bool = Field(
         default=False,
@@ -235,7 +246,7 @@ class Variant(Part):
         return release.content(
             model=self.model,
             prompt=self._path(self.prompt),
-            weights=self._path(self.target.path or None),
+            weights=self.weights_path(),
             settings={
                 "sampling": self.sampling.model_dump(mode="json"),
                 "retrieval": self.retrieval.model_dump(mode="json"),
@@ -253,7 +264,11 @@ class Variant(Part):
 
     def weights_path(self) -> Path | None:
         """The GGUF file of a ``./file.gguf`` model, absolute; None for others."""
-        return self._path(self.target.path or None)
+        return self._path(self.target.path) if self.target.kind == "gguf" else None
+
+    def router_path(self) -> Path | None:
+        """The file of a ``router:`` model, absolute; None for others."""
+        return self._path(self.target.path) if self.target.routes else None
 
     def _path(self, relative: str | None) -> Path | None:
         return ((self._base or Path()) / relative).resolve() if relative else None
@@ -587,8 +602,27 @@ class UseCase(Part):
         """Prices of hosted models: the project's own table, or Fairlead's. Raises PricesInvalid."""
         return table_for(self._base)
 
+    def answering(self, variant: Variant) -> tuple[Variant, ...]:
+        """Who may answer for a variant: itself, or the small and the big one of a router. Raises ChoiceUnknown."""
+        if variant.between is None:
+            return (variant,)
+        return self.variant(variant.between.small), self.variant(variant.between.big)
+
     def price_of(self, variant: Variant) -> Price | None:
-        """What a variant's tokens cost: as it declares, else as the table says; None, unknown, where neither does."""
+        """What a variant's tokens cost: as it declares, else as the table says; None, unknown, where neither does.
+
+        Of a router it is the most they can cost: the dearer of its two, whoever is on this machine costing nothing.
+        """
+        if variant.between is not None:
+            free = Price(input_usd_per_million=0.0, output_usd_per_million=0.0)
+            both = [self.price_of(each) or (None if each.target.remote else free) for each in self.answering(variant)]
+            known = [price for price in both if price is not None]
+            if len(known) < len(both):
+                return None
+            return Price(
+                input_usd_per_million=max(each.input_usd_per_million for each in known),
+                output_usd_per_million=max(each.output_usd_per_million for each in known),
+            )
         if variant.price is not None:
             return variant.price
         found = self.price_table.find(variant.target)
@@ -615,7 +649,9 @@ class UseCase(Part):
 
     def allows(self, variant: Variant) -> bool:
         """Whether the policy lets messages go to ``variant``: outside the network only if it allows external models."""
-        return self.policy.residency.external_models or not variant.target.external
+        if self.policy.residency.external_models:
+            return True
+        return not any(each.target.external for each in self.answering(variant))
 
     @property
     def live(self) -> Variant:

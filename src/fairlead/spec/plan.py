@@ -282,12 +282,14 @@ def plan_costs(usecase: UseCase, evaluation_rows: int) -> list[CostPlan]:
 
 
 def _cost(usecase: UseCase, variant: Variant, rows: int) -> CostPlan:
-    own = variant.target.kind in {"extractive", "cascade", "mini", "gguf", "vllm"}
+    own = not any(each.target.remote for each in usecase.answering(variant))
     price = usecase.price_of(variant)
     nanos = price.nanos_per_token if price else (0.0, 0.0) if own else None
     note = "runs on your own machine: no model fees, the machine is not counted" if own and not variant.price else ""
     if price is not None and variant.price is None:
         note = f"price of {usecase.price_table.date} by {usecase.price_table.source}"
+    if variant.between is not None and not own:
+        note = f"at most, as if {variant.between.big} answered everything"
     if nanos is None or usecase.traffic is None:
         unknown = "no `price:`, and none in the price table" if nanos is None else "`traffic:` is not declared"
         return CostPlan(

@@ -169,7 +169,12 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield (
                 f"Variant {variant.id} has no `api_key:`; {host.title} answers only with one (api_key: env:{host.key})."
             )
-        if variant.prompt is None and not variant.target.quotes and variant.target.answers:
+        if (
+            variant.prompt is None
+            and not variant.target.quotes
+            and variant.target.answers
+            and not variant.target.routes
+        ):
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
         yield "The extractive model quotes from `knowledge:`, and there is none: it will answer that it does not know."

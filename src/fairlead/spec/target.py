@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
-Kind = Literal["extractive", "cascade", "mini", "embed", "gguf", "vllm", "openai", "anthropic", "http", "litellm"]
+Kind = Literal[
+    "extractive", "cascade", "mini", "embed", "gguf", "vllm", "router", "openai", "anthropic", "http", "litellm"
+]  # fmt: skip
 BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
 
 
@@ -72,8 +74,10 @@ SERVED: Mapping[str, tuple[Kind, str]] = MappingProxyType({"vllm-serve": ("vllm"
 """Scheme of a model that an engine of ours fetches and runs, to its kind and an example."""
 FORMS = (
     "extractive, cascade, mini, embed, ./file.gguf, http(s)://host/v1#NAME, or the model's name after one of "
-    f"{_SCHEMES}, vllm-serve:, as openai:NAME"
+    f"{_SCHEMES}, vllm-serve:, as openai:NAME; router:./file.json for one that chooses between two"
 )
+ROUTER = "router:"
+"""Begins the model line of a variant that chooses between two others, by a file of ``fairlead route learn``."""
 _API_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>\d{4}-\d{2}-\d{2}(?:-preview)?)")
 _PLACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 # Forms that are planned; a clear sentence instead of "unknown".
@@ -98,6 +102,7 @@ class Target:
     """``name`` is the model's own name, ``base_url`` where it answers (remote ones), ``path`` the weights (gguf).
 
     ``provider`` names the dialect its server speaks: a scheme of HOSTED, or ``http`` for any OpenAI-compatible one.
+    ``path`` of a router is its file. It answers nothing itself: where it runs and what it costs is said by its two.
     """
 
     kind: Kind
@@ -131,6 +136,11 @@ class Target:
         """Whether it can answer a message; an embedder cannot."""
         return self.kind != "embed"
 
+    @property
+    def routes(self) -> bool:
+        """Whether it chooses which of two other variants answers."""
+        return self.kind == "router"
+
 
 def read_target(text: str) -> Target:
     """Parses a ``model:`` line. Raises TargetError."""
@@ -150,6 +160,11 @@ def read_target(text: str) -> Target:
         return _hosted(scheme, name)
     if colon and scheme in SERVED:
         return _served(scheme, name)
+    if text.startswith(ROUTER):
+        path = text.removeprefix(ROUTER)
+        if not path.startswith("./") or not path.endswith(".json"):
+            raise TargetError("router: and the file of a router, below the folder of this file", "router:./router.json")
+        return Target("router", path.rsplit("/", 1)[-1].removesuffix(".json"), path=path)
     if text.endswith(".gguf"):
         if not text.startswith("./"):
             raise TargetError(
@@ -166,7 +181,7 @@ def _near(text: str) -> str:
         return f"openai:{text}"
     if text.startswith("claude-"):
         return f"anthropic:{text}"
-    if colon and (close := nearest(scheme, [*HOSTED, *SERVED], 1)):
+    if colon and (close := nearest(scheme, [*HOSTED, *SERVED, "router"], 1)):
         return f"{close}:{name}"
     return nearest(text, [*BUILT_IN, *(f"{scheme}:" for scheme in HOSTED), "http://"])
 

@@ -82,7 +82,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a variant made of a sample. None means not measured or not known, never 0.
 
     ``documents`` are the texts it was given to read, ``retrieved`` their ids, best first. ``act`` is what the assistant
-    says it did (answer, unknown, handoff, ...), empty for a plain model. ``error`` says why there is no answer.
+    says it did (answer, unknown, handoff, ...), empty for a plain model. ``answered`` names another that answered: the
+    one a router chose, or a stand-in. ``error`` says why there is no answer.
     """
 
     text: str = ""
@@ -95,6 +96,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_nanos: int | None = None
+    answered: str = ""
     error: str = ""
 
 
