@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules, standings
 from fairlead.errors import BudgetSpent, ModelBusy, RateLimited
 from fairlead.gateway import Principal, Route
 from fairlead.gateway.keyring import principal_of
-from fairlead.providers.base import CallContext
+from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Limits, now_us
 from fairlead.spec import UseCase, parse
@@ -227,6 +228,38 @@ async def test_streams_are_paid_for_whole_cut_off_and_broken(tmp_path: Path) -> 
         assert all(costs), "a stream that was cut off has a price"
         assert made.paid() == (sum(costs), 0), "the ledger and the records say the same"
         assert [record.error for record in made.house.records] == ["", "client_disconnected", "upstream_broken"]
+
+
+class Liar(Scripted):
+    """Says of its tokens what it is told to say."""
+
+    said: Any = None
+
+    async def open(self, call: Call) -> Reply:
+        reply = await super().open(call)
+        answer = orjson.loads(reply.body or b"")
+        return Reply(200, body=orjson.dumps({**answer, "usage": self.said}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"prompt_tokens": -(10**6), "completion_tokens": -(10**6)}, {"prompt_tokens": 10**15, "completion_tokens": 10**15},
+     {"prompt_tokens": "9", "completion_tokens": 1.5}, {"prompt_tokens": 0, "completion_tokens": 0}, None, [], "none"],
+)  # fmt: skip
+async def test_a_model_that_lies_about_its_tokens_never_credits_the_ledger(tmp_path: Path, said: Any) -> None:
+    liar = Liar(script=Script(text="one two three"))
+    liar.said = said
+    routes = {"support": route(liar, price=PRICE, defaults={"max_tokens": 100})}
+    async with world(tmp_path, "budget: {per_day_usd: 1}", routes=routes) as made:
+        paid = 0
+        for _ in range(3):
+            await made.ask()
+            await made.admission.bank.report()
+            assert made.paid()[0] > paid, "it was free, or money came back"
+            paid = made.paid()[0]
+        await made.admission.aclose()
+        made.house.gateway.write_records()
+        assert sum(record.cost or 0 for record in made.house.written(3)) == made.paid()[0] < 10**7
 
 
 async def test_a_refusal_and_a_failure_cost_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from typing import Any
 
 import pytest
@@ -121,12 +120,33 @@ def test_a_very_long_stream_keeps_its_beginning_and_its_end() -> None:
     assert relay.usage == USAGE
 
 
+@given(st.lists(TEXTS, min_size=1, max_size=4), PLACES, ENDS)
+def test_nothing_after_the_first_done_passes_however_it_is_cut(
+    answers: list[list[str]], places: list[int], end: bytes
+) -> None:
+    first, *others = (b"".join(event(chunk, end) for chunk in words(*texts)) + DONE for texts in answers)
+    relay = Relay("m", wants_usage=True)
+    assert relayed(relay, cut(first + b"".join(others) + b"data: {no", places)) == first
+    assert relay.is_done()
+    assert b"".join(relay.captured) == first
+
+
 @given(
-    st.lists(
-        st.sampled_from([b"data: [DONE]", b"data:[DONE]", b"data: x", b"\n", b"\r\n", b" ", b"[DONE]"]), max_size=8
-    )
+    st.lists(st.sampled_from([b"data: [DONE]", b"data:[DONE]", b"data: x", b"[DONE]", b"event: [DONE]"]), max_size=8)
 )
-def test_the_end_is_found_just_where_a_pattern_finds_it(parts: list[bytes]) -> None:
+def test_only_an_event_that_is_nothing_else_is_the_end(lines: list[bytes]) -> None:
+    """Two lines of data in one event are one text, which is another."""
     relay = Relay("x", wants_usage=False)
-    relay.captured = parts
-    assert relay.is_done() == (re.search(rb"(?:^|\n)data: ?\[DONE\]\s*\Z", b"".join(parts)) is not None)
+    relay.feed(b"\n".join(lines) + b"\n\n")
+    data = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+    assert relay.is_done() == (data == [b"[DONE]"])
+
+
+@given(st.binary(max_size=12), PLACES)
+def test_bytes_that_are_no_text_never_pass(noise: bytes, places: list[int]) -> None:
+    stream = b'data: {"choices":[{"delta":{"content":"' + noise.replace(b"\n", b"") + b'"}}]}\n\n' + DONE
+    try:
+        stream.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(UpstreamBroken, match="UTF-8"):
+            relayed(Relay("m", wants_usage=False), cut(stream, places))

@@ -19,6 +19,7 @@ from fairlead.evaluate.judges.prompted import Ask, Messages
 from fairlead.evaluate.sequences import betting
 from fairlead.gateway import Principal
 from fairlead.gateway.cache import Bands
+from fairlead.gateway.usage import tokens_of
 from fairlead.providers.base import CallContext
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
@@ -70,8 +71,7 @@ def _ask(fairlead: Fairlead, identifier: str) -> Ask:
         if repetition and given.seed is None:
             body["seed"] = repetition
         reply = await fairlead.gateway.complete(body, principal=principal, context=context)
-        usage = reply.get("usage") or {}
-        tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        tokens = tokens_of(reply.get("usage"))
         cost = None
         if price is not None and (not any(price) or None not in tokens):
             cost = round((tokens[0] or 0) * price[0] + (tokens[1] or 0) * price[1])

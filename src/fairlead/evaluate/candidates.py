@@ -20,6 +20,7 @@ from fairlead.errors import UpstreamBroken
 from fairlead.evaluate.purse import Price, cost_of
 from fairlead.evaluate.scorers import Answer, Call
 from fairlead.gateway import Exchange, Gateway, Principal
+from fairlead.gateway.usage import tokens_of
 from fairlead.providers.base import CallContext
 from fairlead.records import Sample, new_id
 from fairlead.spec import Variant
@@ -137,7 +138,7 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
                 if first is None and (pieces or calls):
                     first = time.perf_counter() - began
     total = time.perf_counter() - began
-    tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    tokens = tokens_of(usage)
     route = ways[0].route if ways else None
     elsewhere = route is not None and route.name != body["model"]  # a router chose it, or it stood in
     if route is not None and elsewhere:

@@ -10,19 +10,23 @@ from typing import Any
 import msgspec
 import orjson
 
+from fairlead.gateway.fragments import Fragments
 from fairlead.providers import sse
 
 
 class Folded(msgspec.Struct, kw_only=True):
     """``choices`` as a call without streaming would have returned them; ``first_at`` is the byte offset where the
-    first event that carries words or a tool call begins; ``pieces`` counts such events.
+    first event that carries words or a tool call begins; ``pieces`` counts such events, ``unread`` those that cannot
+    be read. ``model`` is the name the server gives itself.
     """
 
     choices: list[dict[str, Any]]
     finish: str = ""
     first_at: int | None = None
     pieces: int = 0
+    unread: int = 0
     usage: dict[str, Any] | None = None
+    model: str = ""
 
 
 def fold(raw: bytes) -> Folded:
@@ -36,6 +40,8 @@ def fold(raw: bytes) -> Folded:
         if chunk is not None:
             if isinstance(usage := chunk.get("usage"), dict):
                 folded.usage = usage
+            if not folded.model and isinstance(model := chunk.get("model"), str):
+                folded.model = model
             choices = chunk.get("choices")
             for choice in choices if isinstance(choices, list) else ():
                 if isinstance(choice, dict):
@@ -44,6 +50,8 @@ def fold(raw: bytes) -> Folded:
                     if place not in found:
                         found[place] = _Choice()
                     carries |= found[place].add(choice)
+        elif sse.payload(event).strip() not in (b"", b"[DONE]"):
+            folded.unread += 1
         if carries:
             folded.pieces += 1
             if folded.first_at is None:
@@ -75,11 +83,12 @@ def _decode(event: bytes) -> dict[str, Any] | None:
 class _Choice:
     """One choice in the making."""
 
-    __slots__ = ("calls", "extra", "finish", "is_chat", "logprobs", "text")
+    __slots__ = ("calls", "extra", "finish", "fragments", "is_chat", "logprobs", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.calls: dict[int, dict[str, Any]] = {}
+        self.fragments = Fragments()
         self.extra: dict[str, Any] = {}
         self.logprobs: list[Any] = []
         self.finish: str | None = None
@@ -130,9 +139,8 @@ class _Choice:
             if not isinstance(made, dict):
                 continue
             carries = True
-            index = made.get("index")
-            whole = self.calls.setdefault(index if isinstance(index, int) else 0, {"function": {}})
-            whole.update({name: made[name] for name in ("id", "type") if made.get(name)})
+            whole = self.calls.setdefault(self.fragments.place(made), {"function": {}})
+            whole.update({name: made[name] for name in ("id", "type", "extra_content") if made.get(name)})
             function = made.get("function")
             for name, value in function.items() if isinstance(function, dict) else ():
                 if isinstance(value, str):

@@ -22,6 +22,8 @@ from fairlead.errors import (
     PathUnknown,
     ScopeMissing,
     ServiceError,
+    UpstreamBroken,
+    UpstreamTimeout,
 )
 from fairlead.gateway import body as bodies
 from fairlead.gateway import http, openapi
@@ -175,14 +177,23 @@ class Gateway:
         relay, chunks = x.relay, x.reply.chunks if x.reply else None
         if relay is None or chunks is None:
             raise InternalFault(request=x.context.request)
-        iterator = aiter(chunks)
+        iterator, until = aiter(chunks), x.deadline
         while True:
             try:
                 # Around each wait, not around the loop: between two chunks the caller's own work must not be cancelled.
-                with Until(x.deadline):
-                    whole = relay.feed(await anext(iterator))
+                with Until(until):
+                    data = await anext(iterator)
             except StopAsyncIteration:
                 break
+            except (TimeoutError, UpstreamBroken, UpstreamTimeout):
+                if relay.is_done():
+                    break
+                raise
+            if relay.is_done():
+                break
+            whole = relay.feed(data)
+            if relay.is_done():
+                until = min(until, asyncio.get_running_loop().time() + http.LINGER_S)
             if whole:
                 x.marks.append(clock())
                 for chunk in _decoded(whole):

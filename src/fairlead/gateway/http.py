@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from fairlead.errors import BodyTooLarge, CallerGone, InternalFault, ServiceError
+from fairlead.errors import BodyTooLarge, CallerGone, InternalFault, ServiceError, UpstreamBroken, UpstreamTimeout
 from fairlead.gateway.exchange import Exchange, clock
 from fairlead.gateway.relay import Relay
 from fairlead.providers import sse
@@ -35,6 +35,8 @@ _KEPT = frozenset(
     (b"authorization", b"cache-control", b"content-encoding", b"content-length", b"content-type", b"origin",
      b"x-conversation-id", b"x-request-id", b"x-request-timeout")
 )  # fmt: skip
+LINGER_S = 1.0
+"""How long a stream may stay open after its [DONE], so that its connection can be kept for the next."""
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 
 
@@ -239,6 +241,10 @@ def error_answer(error: ServiceError, request: str) -> tuple[bytes, Headers]:
     return orjson.dumps(error_object(error, request)), tuple(extra)
 
 
+class _GoesOn(Exception):
+    """A server sends more after the end of its answer."""
+
+
 class Delivery:
     """Brings the answer of one exchange to one client. ``started`` tells whether a status has been sent."""
 
@@ -279,34 +285,49 @@ class Delivery:
             body = x.reply.body or b""
             await self._client.respond(200, headers_of(body, x.context.request, extra=extra), body)
             return
+        limit = Until(x.deadline)
+        try:
+            with limit:
+                if self._client.push is not None and isinstance(x.reply.chunks, Pumped):
+                    await self._pump(x.relay, x.reply.chunks, self._client.push, limit)
+                else:
+                    await self._relay(x.relay, x.reply.chunks, limit)
+        except (_GoesOn, TimeoutError, UpstreamBroken, UpstreamTimeout):
+            if not x.relay.is_done():  # else the answer has come, whatever its server does now
+                raise
         with Until(x.deadline):
-            if self._client.push is not None and isinstance(x.reply.chunks, Pumped):
-                await self._pump(x.relay, x.reply.chunks, self._client.push)
-            else:
-                await self._relay(x.relay, x.reply.chunks)
             rest = x.relay.end()
             if not self.started:
                 await self._start_stream()
             await self._client.send(rest, last=True)
 
-    async def _relay(self, relay: Relay, chunks: AsyncIterator[bytes]) -> None:
+    def _feed(self, relay: Relay, data: bytes, limit: Until) -> bytes:
+        """What may be sent now. Raises _GoesOn for what comes after the end."""
+        if relay.is_done():
+            raise _GoesOn
+        whole = relay.feed(data)
+        if relay.is_done():
+            limit.sooner(asyncio.get_running_loop().time() + LINGER_S)
+        return whole
+
+    async def _relay(self, relay: Relay, chunks: AsyncIterator[bytes], limit: Until) -> None:
         """Pass a stream on, piece by piece."""
         marks = self._x.marks
         async for data in chunks:
-            whole = relay.feed(data)
+            whole = self._feed(relay, data, limit)
             if whole:
                 marks.append(clock())
                 if not self.started:  # not before: an upstream that fails at once still gets its own status
                     await self._start_stream()
                 await self._client.send(whole)
 
-    async def _pump(self, relay: Relay, chunks: Pumped, push: Callable[[bytes], bool]) -> None:
+    async def _pump(self, relay: Relay, chunks: Pumped, push: Callable[[bytes], bool], limit: Until) -> None:
         """Pass a stream on from one connection to the other as it arrives; this task wakes only at its ends.
 
         Waking a task for every piece costs 10 µs each, half of what relaying it costs altogether.
         """
         async for data in chunks:  # until the first event is whole, so that a failure before it keeps its own status
-            whole = relay.feed(data)
+            whole = self._feed(relay, data, limit)
             if whole:
                 self._x.marks.append(clock())
                 await self._start_stream()
@@ -315,7 +336,7 @@ class Delivery:
         marks = self._x.marks
 
         def take(data: bytes) -> bool:
-            whole = relay.feed(data)
+            whole = self._feed(relay, data, limit)
             if not whole:
                 return True
             marks.append(clock())

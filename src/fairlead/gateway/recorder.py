@@ -97,7 +97,8 @@ class Recorder:
         tags = x.tags
         usage = usage_of(x, folded)
         if usage.estimated:
-            tags["usage"] = "estimated"
+            tags["usage"] = "disbelieved" if usage.disbelieved else "estimated"
+        tags |= self._oddities(x, folded)
         route = x.route
         cost: int | None = 0
         if route is not None and not x.recalled:  # a model was called
@@ -146,6 +147,17 @@ class Recorder:
             output_tokens=usage.output,
         )
         return inference
+
+    def _oddities(self, x: Exchange, folded: Folded | None) -> dict[str, str]:
+        """What is strange about an answer: another model's name on it, events that cannot be read."""
+        found: dict[str, str] = {}
+        model = folded.model if folded is not None else (x.answer or {}).get("model")
+        asked = x.route.model if x.route is not None else ""
+        if isinstance(model, str) and model and asked and model != asked and not x.recalled:
+            found["answered_as"] = hide(self._mask(model[:100]))
+        if folded is not None and folded.unread:
+            found["unreadable_events"] = str(folded.unread)
+        return found
 
     def _texts(self, x: Exchange, folded: Folded | None, shown: Shown | None) -> tuple[str, str]:
         """Input and output as they are shown; of a request that came before, as they were shown then."""

@@ -13,17 +13,20 @@ from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Route
 
 BYTES_PER_TOKEN: Final = 4
-MOST: Final = 1_000_000_000
-"""Tokens no request has; what a server reports beyond it is read as this."""
+MOST: Final = 100_000_000
+"""Tokens no request has; a server that reports more is not believed."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens read, written, and of those read the cached; ``estimated`` where the model did not say."""
+    """Tokens read, written, and of those read the cached; ``estimated`` where the model did not say, or said what
+    cannot be (``disbelieved``).
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     estimated: bool = False
+    disbelieved: bool = False
 
 
 NOTHING: Final = Usage()
@@ -41,14 +44,48 @@ def usage_of(x: Exchange, folded: Folded | None = None) -> Usage:
             said = folded.usage
     else:
         said = (x.answer or {}).get("usage")
-    if isinstance(said, dict):
-        details = said.get("prompt_tokens_details")
-        cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-        return Usage(_whole(said.get("prompt_tokens")), _whole(said.get("completion_tokens")), _whole(cached))
+    if isinstance(said, dict) and (told := _told(x, said, folded)) is not None:
+        return told
     if x.reply is None or x.reply.status != 200:
         return NOTHING
+    if relay is not None and folded is None:
+        folded = fold_of(relay)
     output = folded.pieces if folded else len(x.reply.body or b"") // BYTES_PER_TOKEN
-    return Usage(size_of(x) // BYTES_PER_TOKEN, 0 if x.operation == "embedding" else output, 0, True)
+    output = 0 if x.operation == "embedding" else output
+    return Usage(size_of(x) // BYTES_PER_TOKEN, output, 0, True, bool(isinstance(said, dict) and said))
+
+
+def tokens_of(usage: Any) -> tuple[int | None, int | None]:
+    """Tokens read and written as a ``usage`` object says them; None for what is no such number."""
+    said = usage if isinstance(usage, dict) else {}
+    return _whole(said.get("prompt_tokens")), _whole(said.get("completion_tokens"))
+
+
+def _told(x: Exchange, said: dict[str, Any], folded: Folded | None) -> Usage | None:
+    """What a server says it used; None for what cannot be: no numbers, none read, none written for an answer."""
+    read, written = tokens_of(said)
+    if x.operation == "embedding" and said.get("completion_tokens") is None:
+        written = 0
+    if not read or written is None:
+        return None
+    if not written and x.operation != "embedding" and _says(x, folded):
+        return None
+    details = said.get("prompt_tokens_details")
+    cached = _whole(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    return Usage(read, written, min(cached or 0, read))
+
+
+def _says(x: Exchange, folded: Folded | None) -> bool:
+    """Whether an answer holds anything."""
+    if x.relay is not None:
+        return bool((folded or fold_of(x.relay)).pieces)
+    choices = (x.answer or {}).get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        said = message if isinstance(message, dict) else choice if isinstance(choice, dict) else {}
+        if any(said.get(name) for name in ("content", "text", "tool_calls", "reasoning_content")):
+            return True
+    return False
 
 
 def cost_of(route: Route, usage: Usage, *, hedged: bool = False) -> int | None:
@@ -73,5 +110,5 @@ def fold_of(relay: Relay) -> Folded:
     return folded
 
 
-def _whole(value: Any) -> int:
-    return min(value, MOST) if isinstance(value, int) and value >= 0 else 0
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MOST else None

@@ -100,6 +100,13 @@ class Until:
         self._cancelling = task.cancelling()
         self._handle = wheel().call_at(self._when, self._expire)
 
+    def sooner(self, when: float) -> None:
+        """End it at ``when``, if that is before. Only inside."""
+        if when < self._when:
+            self._when = when
+            self._handle.cancel()
+            self._handle = wheel().call_at(when, self._expire)
+
     def _expire(self) -> None:
         self._expired = True
         self._task.cancel()

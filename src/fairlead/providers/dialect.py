@@ -40,16 +40,18 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
     ``stream_usage``: takes ``stream_options``, with which the gateway asks for usage in every stream. ``documents``:
     takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
-    cache marks inside messages. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be
-    nine letters and digits. ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an
-    object. ``values`` are a field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials
-    sign instead of being sent. ``salt`` is the field that keeps the prefixes an engine remembers apart, where it knows
-    one: without it a caller can tell by timing what another one asked. ``answers`` is what differs on the way back.
+    cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed thoughts.
+    ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be nine letters and digits.
+    ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an object. ``values`` are a
+    field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials sign instead of being
+    sent. ``salt`` is the field that keeps the prefixes an engine remembers apart, where it knows one: without it a
+    caller can tell by timing what another one asked. ``answers`` is what differs on the way back.
     """
 
     stream_usage: bool = True
     documents: Literal["native", "prompt"] = "prompt"
     marks: bool = False
+    extra: bool = False
     names: bool = True
     short_ids: bool = False
     refuse: frozenset[str] = frozenset()
@@ -67,7 +69,7 @@ _NEW_LIMIT: Mapping[str, str] = MappingProxyType({"max_tokens": "max_completion_
 _ENGINE_ONLY = frozenset({"thinking", "top_k", "min_p", "repetition_penalty"})
 """Sampling that servers of open models know and OpenAI's refuse."""
 
-GENERIC = Dialect()
+GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
 OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
 LLAMA_CPP = Dialect(rename=_OLD_LIMIT)
@@ -84,7 +86,8 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         "azure": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, key_header="api-key"),
         "bedrock": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, signs=True),
         "gemini": Dialect(
-            drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias"}, rename=_OLD_LIMIT, names=False
+            drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias"}, rename=_OLD_LIMIT, names=False,
+            extra=True,
         ),
         "mistral": Dialect(
             stream_usage=False,
@@ -170,6 +173,8 @@ def _fit_messages(dialect: Dialect, messages: Any) -> Any:
         messages = [_unmarked(message, keep_cache_marks=dialect.marks) for message in messages]
     if not dialect.names and any("name" in message for message in messages):
         messages = [{name: value for name, value in each.items() if name != "name"} for each in messages]
+    if not dialect.extra and any("tool_calls" in each for each in messages):
+        messages = [_without_extra(message) for message in messages]
     if dialect.short_ids and any("tool_calls" in each or "tool_call_id" in each for each in messages):
         messages = [_with_short_ids(message) for message in messages]
     return messages
@@ -188,6 +193,14 @@ def _unmarked(message: dict[str, Any], *, keep_cache_marks: bool) -> dict[str, A
             {name: value for name, value in part.items() if name != "cache_control"} for part in content
         ]
     return found
+
+
+def _without_extra(message: dict[str, Any]) -> dict[str, Any]:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list) or not any("extra_content" in made for made in calls):
+        return message
+    kept = [{name: value for name, value in made.items() if name != "extra_content"} for made in calls]
+    return {**message, "tool_calls": kept}
 
 
 def _with_short_ids(message: dict[str, Any]) -> dict[str, Any]:

@@ -166,12 +166,16 @@ def _with_schema_told(body: dict[str, Any]) -> dict[str, Any]:
 def _sum(first: Any, second: Any) -> dict[str, Any]:
     """The tokens of both questions: both were paid for."""
     counts = [usage if isinstance(usage, dict) else {} for usage in (first, second)]
-    total = {
-        name: sum(count.get(name) or 0 for count in counts)
-        for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    }
-    details = [count.get("prompt_tokens_details") or {} for count in counts]
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    if not all(type(count.get(name)) is int and count[name] >= 0 for count in counts for name in names[:2]):
+        return {}  # no count of one makes none of both
+    total = {name: sum(_whole(count.get(name)) for count in counts) for name in names}
+    details = [each if isinstance(each := count.get("prompt_tokens_details"), dict) else {} for count in counts]
     return {
         **total,
-        "prompt_tokens_details": {"cached_tokens": sum(each.get("cached_tokens") or 0 for each in details)},
+        "prompt_tokens_details": {"cached_tokens": sum(_whole(each.get("cached_tokens")) for each in details)},
     }
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0

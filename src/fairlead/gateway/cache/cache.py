@@ -30,6 +30,7 @@ from fairlead.gateway.cache.shelf import Shelf
 from fairlead.gateway.cache.tally import Tallied, Tally
 from fairlead.gateway.exchange import Exchange, Known, Shown
 from fairlead.gateway.route import Route
+from fairlead.gateway.usage import tokens_of
 from fairlead.providers.base import Reply
 from fairlead.records import KeptAnswer, now_us
 
@@ -440,7 +441,7 @@ async def _replay(pieces: list[bytes]) -> AsyncIterator[bytes]:
 def _nanos(route: Route, usage: Any) -> int:
     if route.price is None or not isinstance(usage, dict):
         return -1
-    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    read, written = tokens_of(usage)
     return round((read or 0) * route.price[0] + (written or 0) * route.price[1])
 
 

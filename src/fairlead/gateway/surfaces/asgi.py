@@ -157,7 +157,8 @@ class _Out:
         events: list[Event] = []
         try:
             for event in sse.split(message.get("body", b"")):
-                events += self._translate(sse.payload(event))
+                for translated in self._translate(sse.payload(event)):
+                    events.append(translated)  # noqa: PERF402  what came before a failure has been said
         except (UpstreamBroken, orjson.JSONDecodeError) as error:
             if not isinstance(error, UpstreamBroken):
                 error = UpstreamBroken(name="the route", detail="an event that is not JSON")
@@ -171,12 +172,15 @@ class _Out:
         if self._over or not payload:
             return
         if payload == b"[DONE]":
-            self._over = True
             yield from self._dialect.end()
+            self._over = True
             return
         chunk = orjson.loads(payload)
+        if not isinstance(chunk, dict):
+            raise UpstreamBroken(name="the route", detail="an event that is no chunk of an answer")
         if chunk.get("error") and not chunk.get("choices"):
-            yield from self._fail(chunk["error"])
+            error = chunk["error"]
+            yield from self._fail(error if isinstance(error, dict) else {"message": str(error)[:500]})
         else:
             yield from self._dialect.feed(chunk)
 

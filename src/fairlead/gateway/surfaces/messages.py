@@ -221,7 +221,9 @@ def _assistant(blocks: list[dict[str, Any]], where: str) -> dict[str, Any]:
             if not isinstance(block.get("name"), str) or not isinstance(block.get("id"), str):
                 raise fields.refuse(f"{where}[{place}]", block, "a tool_use with id, name and input")
             function = {"name": block["name"], "arguments": orjson.dumps(block.get("input") or {}).decode()}
-            calls.append({"id": block["id"], "type": "function", "function": function})
+            extra = block.get("extra_content")
+            kept = {"extra_content": extra} if isinstance(extra, dict) else {}
+            calls.append({"id": block["id"], "type": "function", "function": function, **kept})
         elif kind in ("thinking", "redacted_thinking"):
             if block.get("signature") or kind == "redacted_thinking":  # ours of other models have none
                 thoughts.append(block)
@@ -346,8 +348,13 @@ def _block(part: Part) -> dict[str, Any]:
     if part.kind == "thought":
         return part.sealed or {"type": "thinking", "thinking": part.text, "signature": ""}
     if part.kind == "tool":
-        return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part.text)}
+        return {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part.text), **_extra(part)}
     return {"type": "text", "text": part.text}
+
+
+def _extra(part: Part) -> dict[str, Any]:
+    """What the provider wants back with the call; clients send a block back as they got it."""
+    return {"extra_content": part.extra} if part.extra else {}
 
 
 def _input(arguments: str) -> dict[str, Any]:
@@ -374,7 +381,7 @@ def _events(step: Step) -> Iterator[Event]:
 
 def _begun(part: Part) -> dict[str, Any]:
     if part.kind == "tool":
-        return {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
+        return {"type": "tool_use", "id": part.id, "name": part.name, "input": {}, **_extra(part)}
     if part.kind == "thought":
         redacted = part.sealed is not None and part.sealed.get("type") == "redacted_thinking"
         return part.sealed if part.sealed and redacted else {"type": "thinking", "thinking": "", "signature": ""}

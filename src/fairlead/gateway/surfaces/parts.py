@@ -13,6 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from fairlead.errors import UpstreamBroken
+from fairlead.gateway.fragments import Fragments, text_of
+from fairlead.gateway.usage import tokens_of
+from fairlead.records import new_id
 
 Kind = Literal["thought", "text", "refusal", "tool"]
 
@@ -20,7 +23,8 @@ Kind = Literal["thought", "text", "refusal", "tool"]
 class Part(msgspec.Struct):
     """One part of an answer. ``text`` is all of it so far, of a tool call its arguments.
 
-    ``sealed`` holds a thought as its provider signed it, to be sent back unchanged. ``logprobs`` belong to a text.
+    ``sealed`` holds a thought as its provider signed it, to be sent back unchanged, and ``extra`` what a provider wants
+    back with a tool call. ``logprobs`` belong to a text.
     """
 
     kind: Kind
@@ -29,6 +33,7 @@ class Part(msgspec.Struct):
     id: str = ""
     name: str = ""
     sealed: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
     logprobs: list[Any] = msgspec.field(default_factory=list)
 
 
@@ -52,6 +57,7 @@ class Parts:
         self.stopped_by: str | None = None
         self.extras: Any = None
         self._open: Part | None = None
+        self._fragments = Fragments()
         self._tools: dict[int, Part] = {}
         self._waiting: dict[int, Part] = {}
 
@@ -59,39 +65,50 @@ class Parts:
         """The steps of one chunk. Raises UpstreamBroken for what cannot be a part of an answer."""
         try:
             yield from self._feed(chunk)
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
             raise UpstreamBroken(name=_name(chunk), detail=f"a chunk that cannot be read ({error})") from error
 
     def _feed(self, chunk: Mapping[str, Any]) -> Iterator[Step]:
-        self.head = self.head or {name: chunk.get(name) for name in ("id", "model", "created")}
-        self.usage = chunk.get("usage") or self.usage
+        self.head = self.head or {name: text_of(chunk.get(name)) for name in ("id", "model")}
+        self.usage = usage_in(chunk.get("usage")) or self.usage
         for choice in chunk.get("choices") or ():
+            if choice.get("index"):
+                continue  # one answer was asked for
             delta = choice.get("delta") or {}
             logprobs = choice.get("logprobs") or {}
-            if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            if thought := text_of(delta.get("reasoning_content")) or text_of(delta.get("reasoning")):
                 yield from self._say("thought", thought)
             for sealed in delta.get("thinking_blocks") or ():
                 yield from self._seal(sealed)
             if text := delta.get("content"):
-                yield from self._say("text", text, logprobs.get("content") or [])
+                yield from self._say("text", text, list(logprobs.get("content") or ()))
             if refusal := delta.get("refusal"):
                 yield from self._say("refusal", refusal)
             for fragment in delta.get("tool_calls") or ():
                 yield from self._call(fragment)
             self.extras = delta.get("fairlead") or self.extras
-            self.finish = choice.get("finish_reason") or self.finish
+            self.finish = text_of(choice.get("finish_reason")) or self.finish
             if isinstance(choice.get("stop_reason"), str):
                 self.stopped_by = choice["stop_reason"]
 
     def end(self) -> Iterator[Step]:
-        """The steps that are left when the stream has ended: the open part, then the tool calls that waited."""
+        """The steps that are left when the stream has ended: the open part, then the tool calls that waited.
+
+        Raises UpstreamBroken for a call that never got a name.
+        """
         yield from self._close()
         for index in sorted(self._waiting):
             waited = self._waiting[index]
-            yield from self._begin("tool", id=waited.id, name=waited.name)
+            if not waited.name:
+                raise UpstreamBroken(name=_name(self.head), detail="a tool call without a name")
+            yield from self._begin_call(waited)
             yield from self._say("tool", waited.text)
             yield from self._close()
         self._waiting.clear()
+
+    def _begin_call(self, call: Part) -> Iterator[Step]:
+        """A call whose server gave it no id gets one: its result could not be told otherwise."""
+        yield from self._begin("tool", id=call.id or f"call_{new_id()}", name=call.name, extra=call.extra)
 
     def _begin(self, kind: Kind, **known: Any) -> Iterator[Step]:
         yield from self._close()
@@ -105,6 +122,8 @@ class Parts:
             yield Step("end", part)
 
     def _say(self, kind: Kind, text: str, logprobs: list[Any] | None = None) -> Iterator[Step]:
+        if not isinstance(text, str):
+            raise TypeError(f"{kind} that is no text")
         if self._open is None or self._open.kind != kind:
             yield from self._begin(kind)
         part = self._open
@@ -123,26 +142,27 @@ class Parts:
         yield from self._close()
 
     def _call(self, fragment: Mapping[str, Any]) -> Iterator[Step]:
-        index = fragment.get("index") or 0
+        index = self._fragments.place(fragment)
         function = fragment.get("function") or {}
         arguments = function.get("arguments") or ""
         known = self._tools.get(index)
-        if known is None and index not in self._waiting:
-            part = Part("tool", 0, id=fragment.get("id") or "", name=function.get("name") or "")
-            if self._open is not None and self._open.kind == "tool":
-                self._waiting[index] = part
-            else:
-                yield from self._begin("tool", id=part.id, name=part.name)
-                known = self._tools[index] = self.parts[-1]
-        if index in self._waiting:
-            waited = self._waiting[index]
-            waited.text += arguments
-            waited.id = waited.id or fragment.get("id") or ""
-            waited.name = waited.name or function.get("name") or ""
-        elif known is not self._open:
-            raise UpstreamBroken(name=_name(self.head), detail="it went on with a tool call that had ended")
-        else:
+        if known is not None and index not in self._waiting:
+            if known is not self._open:
+                raise UpstreamBroken(name=_name(self.head), detail="it went on with a tool call that had ended")
             yield from self._say("tool", arguments)
+            return
+        waiting = self._waiting.pop(index, None) or Part("tool", 0)
+        waiting.id = waiting.id or text_of(fragment.get("id"))
+        waiting.name = waiting.name or text_of(function.get("name"))
+        waiting.text += arguments
+        extra = fragment.get("extra_content")
+        waiting.extra = waiting.extra or (extra if isinstance(extra, dict) else None)
+        if not waiting.name or (self._open is not None and self._open.kind == "tool"):
+            self._waiting[index] = waiting
+            return
+        yield from self._begin_call(waiting)
+        self._tools[index] = self.parts[-1]
+        yield from self._say("tool", waiting.text)
 
 
 def parts_of(completion: Mapping[str, Any]) -> Parts:
@@ -156,6 +176,7 @@ def parts_of(completion: Mapping[str, Any]) -> Parts:
         delta = dict(choice["message"])
         calls = delta.get("tool_calls") or []
         delta["tool_calls"] = [{**made, "index": place} for place, made in enumerate(calls)]
+        choice = {**choice, "index": 0}
         if delta.get("thinking_blocks"):  # they hold what reasoning_content repeats
             delta.pop("reasoning_content", None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -165,6 +186,18 @@ def parts_of(completion: Mapping[str, Any]) -> Parts:
     for _ in found.end():
         pass
     return found
+
+
+def usage_in(said: Any) -> dict[str, Any]:
+    """Counts that are counts; empty for what is none, so that no client is told nonsense as a fact."""
+    read, written = tokens_of(said)
+    if read is None or written is None:
+        return {}
+    found: dict[str, Any] = {}
+    for name, most in (("prompt_tokens_details", read), ("completion_tokens_details", written)):
+        if isinstance(each := said.get(name), dict):
+            found[name] = {key: min(count, most) for key, count in each.items() if type(count) is int and count >= 0}
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written, **found}
 
 
 def _name(chunk: Mapping[str, Any]) -> str:

@@ -220,7 +220,9 @@ class Responses:
         item: dict[str, Any] = {"id": self._item_id(part), "status": status}
         if part.kind == "tool":
             arguments = "" if empty else part.text
-            return item | {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
+            extra = {"extra_content": part.extra} if part.extra else {}
+            called = {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}
+            return item | called | extra
         content = [] if empty else [_content(part)]
         if part.kind == "thought":
             sealed = {"encrypted_content": _seal(part.sealed)} if part.sealed and not empty else {}
@@ -272,7 +274,9 @@ def _model_turn(item: dict[str, Any], kind: str, where: str) -> dict[str, Any] |
     turn: dict[str, Any] = {"role": "assistant", "content": None}
     if kind == "function_call":
         function = {"name": _must(item, "name", where), "arguments": _must(item, "arguments", where)}
-        return turn | {"tool_calls": [{"id": _must(item, "call_id", where), "type": "function", "function": function}]}
+        call = {"id": _must(item, "call_id", where), "type": "function", "function": function}
+        extra = item.get("extra_content")  # as the provider wants it back
+        return turn | {"tool_calls": [call | ({"extra_content": extra} if isinstance(extra, dict) else {})]}
     if kind == "reasoning":
         thought = _unseal(item.get("encrypted_content"))
         return turn | ({"thinking_blocks": [thought]} if thought else {})
