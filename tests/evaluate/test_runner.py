@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fairlead.errors import RecordUnknown, RunAmbiguous, UpstreamBroken
 from fairlead.evaluate import runner as runner_module
 from fairlead.evaluate.candidates import Candidate
-from fairlead.evaluate.purse import Expectation, Purse, cost_of
+from fairlead.evaluate.purse import Costs, Expectation, Purse, cost_of
 from fairlead.evaluate.runner import HOPELESS, Runner
 from fairlead.evaluate.scorers import Answer, make_scorer, scorer_of
 from fairlead.evaluate.throttle import Throttle
@@ -209,14 +209,14 @@ def test_spending_stays_within_the_limit_whatever_is_asked(limit: int, calls: li
 @given(st.text(max_size=300), st.integers(0, 2_000), st.integers(1, 500))
 def test_what_a_call_may_cost_is_guessed_from_above(text: str, prompt: int, longest: int) -> None:
     """For any text with at least three bytes a token, which is what tokenisers do at worst on real languages."""
-    expected = Expectation((400.0, 1600.0), prompt=prompt, longest=longest).of(text)
+    expected = Expectation(Costs(price=(400.0, 1600.0), prompt=prompt, longest=longest)).of(text)
     most = (len(text.encode("utf-8", "replace")) + prompt) // 3
     assert expected is not None
     assert expected >= (cost_of((400.0, 1600.0), (most, longest)) or 0)
 
 
 def test_a_dear_answer_makes_the_next_one_expected_dear() -> None:
-    expectation = Expectation((400.0, 1600.0), prompt=0, longest=10)
+    expectation = Expectation(Costs(price=(400.0, 1600.0), prompt=0, longest=10))
     expectation.learn(1_000_000)
     assert (expectation.of("x") or 0) > 1_000_000
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from fairlead.app.parts import engine_identity, price_of, resident_bytes, rules_
 from fairlead.app.wiring import Fairlead
 from fairlead.evaluate.candidates import Candidate, through_assistant, through_gateway
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
-from fairlead.evaluate.judges.prompted import Ask, Messages
+from fairlead.evaluate.judges.prompted import LONGEST, Ask, Messages
 from fairlead.evaluate.sequences import betting
 from fairlead.gateway import Principal
 from fairlead.gateway.cache import Bands
@@ -24,9 +24,6 @@ from fairlead.providers.base import CallContext
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load, release_hash
 from fairlead.store import Store
-
-JUDGE_TOKENS: Final = 400
-"""Most a judge may write where its variant does not say."""
 
 
 def candidates(
@@ -56,14 +53,18 @@ def _memory(fairlead: Fairlead, variant: Variant) -> int | None:
 def judge_of(fairlead: Fairlead, identifier: str) -> Instrument:
     """A judge of ``judges:``, asking its variant through the gateway. Raises ChoiceUnknown."""
     usecase = fairlead.usecase
-    return prompted(judge_definition(usecase, identifier), _ask(fairlead, usecase.judge(identifier).variant))
+    variant = usecase.variant(usecase.judge(identifier).variant)
+    return prompted(
+        judge_definition(usecase, identifier), _ask(fairlead, variant.id), price=price_of(usecase, variant),
+        longest=variant.sampling.max_tokens or LONGEST,
+    )  # fmt: skip
 
 
 def _ask(fairlead: Fairlead, identifier: str) -> Ask:
     variant = fairlead.usecase.variant(identifier)
     price, given = price_of(fairlead.usecase, variant), variant.sampling
     settings: dict[str, Any] = {"temperature": 0} if given.temperature is None else {}
-    settings |= {"max_tokens": JUDGE_TOKENS} if given.max_tokens is None else {}
+    settings |= {"max_tokens": LONGEST} if given.max_tokens is None else {}
     context, principal = CallContext(channel="judge"), Principal(subject="judge")
 
     async def ask(messages: Messages, repetition: int) -> Said:

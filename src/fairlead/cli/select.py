@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from fairlead.app import Fairlead, build
+from fairlead.app import Fairlead, build, price_of
 from fairlead.app.rulers import candidates, judge_of, judge_standings
 from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
 from fairlead.errors import (
@@ -26,20 +26,20 @@ from fairlead.errors import (
     UsageError,
 )
 from fairlead.evaluate import datasets, measures, sequences
-from fairlead.evaluate.candidates import Candidate
-from fairlead.evaluate.dialogue import GOAL, THEN, conversing, played, scripted
-from fairlead.evaluate.judges import calibrated_hashes
+from fairlead.evaluate.candidates import LONGEST, Candidate
+from fairlead.evaluate.dialogue import GOAL, THEN, calls_of, conversing, costs_of_playing, played, scripted
 from fairlead.evaluate.judges import scorer_of as judge_scorer
 from fairlead.evaluate.measures import Plan
-from fairlead.evaluate.purse import NANOS, Expectation
+from fairlead.evaluate.purse import NANOS
 from fairlead.evaluate.reading import Faults, read
 from fairlead.evaluate.samples import make_samples
 from fairlead.records import DatasetVersion, Sample
 from fairlead.select import page, race
 from fairlead.select.baselines import make_baselines
+from fairlead.select.forecast import forecast
 from fairlead.select.report import Report, Standing
-from fairlead.select.selection import Options, Selection, project, stays
-from fairlead.select.words import bounds, percent
+from fairlead.select.selection import Options, Selection, stays
+from fairlead.select.words import bounds, of_judge, percent
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, power
 from fairlead.spec.plan import DISCORDANCE
@@ -151,7 +151,7 @@ async def _select(
         quiet = as_json or not sys.stderr.isatty()
         selection = Selection(
             store, usecase, version, samples, found, plan, options,
-            calibrated=calibrated_hashes(judge_standings(usecase, store)),
+            judges=judge_standings(usecase, store),
             tell=lambda text: err.print(f"  {text}", markup=False, highlight=False),
         )  # fmt: skip
         watch = asyncio.create_task(_watch(selection)) if not quiet else None
@@ -295,14 +295,18 @@ async def _candidates(
 def _conversing(fairlead: Fairlead, candidate: Candidate, samples: Sequence[Sample], user: str) -> Candidate:
     """Whole conversations where samples say what the user says next, or what the user wants."""
     if user and any(GOAL in each.fields for each in samples):
-        simulator = played(fairlead.gateway, user)
+        variant = fairlead.usecase.variant(user)
+        price = price_of(fairlead.usecase, variant)
+        simulator = played(fairlead.gateway, user, price)
+        beside = costs_of_playing(price, variant.sampling.max_tokens or LONGEST)
     elif any(isinstance(each.fields.get(THEN), list) for each in samples):
-        simulator = scripted
+        simulator, beside = scripted, None
     else:
         return candidate
     return msgspec.structs.replace(
-        candidate, ask=conversing(candidate.ask, simulator), identity=f"{candidate.identity} {user or THEN}"
-    )
+        candidate, ask=conversing(candidate.ask, simulator), identity=f"{candidate.identity} {user or THEN}",
+        calls=calls_of, beside=beside,
+    )  # fmt: skip
 
 
 # --- what people see ------------------------------------------------------------------------------------------------
@@ -337,12 +341,8 @@ def _forecast(
     usecase: UseCase, version: DatasetVersion, samples: Sequence[Sample], candidates: Sequence[Candidate], plan: Plan,
     options: Options, *, as_json: bool,
 ) -> None:  # fmt: skip
-    dearest = max(samples, key=lambda each: len(each.input))
-    text = dearest.input + "".join(turn.text for turn in dearest.earlier)
-    expected = {
-        each.id: Expectation(each.price, prompt=each.prompt, longest=each.longest).of(text) for each in candidates
-    }
-    projected = project(candidates, samples, options, expected)
+    lines = forecast(candidates, list(plan.scorers.values()), samples, options.epochs)
+    projected = {each.id: (each.calls, each.nanos) for each in lines}
     competing = sum(not stays(each, usecase, plan) for each in candidates)
     spared = race.rungs(competing, len(samples)) if options.racing else []
     shows = power.paired_detectable(len(samples), DISCORDANCE, usecase.confidence)
@@ -359,7 +359,7 @@ def _forecast(
         })  # fmt: skip
         return
     out.print(f"{version.name}@{version.version}: {len(samples)} samples, ranked by {plan.quality}.", markup=False)
-    models = {each.id: each.model for each in candidates}
+    models = {each.id: each.model for each in lines}
     print_table(
         ["candidate", "model", "calls at most", "USD at most"],
         [
@@ -395,6 +395,8 @@ def show(report: Report) -> None:
         out.print("What would change it:", markup=False)
         for each in report.choice.changes:
             out.print(f"  {each}", markup=False)
+    for judged in report.judges:
+        out.print(f"Judge {judged.judge}: {of_judge(judged)}.", markup=False)
     out.print(
         f"\n{report.calls:,} of {report.all_calls:,} calls, {report.paid_calls:,} of them now, "
         f"{page.dollars(report.spent_usd)} USD. fairlead runs show {report.run[-8:]}",

@@ -17,7 +17,7 @@ import msgspec
 from fairlead.assistant import Answer as Reply
 from fairlead.assistant import Assistant, Delta
 from fairlead.errors import UpstreamBroken
-from fairlead.evaluate.purse import Price, cost_of
+from fairlead.evaluate.purse import FREE, Costs, Price, cost_of
 from fairlead.evaluate.scorers import Answer, Call
 from fairlead.gateway import Exchange, Gateway, Principal
 from fairlead.gateway.usage import tokens_of
@@ -40,9 +40,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """One way to answer.
 
     ``release`` is the release that would go live, ``identity`` the hash of everything that decides an answer here: the
-    release and the way it is asked. ``price`` is None when it is unknown, ``prompt`` the
-    bytes that go with every sample and ``longest`` the tokens an answer may have: what a call may cost is told from
-    them. ``own`` runs on this machine, so its calls do not overlap with anything that is timed; ``light`` costs next to
+    release and the way it is asked. ``price`` is None when it is unknown, ``prompt`` the bytes that go with every
+    sample and ``longest`` the tokens an answer may have: what a call may cost is told from them. ``calls`` tells how
+    many calls a sample may take, ``beside`` what each costs that is not the candidate's: the model that plays the user.
+    ``own`` runs on this machine, so its calls do not overlap with anything that is timed; ``light`` costs next to
     nothing to ask. ``memory`` tells the bytes it takes, None when that is not known. ``note`` is for people.
     """
 
@@ -54,6 +55,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     price: Price | None = None
     prompt: int = 0
     longest: int = LONGEST
+    calls: Callable[[Sample], int] = lambda _: 1
+    beside: Costs | None = None
     own: bool = True
     light: bool = False
     baseline: bool = False
@@ -63,7 +66,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def free(self) -> bool:
         """Whether asking it costs no money."""
-        return self.price == (0.0, 0.0)
+        return self.price == FREE
+
+    @property
+    def costs(self) -> Costs:
+        """What its calls may cost."""
+        return Costs(price=self.price, prompt=self.prompt, longest=self.longest)
 
 
 def through_gateway(

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
-from fairlead.errors import UpstreamBroken
+from fairlead.errors import ServiceError, UpstreamBroken
 from fairlead.evaluate.candidates import Ask, context, principal
+from fairlead.evaluate.purse import Costs, Price, cost_of
 from fairlead.evaluate.scorers import Answer
 from fairlead.gateway import Gateway
 from fairlead.records import Sample, Turn
@@ -21,32 +22,55 @@ from fairlead.records import Sample, Turn
 THEN, GOAL = "then", "goal"
 END = "[END]"
 MOST_TURNS = 8
+PAID = "paid_nanos"
+"""Detail of an error: what the conversation it ended has cost."""
 _PLAY = (
     "You play a customer who writes to a support chat. Your goal: {goal}\n"
     "Write only the customer's next message, short and plain. When your goal is reached, or clearly cannot be, write "
     f"{END} and nothing else."
 )
 
-Simulator = Callable[[Sample, list[Turn]], Awaitable[str]]
-"""(sample, what was said so far) to the user's next message; empty when the user is done."""
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user says next, empty when the user is done, and what it cost to find out; None is unknown."""
+
+    text: str = ""
+    cost_nanos: int | None = 0
 
 
-async def scripted(sample: Sample, said: list[Turn]) -> str:
+Simulator = Callable[[Sample, list[Turn]], Awaitable[Heard]]
+"""(sample, what was said so far) to the user's next message."""
+
+
+async def scripted(sample: Sample, said: list[Turn]) -> Heard:
     """The next message of the sample's script."""
     script = sample.fields.get(THEN)
     place = sum(turn.role == "user" for turn in said) - 1
     if not isinstance(script, list) or place >= len(script):
-        return ""
-    return str(script[place])
+        return Heard()
+    return Heard(text=str(script[place]))
 
 
-def played(gateway: Gateway, model: str) -> Simulator:
+def calls_of(sample: Sample) -> int:
+    """How often a candidate may be asked in the conversation of a sample."""
+    script = sample.fields.get(THEN)
+    if sample.fields.get(GOAL):
+        return MOST_TURNS
+    return min(MOST_TURNS, 1 + len(script)) if isinstance(script, list) else 1
+
+
+def costs_of_playing(price: Price | None, longest: int) -> Costs:
+    """What one message of a model that plays the user may cost."""
+    return Costs(price=price, prompt=len(_PLAY), longest=longest)
+
+
+def played(gateway: Gateway, model: str, price: Price | None = None) -> Simulator:
     """A user played by ``model``, the name of a route, from the goal of each sample; without a goal it says nothing."""
 
-    async def play(sample: Sample, said: list[Turn]) -> str:
+    async def play(sample: Sample, said: list[Turn]) -> Heard:
         goal = sample.fields.get(GOAL)
         if not isinstance(goal, str) or not goal:
-            return ""
+            return Heard()
         # Roles are swapped: for the model that plays the customer, the assistant is the one who writes to it.
         seen = [{"role": "user" if turn.role == "assistant" else "assistant", "content": turn.text} for turn in said]
         body: dict[str, Any] = {
@@ -58,7 +82,9 @@ def played(gateway: Gateway, model: str) -> Simulator:
             text = str(answer["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError) as error:
             raise UpstreamBroken(name=model, detail="its answer holds no message") from error
-        return "" if END in text else text.strip()
+        usage = answer.get("usage") or {}
+        cost = cost_of(price, (usage.get("prompt_tokens"), usage.get("completion_tokens")))
+        return Heard(text="" if END in text else text.strip(), cost_nanos=cost)
 
     return play
 
@@ -69,15 +95,21 @@ def conversing(ask: Ask, simulator: Simulator = scripted, *, most: int = MOST_TU
     async def converse(sample: Sample, epoch: int) -> Answer:
         said = [Turn(role="user", text=sample.input)]
         answers = [await ask(sample, epoch)]
-        while len(answers) < most:
-            said.append(Turn(role="assistant", text=answers[-1].text))
-            following = await simulator(sample, said)
-            if not following:
-                break
-            now = msgspec.structs.replace(sample, input=following, earlier=(*sample.earlier, *said))
-            said.append(Turn(role="user", text=following))
-            answers.append(await ask(now, epoch))
-        return _whole(answers)
+        heard: list[int | None] = []
+        try:
+            while len(answers) < most:
+                said.append(Turn(role="assistant", text=answers[-1].text))
+                following = await simulator(sample, said)
+                heard.append(following.cost_nanos)
+                if not following.text:
+                    break
+                now = msgspec.structs.replace(sample, input=following.text, earlier=(*sample.earlier, *said))
+                said.append(Turn(role="user", text=following.text))
+                answers.append(await ask(now, epoch))
+        except ServiceError as error:  # what was said before it has been paid for all the same
+            error.details[PAID] = _sum([*heard, *(each.cost_nanos for each in answers)])
+            raise
+        return msgspec.structs.replace(_whole(answers), user_nanos=_sum(heard))
 
     return converse
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 NANOS = 1_000_000_000
 BYTES_PER_TOKEN = 3
 """Of text that is read; English has about 4, other languages fewer, so this guesses from above."""
@@ -17,6 +19,7 @@ WAIT_S = 0.01
 
 Price = tuple[float, float]
 """(input, output) in nano-dollars a token."""
+FREE: Price = (0.0, 0.0)
 
 
 class Purse:
@@ -63,28 +66,39 @@ class Purse:
         return None if self.limit is None else max(0, self.limit - self.spent - self.reserved)
 
 
+class Costs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's calls may cost: its price (None is unknown), the bytes that go with every call, the longest answer
+    in tokens, and how often it is called for one sample.
+    """
+
+    price: Price | None
+    prompt: int
+    longest: int
+    calls: int = 1
+
+
 class Expectation:
     """What the next call of one candidate may cost, from above."""
 
-    def __init__(self, price: Price | None, *, prompt: int, longest: int) -> None:
-        """``prompt`` are the bytes that go with every sample, ``longest`` the tokens an answer may have."""
-        self._price = price
-        self._prompt = prompt
-        self._longest = longest
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
         self._dearest = 0
 
-    def of(self, text: str) -> int | None:
-        """Nano-dollars for a call about ``text``; None when the price is unknown."""
-        if self._price is None:
+    def of(self, text: str, calls: int | None = None) -> int | None:
+        """Nano-dollars for all calls about ``text``; None when the price is unknown."""
+        price, calls = self._costs.price, calls or self._costs.calls
+        if price is None:
             return None
-        if self._price == (0.0, 0.0):
+        if price == FREE:
             return 0
-        read = (self._prompt + len(text.encode("utf-8", "replace"))) / BYTES_PER_TOKEN + 1
-        guess = read * self._price[0] + self._longest * self._price[1]
+        read = (self._costs.prompt + len(text.encode("utf-8", "replace"))) / BYTES_PER_TOKEN + 1
+        # Of a conversation each call reads what was said in those before it.
+        again = self._costs.longest * (calls - 1) / 2
+        guess = calls * ((read + again) * price[0] + self._costs.longest * price[1])
         return max(1, round(guess), round(self._dearest * CAUTION))
 
     def learn(self, paid: int | None) -> None:
-        """A call cost this much."""
+        """It cost this much, all calls together."""
         self._dearest = max(self._dearest, paid or 0)
 
 
@@ -92,7 +106,7 @@ def cost_of(price: Price | None, tokens: tuple[int | None, int | None]) -> int |
     """What (input, output) tokens cost in nano-dollars; None where price or tokens are unknown, unless it is free."""
     if price is None:
         return None
-    if price == (0.0, 0.0):
+    if price == FREE:
         return 0
     if tokens[0] is None or tokens[1] is None:
         return None

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from fairlead.errors import ModelResting, ServiceError, UpstreamRefused
 from fairlead.evaluate.candidates import Candidate
-from fairlead.evaluate.dialogue import GOAL, THEN
+from fairlead.evaluate.dialogue import GOAL, PAID, THEN
 from fairlead.evaluate.notebook import Notebook
-from fairlead.evaluate.purse import Expectation, Purse
-from fairlead.evaluate.scorers import Answer, Score, Scorer, score_later
+from fairlead.evaluate.purse import BYTES_PER_TOKEN, FREE, Costs, Expectation, Purse
+from fairlead.evaluate.scorers import Answer, Score, Scorer, not_paid, score_later
 from fairlead.evaluate.throttle import Throttle
 from fairlead.gateway.reliable import AGAIN, seconds_of
 from fairlead.records import Answered, Result, Run, Sample, new_id, now_us
@@ -33,6 +34,10 @@ HOPELESS = 10
 """Failures from the first call on, without one answer, after which a candidate is not asked any more."""
 _FINAL = frozenset((400, 401, 403, 404, 409, 413, 415, 422))
 """What an upstream says that asking again does not change."""
+USER = "(user)"
+NOTHING = Costs(price=FREE, prompt=0, longest=0)
+NO_SCORES: Mapping[str, Any] = MappingProxyType({})
+_UNSAID = msgspec.to_builtins(Answer())
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -69,10 +74,24 @@ class Tally(msgspec.Struct, kw_only=True):
         return self.answered - self.cached + self.failed
 
 
+class Bill(msgspec.Struct, kw_only=True):
+    """What one judge did: answers it looked at now, those whose judgement was ``known``, those it gave no verdict on
+    (``invalid``) and those it was not asked about because the money did not suffice (``unpaid``). ``cost`` is in
+    nano-dollars, None where nobody knows.
+    """
+
+    looks: int = 0
+    known: int = 0
+    invalid: int = 0
+    unpaid: int = 0
+    cost: int | None = 0
+
+
 class Runner:
     """One run. ``scorers`` may have to be waited for. ``tell`` is called after every answer with the candidate's id.
 
-    ``items`` holds everything measured, by candidate, then (sample, epoch); ``tallies`` how far each is.
+    ``items`` holds everything measured, by candidate, then (sample, epoch); ``tallies`` how far each is, ``bills`` what
+    the judges did, ``users_nanos`` what the models that played users cost.
     """
 
     def __init__(
@@ -92,6 +111,8 @@ class Runner:
         self.purse = purse or Purse(None)
         self.items: dict[str, dict[tuple[str, int], Item]] = {}
         self.tallies: dict[str, Tally] = {}
+        self.bills: dict[str, Bill] = {each.name: Bill() for each in scorers if each.judge}
+        self.users_nanos: int | None = 0
         self._store = store
         self._concurrency = concurrency
         self._retries = retries
@@ -99,7 +120,8 @@ class Runner:
         self._tell = tell or (lambda _: None)
         self._notebook = Notebook(store.runs)
         self._throttles: dict[str, Throttle] = {}
-        self._expectations: dict[str, Expectation] = {}
+        self._expectations: dict[tuple[str, str], Expectation] = {}
+        self._judges = [each for each in scorers if each.costs is not None]
 
     async def measure(self, candidates: Sequence[Candidate], samples: Sequence[Sample], epochs: int = 1) -> None:
         """Have every candidate answer every sample as often as ``epochs``; what is known already is not asked again.
@@ -151,35 +173,49 @@ class Runner:
         throttle.over()
 
     async def _one(self, candidate: Candidate, sample: Sample, epoch: int, throttle: Throttle) -> bool:
-        """Set aside, ask, settle, score, keep; False where the money does not suffice."""
+        """Set aside, ask, settle, score, keep; False where the money does not suffice.
+
+        Set aside are answer and judgement together: an answer that nobody can judge any more would be paid for nothing.
+        What answers for nothing is asked all the same, and goes without a judgement then.
+        """
         tally = self.tallies[candidate.id]
-        expected = self._expect(candidate, sample)
-        if not await self.purse.wait_for(expected):
+        answering, judging = self._expect(candidate, sample), self._expect_judging(candidate, sample)
+        judged = await self.purse.wait_for(_both(answering, judging))
+        if not judged and not (judging != 0 and answering == 0):
             tally.unpaid = True
             return False
+        held = [answering, judging if judged else 0]
         paid: int | None = 0
         try:
-            answer = await self._ask(candidate, sample, epoch, throttle)
-            paid = answer.cost_nanos if not answer.error else 0
+            answer, paid = await self._ask(candidate, sample, epoch, throttle)
+            self.purse.settle(held.pop(0), paid)
+            self._count(candidate, tally, answer)
+            kept = self._answered(candidate, sample, epoch, answer)
+            self._notebook.add(kept)
+            paid = await self._score(candidate, sample, epoch, answer, kept.id, {}, cached=False, judged=judged)
+            self.purse.settle(held.pop(0), paid)
         finally:
-            self.purse.settle(expected, paid)
-        self._expectations[candidate.id].learn(paid)
-        self._count(candidate, tally, answer)
-        kept = self._answered(candidate, sample, epoch, answer)
-        self._notebook.add(kept)
-        await self._score(candidate, sample, epoch, answer, kept.id, {}, cached=False)
+            for amount in held:
+                self.purse.settle(amount, 0)
         self._tell(candidate.id)
         return True
 
-    async def _ask(self, candidate: Candidate, sample: Sample, epoch: int, throttle: Throttle) -> Answer:
-        """The answer, or why there is none: only failures of the transport are tried again, never what was said."""
+    async def _ask(
+        self, candidate: Candidate, sample: Sample, epoch: int, throttle: Throttle
+    ) -> tuple[Answer, int | None]:
+        """The answer, or why there is none, and what was paid for it.
+
+        Only failures of the transport are tried again, never what was said.
+        """
         attempt = 0
+        lost: int | None = 0
         while True:
             try:
                 answer = await candidate.ask(sample, epoch)
             except ServiceError as error:
+                lost = _both(lost, error.details.get(PAID, 0))
                 if attempt >= self._retries or not _may_pass(error):
-                    return Answer(error=f"{error.code}: {error}"[:500])
+                    return Answer(error=f"{error.code}: {error}"[:500]), lost
                 wait = _pause_s(error, attempt)
                 if error.status in (429, 503):
                     throttle.was_busy(wait)
@@ -188,7 +224,10 @@ class Runner:
                 await asyncio.sleep(wait)
             else:
                 throttle.went_well()
-                return answer
+                self.users_nanos = _both(self.users_nanos, answer.user_nanos)
+                self._expectations[candidate.id, ""].learn(answer.cost_nanos)
+                self._expectations[candidate.id, USER].learn(answer.user_nanos)
+                return answer, _both(lost, _both(answer.cost_nanos, answer.user_nanos))
 
     def _count(self, candidate: Candidate, tally: Tally, answer: Answer) -> None:
         if not answer.error:
@@ -210,14 +249,31 @@ class Runner:
         known: dict[str, Any],
         *,
         cached: bool,
-    ) -> None:
+        judged: bool = True,
+    ) -> int | None:
+        """Score and keep; what judging cost now, in nano-dollars."""
         scores: dict[str, Score] = {}
+        cost: int | None = 0
         for scorer in self.scorers:
-            before = known.get(scorer.name)
-            if before is not None and before.get("hash") == scorer.hash and not before.get("excluded"):
+            bill = self.bills.get(scorer.name)
+            before = _known(scorer, known)
+            if before is not None:
                 scores[scorer.name] = msgspec.convert(before, Score)
-            else:
-                scores[scorer.name] = await score_later(scorer, sample, answer)
+                if bill is not None:
+                    bill.known += 1
+                continue
+            if scorer.costs is not None and not judged and not answer.error:
+                scores[scorer.name] = not_paid(scorer, sample)
+                self.bills[scorer.name].unpaid += 1
+                continue
+            found = scores[scorer.name] = await score_later(scorer, sample, answer)
+            cost = _both(cost, found.cost_nanos)
+            if scorer.costs is not None:
+                self._expectations[candidate.id, scorer.name].learn(found.cost_nanos)
+            if bill is not None and not answer.error:
+                bill.looks += 1
+                bill.invalid += found.excluded
+                bill.cost = _both(bill.cost, found.cost_nanos)
         self.items[candidate.id][sample.id, epoch] = Item(
             variant=candidate.id, sample=sample.id, epoch=epoch, answer=answer, scores=scores, answered=answered,
             cached=cached,
@@ -228,6 +284,7 @@ class Runner:
                 answered=answered, epoch=epoch, cached=cached, scores=msgspec.to_builtins(scores),
             )
         )  # fmt: skip
+        return cost
 
     async def _recall(self, candidate: Candidate, wanted: Sequence[tuple[Sample, int]]) -> list[tuple[Sample, int]]:
         """Take what is kept from earlier runs; returns what is not."""
@@ -246,18 +303,45 @@ class Runner:
             answer = msgspec.convert(found.answer, Answer)
             tally.cached += 1
             tally.answered += 1
-            await self._score(candidate, sample, epoch, answer, found.id, known.get(found.id, {}), cached=True)
             self._expect(candidate, sample)
-            self._expectations[candidate.id].learn(answer.cost_nanos)
+            self._expectations[candidate.id, ""].learn(answer.cost_nanos)
+            self._expectations[candidate.id, USER].learn(answer.user_nanos)
+            await self._judge_again(candidate, sample, epoch, answer, found.id, known.get(found.id, {}))
         self._tell(candidate.id)
         return missing
 
+    async def _judge_again(
+        self, candidate: Candidate, sample: Sample, epoch: int, answer: Answer, answered: str, known: dict[str, Any]
+    ) -> None:
+        """Score an answer that was paid for before; a judge that has not seen it is paid for now, if it can be."""
+        amount = self._expect_judging(candidate, sample, known)
+        judged = await self.purse.wait_for(amount)
+        paid: int | None = 0
+        try:
+            paid = await self._score(candidate, sample, epoch, answer, answered, known, cached=True, judged=judged)
+        finally:
+            self.purse.settle(amount if judged else 0, paid)
+
+    def _expectation(self, candidate: Candidate, of: str, costs: Costs) -> Expectation:
+        if (candidate.id, of) not in self._expectations:
+            self._expectations[candidate.id, of] = Expectation(costs)
+        return self._expectations[candidate.id, of]
+
     def _expect(self, candidate: Candidate, sample: Sample) -> int | None:
-        if candidate.id not in self._expectations:
-            self._expectations[candidate.id] = Expectation(
-                candidate.price, prompt=candidate.prompt, longest=candidate.longest
-            )
-        return self._expectations[candidate.id].of(sample.input + "".join(turn.text for turn in sample.earlier))
+        """What an answer may cost, with what is paid to the model that plays the user."""
+        text, calls = text_of(sample), candidate.calls(sample)
+        answering = self._expectation(candidate, "", candidate.costs).of(text, calls)
+        beside = self._expectation(candidate, USER, candidate.beside or NOTHING).of(text, calls)
+        return _both(answering, beside)
+
+    def _expect_judging(self, candidate: Candidate, sample: Sample, known: Mapping[str, Any] = NO_SCORES) -> int | None:
+        """What judging an answer may cost: it is read with its question and its sources."""
+        expected: int | None = 0
+        for scorer in self._judges:
+            if scorer.costs is not None and _known(scorer, known) is None:
+                costs = judging_costs(candidate, scorer.costs)
+                expected = _both(expected, self._expectation(candidate, scorer.name, costs).of(text_of(sample)))
+        return expected
 
     def _answered(self, candidate: Candidate, sample: Sample, epoch: int, answer: Answer) -> Answered:
         return Answered(
@@ -288,7 +372,29 @@ def key_of(candidate: Candidate, sample: Sample, epoch: int) -> str:
 def _plain(answer: Answer) -> dict[str, Any]:
     """Without what is not there: most answers are a text, two times and two numbers."""
     plain: dict[str, Any] = msgspec.to_builtins(answer)
-    return {name: value for name, value in plain.items() if value not in (None, "", ())}
+    return {name: value for name, value in plain.items() if value != _UNSAID[name]}
+
+
+def _both(one: int | None, other: int | None) -> int | None:
+    """Together; None, unknown, where either is."""
+    return None if one is None or other is None else one + other
+
+
+def judging_costs(candidate: Candidate, costs: Costs) -> Costs:
+    """What judging an answer of this candidate may cost: it is read together with what it rests on."""
+    seen = candidate.prompt + candidate.longest * BYTES_PER_TOKEN
+    return msgspec.structs.replace(costs, prompt=costs.prompt + seen)
+
+
+def text_of(sample: Sample) -> str:
+    """All that a model reads of a sample."""
+    return sample.input + "".join(turn.text for turn in sample.earlier)
+
+
+def _known(scorer: Scorer, known: Mapping[str, Any]) -> Any:
+    """What the same scorer gave the answer before; nothing where it could not."""
+    before = known.get(scorer.name)
+    return before if before is not None and before.get("hash") == scorer.hash and not before.get("excluded") else None
 
 
 def _may_pass(error: ServiceError) -> bool:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from fairlead.select.plot import pareto
 from fairlead.select.report import Report, Slice, Standing
-from fairlead.select.words import bounds, by_cost, percent, quality_name
+from fairlead.select.words import bounds, by_cost, of_judge, percent, quality_name
 
 MOST_CELL = 160
 
@@ -98,6 +98,9 @@ def described(report: Report) -> list[tuple[str, str]]:
         ("run", f"{report.run}, {moment(report.time)}"),
         ("made with", ", ".join(f"{name} {value}" for name, value in report.made_with.items())),
     ]
+    found += [(f"judge {each.judge}", of_judge(each)) for each in report.judges]
+    if report.users_usd != 0:
+        found.append(("played users", f"{dollars(report.users_usd)} USD of what was spent"))
     if report.left_out:
         why = f"{report.left_out} samples, which share text, person or conversation with {report.learnt_from}"
         found.insert(2, ("left out", why))
@@ -118,7 +121,7 @@ def html(report: Report) -> str:
         report=report, columns=COLUMNS, rows=[(each, cells(each)) for each in report.standings],
         plot=Markup(plot),  # noqa: S704  every text in it was escaped by ``pareto``
         described=described(report), percent=percent, of_slice=of_slice, frontier=frontier(report),
-        names=[each.id for each in report.standings],
+        names=[each.id for each in report.standings], of_judge=of_judge,
         reference=lambda value: value if isinstance(value, str) else msgspec.json.encode(value).decode(),
     )  # fmt: skip
 
@@ -136,6 +139,8 @@ def markdown(report: Report, *, title: str = "", command: str = "") -> str:
     lines += [f"- {_plain(each)}" for each in report.choice.reasons]
     if report.choice.changes:
         lines += ["", "What would change it:", "", *(f"- {_plain(each)}" for each in report.choice.changes)]
+    if report.judges:
+        lines += ["", "Judges:", "", *(f"- {each.judge}: {_plain(of_judge(each))}" for each in report.judges)]
     lines += ["", _table(COLUMNS, [cells(each) for each in report.standings]), "", frontier(report), ""]
     if report.slices:
         names = [each.id for each in report.standings]

@@ -119,10 +119,29 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...]
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """One judge of the run: what it may decide (``state``, ``badge``, ``reasons`` why not) and what it did.
+
+    ``looks`` were paid for now, ``known`` judgements came from earlier runs, ``invalid`` gave no verdict, ``unpaid``
+    answers were not judged because the budget did not suffice.
+    """
+
+    judge: str
+    state: str
+    badge: str
+    reasons: tuple[str, ...] = ()
+    looks: int = 0
+    known: int = 0
+    invalid: int = 0
+    unpaid: int = 0
+    cost_usd: float | None = None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A selection. ``calls`` were made or taken from earlier runs; to ask everyone everything takes ``all_calls``.
 
-    ``left_out`` samples were not asked, as they belong with what the baselines learn from: ``learnt_from``.
+    ``spent_usd`` counts ``judges`` and played users (``users_usd``) too. ``left_out`` samples were not asked, as they
+    belong with what the baselines learn from: ``learnt_from``.
     """
 
     run: str
@@ -152,6 +171,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     made_with: dict[str, str]
     learnt_from: str = ""
     left_out: int = 0
+    judges: tuple[Judged, ...] = ()
+    users_usd: float | None = 0.0
 
     def standing(self, identifier: str) -> Standing | None:
         """The candidate of that name."""

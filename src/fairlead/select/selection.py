@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
+from fairlead.errors import SelectionImpossible
 from fairlead.evaluate import measures
 from fairlead.evaluate.candidates import Candidate
+from fairlead.evaluate.judges import Standing, calibrated_hashes
 from fairlead.evaluate.measures import Plan
 from fairlead.evaluate.purse import NANOS, Purse
 from fairlead.evaluate.runner import Item, Runner
+from fairlead.evaluate.scorers import Scorer
 from fairlead.evaluate.verdict import Looks, Ruling, decide, record, verdict_on, verdicts_on
 from fairlead.evaluate.verdict import Rules as VerdictRules
 from fairlead.records import DatasetVersion, Run, Sample, new_id, now_us
@@ -52,7 +55,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Selection:
     """One selection of one use case. ``tell`` is called with a sentence whenever something was decided.
 
-    ``calibrated`` are hashes of the judges whose scores may decide something.
+    ``judges`` are those that are declared, as they stand: only who is calibrated may decide something. Raises
+    SelectionImpossible where a budget cannot be kept, as the price of a judge or of who plays the user is unknown.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class Selection:
         plan: Plan,
         options: Options,
         *,
-        calibrated: Collection[str] = (),
+        judges: Sequence[Standing] = (),
         tell: Callable[[str], None] = lambda _: None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -90,7 +94,10 @@ class Selection:
         )  # fmt: skip
         self._store = store
         self._tell = tell
-        self._calibrated = frozenset(calibrated)
+        self.judges = {f"judge:{each.judge}": each for each in judges}
+        self._calibrated = calibrated_hashes(judges)
+        if options.budget_usd is not None:
+            _refuse_unpriced(list(plan.scorers.values()), candidates, options.budget_usd)
 
     def _described(self) -> dict[str, object]:
         return {
@@ -121,7 +128,7 @@ class Selection:
                     self.run_record,
                     state=state,
                     ended=max(now_us(), self.run_record.time),
-                    cost=self._cost(),
+                    cost=self.spent,
                     report=msgspec.to_builtins(report) if report else {},
                 )
             )
@@ -297,9 +304,12 @@ class Selection:
         )
         return summary.summarise(self, rulings, {name: decide(found) for name, found in rulings.items()})
 
-    def _cost(self) -> int | None:
-        tallies = self.runner.tallies.values()
-        return None if any(each.cost is None for each in tallies) else self.runner.purse.spent
+    @property
+    def spent(self) -> int | None:
+        """Nano-dollars for answers, judgements and played users; None where a part is unknown."""
+        runner = self.runner
+        parts = [*(each.cost for each in runner.tallies.values()), *(each.cost for each in runner.bills.values())]
+        return None if None in (*parts, runner.users_nanos) else runner.purse.spent
 
 
 def stays(candidate: Candidate, usecase: UseCase, plan: Plan) -> bool:
@@ -312,16 +322,13 @@ def _valued(item: Item, scorer: str) -> bool:
     return item.scores[scorer].value is not None
 
 
-def project(
-    candidates: Sequence[Candidate], samples: Sequence[Sample], options: Options, expected: Mapping[str, int | None]
-) -> dict[str, tuple[int, int | None]]:
-    """What a selection will take at most: candidate to (calls, nano-dollars; None where the price is unknown).
-
-    At most, because whoever leaves early is asked less; ``expected`` is what a call may cost.
-    """
-    calls = len(samples) * options.epochs
-    found = {}
-    for each in candidates:
-        cost = expected[each.id]
-        found[each.id] = calls, None if cost is None else cost * calls
-    return found
+def _refuse_unpriced(scorers: Sequence[Scorer], candidates: Sequence[Candidate], usd: float) -> None:
+    """A candidate of unknown price is left out; what every sample needs cannot be."""
+    unknown = [each.name for each in scorers if each.costs is not None and each.costs.price is None]
+    if any(each.beside is not None and each.beside.price is None for each in candidates):
+        unknown.append("the variant that plays the user")
+    if unknown:
+        detail = (
+            f"a budget of {usd:g} USD cannot be kept, the price of {unknown[0]} is unknown. Give its variant a `price:`"
+        )
+        raise SelectionImpossible(detail=detail)

@@ -20,11 +20,12 @@ from fairlead.evaluate import bootstrap, intervals, measures, sequences
 from fairlead.evaluate.measures import LONG_CHARS
 from fairlead.evaluate.numbers import Numbers
 from fairlead.evaluate.purse import NANOS
+from fairlead.evaluate.runner import Bill
 from fairlead.evaluate.significance import benjamini_hochberg, mcnemar, sign_test
 from fairlead.evaluate.verdict import Overall, Ruling
 from fairlead.records import Sample
 from fairlead.select import race, words
-from fairlead.select.report import Against, Case, Report, Ruled, Slice, Standing, Stat, stat_of
+from fairlead.select.report import Against, Case, Judged, Report, Ruled, Slice, Standing, Stat, stat_of
 from fairlead.spec import power
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def summarise(selection: Selection, rulings: Mapping[str, Sequence[Ruling]], ove
     chosen = words.pick(standings, selection.plan, selection.options.tolerance)
     against = _against(selection, chosen, values) if chosen else []
     slices = _slices(selection, chosen, values, standings)
-    spent, run = selection.runner.purse.spent / NANOS, selection.run_record
+    run = selection.run_record
     tallies = selection.runner.tallies.values()
     discordance = _discordance(against)
     return Report(
@@ -67,7 +68,7 @@ def summarise(selection: Selection, rulings: Mapping[str, Sequence[Ruling]], ove
         calls=sum(each.answered + each.failed for each in tallies),
         paid_calls=sum(each.calls for each in tallies),
         all_calls=len(selection.samples) * selection.options.epochs * len(selection.candidates),
-        spent_usd=None if any(each.cost is None for each in tallies) else spent,
+        spent_usd=_usd(selection.spent),
         budget_usd=selection.options.budget_usd,
         unmeasured=selection.plan.unmeasured,
         detectable=power.paired_detectable(len(selection.samples), discordance, selection.usecase.confidence),
@@ -79,7 +80,22 @@ def summarise(selection: Selection, rulings: Mapping[str, Sequence[Ruling]], ove
         made_with={"fairlead": __version__, "python": platform.python_version(), "machine": platform.machine()},
         learnt_from=selection.options.learnt_from,
         left_out=selection.options.left_out,
+        judges=tuple(_judged(selection, name, bill) for name, bill in selection.runner.bills.items()),
+        users_usd=_usd(selection.runner.users_nanos),
     )
+
+
+def _usd(nanos: int | None) -> float | None:
+    return None if nanos is None else nanos / NANOS
+
+
+def _judged(selection: Selection, name: str, bill: Bill) -> Judged:
+    standing = selection.judges.get(name)
+    return Judged(
+        judge=name.removeprefix("judge:"), state=standing.state if standing else "uncalibrated",
+        badge=standing.badge if standing else "uncalibrated", reasons=standing.reasons if standing else (),
+        looks=bill.looks, known=bill.known, invalid=bill.invalid, unpaid=bill.unpaid, cost_usd=_usd(bill.cost),
+    )  # fmt: skip
 
 
 def _standing(

@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 
 from fairlead.evaluate.measures import Plan
-from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Against, Choice, Ruled, Slice, Standing
+from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Against, Choice, Judged, Ruled, Slice, Standing
 
 MOST_FAILED = 0.10
 FEWEST = 30
 """Samples below which nothing is chosen where no objective says how many it takes."""
 PLAIN = 0.05
 """Error of a finding in a slice."""
+NO_RECORD = "fairlead judge calibrate was not run for it"
 NAMES = {"right": "right answers", "right_label": "right labels", "exact": "exact answers", "similarity": "similarity"}
 
 
@@ -196,6 +197,17 @@ def _changes(
         if part.p_value is not None and part.p_value <= PLAIN
     ]
     return found
+
+
+def of_judge(judged: Judged) -> str:
+    """What a judge may decide, and what it did and cost in this run."""
+    may = "" if judged.state == "calibrated" else f" – may not decide: {'; '.join(judged.reasons) or NO_RECORD}"
+    cost = "at an unknown cost" if judged.cost_usd is None else f"for {judged.cost_usd:,.4g} USD"
+    did = [f"{judged.looks:,} answers judged {cost}"]
+    did += [f"{judged.known:,} known from before"] if judged.known else []
+    did += [f"{judged.invalid:,} without a verdict"] if judged.invalid else []
+    did += [f"{judged.unpaid:,} not judged, as the budget did not suffice"] if judged.unpaid else []
+    return f"{judged.badge}{may} ({', '.join(did)})"
 
 
 def percent(value: float | None) -> str:

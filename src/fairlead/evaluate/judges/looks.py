@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from fairlead.errors import JudgementInvalid
-from fairlead.evaluate.scorers import Answer, Scorer, Value
+from fairlead.evaluate.purse import Costs
+from fairlead.evaluate.scorers import Answer, Priced, Scorer
 from fairlead.records import Sample
 from fairlead.spec.canonical import digest
 
@@ -97,10 +98,14 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
-    """A judge that can be used. ``look`` gets a case and the number of the repetition, 0 for the first time."""
+    """A judge that can be used. ``look`` gets a case and the number of the repetition, 0 for the first time.
+
+    ``costs`` are those of one call to its model; None where it calls none.
+    """
 
     definition: Definition
     look: Callable[[Case, int], Awaitable[Judgement]]
+    costs: Costs | None = None
 
 
 async def rate(judge: Instrument, case: Case, repetition: int = 0) -> Judgement:
@@ -125,18 +130,20 @@ def _checked(judge: Instrument, judgement: Judgement) -> Judgement:
 def scorer_of(judge: Instrument) -> Scorer:
     """A rubric judge as a scorer that ``score_later`` awaits; a sample without a verdict is excluded and counted."""
 
-    async def function(sample: Sample, answer: Answer) -> Value:
+    async def function(sample: Sample, answer: Answer) -> Priced:
         judgement = await rate(judge, case_of(sample, answer))
+        cost = judgement.cost_nanos
         if not judgement.valid:
-            raise JudgementInvalid(name=judge.definition.id, detail=judgement.reason)
-        return judgement.verdict == "yes"
+            raise JudgementInvalid(name=judge.definition.id, detail=judgement.reason, cost_nanos=cost)
+        return Priced(value=judgement.verdict == "yes", cost_nanos=cost)
 
     if judge.definition.kind != "rubric":
         raise ValueError(f"{judge.definition.id} compares two answers; a scorer sees one")
     definition = judge.definition
     return Scorer(
-        name=f"judge:{definition.id}", kind="assertion", hash=definition.hash, function=function, judge=definition.hash
-    )
+        name=f"judge:{definition.id}", kind="assertion", hash=definition.hash, function=function, judge=definition.hash,
+        costs=judge.costs,
+    )  # fmt: skip
 
 
 def case_of(sample: Sample, *answers: Answer) -> Case:

@@ -15,7 +15,14 @@ import msgspec
 
 from fairlead.errors import ServiceError
 from fairlead.evaluate.judges.looks import Case, Definition, Instrument, Judgement, Kind
+from fairlead.evaluate.purse import Costs, Price
 
+LONGEST = 400
+"""Tokens a judge may write where nothing else is said."""
+MARKS = 400
+"""Bytes of the markers around what is judged, and of names and roles, about."""
+LOOKS = 2
+"""How often one case may be asked about: a reply without a verdict is asked for again."""
 MOST_CHARACTERS = 60_000
 """Of a case; a longer one is invalid rather than cut, because what was cut may be what is wrong with it."""
 WORDS: dict[Kind, dict[str, str]] = {
@@ -56,8 +63,11 @@ Ask = Callable[[Messages, int], Awaitable[Said | str]]
 """A model: chat messages and the number of the repetition in, what it wrote out. May raise ServiceError."""
 
 
-def prompted(definition: Definition, ask: Ask) -> Instrument:
-    """A judge that asks a model. A model that fails gives no verdict, with its error as the reason."""
+def prompted(definition: Definition, ask: Ask, *, price: Price | None = None, longest: int = LONGEST) -> Instrument:
+    """A judge that asks a model. A model that fails gives no verdict, with its error as the reason.
+
+    ``price`` and the ``longest`` reply in tokens tell what a look may cost.
+    """
     kind = definition.kind
 
     async def look(case: Case, repetition: int) -> Judgement:
@@ -66,7 +76,7 @@ def prompted(definition: Definition, ask: Ask) -> Instrument:
             return Judgement(reason=f"a case of {size:,} characters; at most {MOST_CHARACTERS:,}", calls=0)
         messages = messages_of(definition, case)
         said: list[Said] = []
-        for _ in range(2):
+        for _ in range(LOOKS):
             try:
                 reply = await ask(messages, repetition)
             except ServiceError as error:
@@ -83,7 +93,10 @@ def prompted(definition: Definition, ask: Ask) -> Instrument:
             ]
         return _judgement("", f"it wrote {said[-1].text.strip()[-200:]!r}", said)
 
-    return Instrument(definition=definition, look=look)
+    prompt = len(_INSTRUCTIONS[kind].encode()) + len(definition.rubric.encode()) + MARKS
+    return Instrument(
+        definition=definition, look=look, costs=Costs(price=price, prompt=prompt, longest=longest, calls=LOOKS)
+    )
 
 
 def messages_of(definition: Definition, case: Case) -> Messages:

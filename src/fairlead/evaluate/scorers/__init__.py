@@ -23,6 +23,7 @@ import msgspec
 
 from fairlead.errors import EvidenceInvalid, JudgementInvalid, ScorerInvalid, ServiceError
 from fairlead.evaluate.evidence import Evidence, gather
+from fairlead.evaluate.purse import Costs
 from fairlead.records import Sample
 from fairlead.registry import Registry
 from fairlead.spec.canonical import digest
@@ -65,6 +66,7 @@ SCORERS: Registry[Value] = Registry(
 """Name to the function."""
 
 VERSION = 1
+UNPAID = "not judged: the budget did not suffice"
 """Of the protocol between scorers and what stores their values; goes into every hash."""
 _KINDS: dict[type, Kind] = {bool: "assertion", int: "number", float: "number", str: "label"}
 
@@ -83,7 +85,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     ``documents`` are the texts it was given to read, ``retrieved`` their ids, best first. ``act`` is what the assistant
     says it did (answer, unknown, handoff, ...), empty for a plain model. ``answered`` names another that answered: the
-    one a router chose, or a stand-in. ``error`` says why there is no answer.
+    one a router chose, or a stand-in. ``user_nanos`` is what the model that played the user cost. ``error`` says why
+    there is no answer.
     """
 
     text: str = ""
@@ -96,26 +99,38 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_nanos: int | None = None
+    user_nanos: int | None = 0
     answered: str = ""
     error: str = ""
+
+
+class Priced(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that had to be paid for; ``cost_nanos`` None is unknown."""
+
+    value: Value
+    cost_nanos: int | None
 
 
 class Scorer(msgspec.Struct, frozen=True, kw_only=True):
     """A scorer with its options, ready to use. ``hash`` changes with its code, its options and the protocol.
 
     A function that has to wait, as a judge does, is awaited by ``score_later``. ``judge`` is the judge's hash where one
-    gives the values, and empty where code does.
+    gives the values, and empty where code does; ``costs`` is what its calls may cost, None where there are none.
     """
 
     name: str
     kind: Kind
     hash: str
-    function: Callable[[Sample, Answer], Value | Awaitable[Value]]
+    function: Callable[[Sample, Answer], Value | Awaitable[Value | Priced]]
     judge: str = ""
+    costs: Costs | None = None
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """A scorer's value for a sample. ``value`` is None where it does not apply or there is no answer (``excluded``)."""
+    """A scorer's value for a sample. ``value`` is None where it does not apply or there is no answer (``excluded``).
+
+    ``cost_nanos`` is what finding it cost, None where nobody knows.
+    """
 
     sample: str
     scorer: str
@@ -125,6 +140,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     excluded: bool = False
     note: str = ""
     judge: str = ""
+    cost_nanos: int | None = 0
 
 
 def make_scorer(name: str, **options: Any) -> Scorer:
@@ -157,18 +173,26 @@ def score(scorer: Scorer, sample: Sample, answer: Answer) -> Score:
     return _score(scorer, sample, found)
 
 
+def not_paid(scorer: Scorer, sample: Sample) -> Score:
+    """The score of a judge that was not asked because the money did not suffice."""
+    return _score(scorer, sample, None, excluded=UNPAID)
+
+
 async def score_later(scorer: Scorer, sample: Sample, answer: Answer) -> Score:
     """``score`` for scorers that may have to wait. A judge that fails or answers nonsense excludes the sample."""
     if answer.error:
         return _score(scorer, sample, None, excluded=answer.error)
     try:
-        found = scorer.function(sample, answer)
-        return _score(scorer, sample, await found if inspect.isawaitable(found) else found)
+        called = scorer.function(sample, answer)
+        found = await called if inspect.isawaitable(called) else called
+        if isinstance(found, Priced):
+            return _score(scorer, sample, found.value, cost=found.cost_nanos)
+        return _score(scorer, sample, found)
     except (JudgementInvalid, ServiceError) as error:
-        return _score(scorer, sample, None, excluded=str(error))
+        return _score(scorer, sample, None, excluded=str(error), cost=error.details.get("cost_nanos", 0))
 
 
-def _score(scorer: Scorer, sample: Sample, found: Value, *, excluded: str = "") -> Score:
+def _score(scorer: Scorer, sample: Sample, found: Value, *, excluded: str = "", cost: int | None = 0) -> Score:
     if found is not None and _KINDS.get(type(found)) != scorer.kind:
         detail = f"it gave {found!r} for sample {sample.id}; its return type promises {_WORDS[scorer.kind]}"
         raise ScorerInvalid(name=scorer.name, detail=detail)
@@ -177,7 +201,7 @@ def _score(scorer: Scorer, sample: Sample, found: Value, *, excluded: str = "") 
         raise ScorerInvalid(name=scorer.name, detail=detail)
     return Score(
         sample=sample.id, scorer=scorer.name, hash=scorer.hash, kind=scorer.kind, value=found,
-        excluded=bool(excluded), note=excluded, judge=scorer.judge,
+        excluded=bool(excluded), note=excluded, judge=scorer.judge, cost_nanos=cost,
     )  # fmt: skip
 
 
