@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "budget": ("budget", "Show what the budgets have left, and prove it."),
     "knowledge": ("knowledge", "The pages the assistant answers from: add, list, search, check."),
     "data": ("data", "Samples to measure on and learn from: add, list, show, split, diff."),
+    "plan": ("plan", "Say how many samples a difference takes, and what a number of samples shows."),
     "judge": ("judge", "Models that judge answers: list, show, calibrate."),
     "select": ("select", "Measure the variants and say which to use."),
     "runs": ("runs", "What was measured: list, show, diff, delete."),

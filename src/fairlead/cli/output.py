@@ -88,24 +88,30 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right:
     whole. Others fold where a terminal is narrow; a pipe or file gets every row on one line.
     """
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [_widest([name, *(row[n] for row in cells)]) for n, name in enumerate(columns)]
-    gaps = 2 * (len(columns) - 1)
     whole = [n == 0 or name in right for n, name in enumerate(columns)]
-    width = sum(widths) + gaps
-    fits = width <= out.width or not (out.is_terminal or "COLUMNS" in os.environ)
-    if not fits:
-        for n, name in enumerate(columns):
-            if whole[n]:
-                widths[n] = max(_widest(row[n] for row in cells), _widest(name.split()))
-        least = sum(size if kept else min(size, NARROW) for size, kept in zip(widths, whole, strict=True))
-        width = min(sum(widths), max(out.width - gaps, least)) + gaps
+    width, fixed = _fit(columns, cells, whole)
     table = Table(box=None, pad_edge=False, header_style="bold", width=width)
-    for n, name in enumerate(columns):
-        fixed = widths[n] if whole[n] and not fits else None
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=fixed)
+    for name, size in zip(columns, fixed, strict=True):
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=size)
     for row in cells:
         table.add_row(*row)
     out.print(table, markup=False)
+
+
+def _fit(columns: Sequence[str], cells: Sequence[Sequence[str]], whole: Sequence[bool]) -> tuple[int, list[int | None]]:
+    """The width of a table and of those columns that must not be squeezed; None for the others, and where all fits."""
+    texts = [[row[n] for row in cells] for n in range(len(columns))]
+    widths = [_widest([name, *column]) for name, column in zip(columns, texts, strict=True)]
+    gaps = 2 * (len(columns) - 1)
+    width = sum(widths) + gaps
+    if width <= out.width or not (out.is_terminal or "COLUMNS" in os.environ):
+        return width, [None] * len(columns)
+    # The head of a column may still be broken between its words.
+    heads = [max(_widest(column), _widest(name.split())) for name, column in zip(columns, texts, strict=True)]
+    widths = [head if kept else size for head, size, kept in zip(heads, widths, whole, strict=True)]
+    least = sum(size if kept else min(size, NARROW) for size, kept in zip(widths, whole, strict=True))
+    width = min(sum(widths), max(out.width - gaps, least)) + gaps
+    return width, [size if kept else None for size, kept in zip(widths, whole, strict=True)]
 
 
 def _widest(texts: Iterable[str]) -> int:
