@@ -297,9 +297,10 @@ async def test_the_page_is_one_file_and_shows_no_markup_of_others(tmp_path: Path
 
 
 async def test_baselines_answer_what_they_have_not_seen(tmp_path: Path) -> None:
-    topics = {"card": "my plastic card was eaten", "loan": "the monthly rate of my credit", "app": "login screen hangs"}
+    topics = {"card": "plastic card eaten", "loan": "monthly credit rate", "app": "login screen hangs"}
+    places = ["Rome", "Oslo", "Bonn", "Paris", "Ghent", "Turin", "Delft", "Basel", "Malmo", "Porto"]
     samples = [
-        Sample(id=f"{label}{n}", input=f"{text} number {n}", reference=label)
+        Sample(id=f"{label}{n}", input=f"{places[n % 10]}: {text} {n}", reference=label)
         for label, text in topics.items()
         for n in range(20)
     ]
@@ -312,6 +313,30 @@ async def test_baselines_answer_what_they_have_not_seen(tmp_path: Path) -> None:
     assert all((quality[each.id] or 0) > 0.9 for each in found)
     assert report.choice.headline.startswith("No language model is needed")
     assert all((each.memory or 0) > 0 for each in report.standings if each.baseline)
+
+
+@pytest.mark.parametrize("shared", ["subject", "conversation", "text", ""])
+async def test_what_belongs_together_is_never_learnt_and_answered(shared: str) -> None:
+    """Every label is a coin's, so it can only be known by who has seen the sample's twin."""
+    chance = random.Random(2)
+    samples = []
+    for number in range(60):
+        label = chance.choice(["heads", "tails"])
+        words = [f"{chance.choice('bdfgklmnprstvz')}{chance.getrandbits(40):x}" for _ in range(12)]
+        for twin in range(2):
+            # Half of the words are other ones: no near text, but near enough for whoever has learnt the other half.
+            said = words if shared == "text" else [*words[:6], *(f"{word}{twin}" for word in words[6:])]
+            subject, conversation = (f"u{number}" if shared == each else "" for each in ("subject", "conversation"))
+            text = " ".join(said) + "!" * twin
+            samples.append(
+                Sample(id=f"{number}-{twin}", input=text, reference=label, subject=subject, conversation=conversation)
+            )
+    nearest = next(each for each in make_baselines(samples, [], None) if each.id == "baseline:nearest")
+    right = sum([(await nearest.ask(each, 0)).text == each.reference for each in samples]) / len(samples)
+    if shared:
+        assert 0.25 < right < 0.75, "a coin is guessed half of the time"
+    else:
+        assert right > 0.85, "what nothing marks as the same is learnt"
 
 
 def test_baselines_need_something_to_learn_from() -> None:

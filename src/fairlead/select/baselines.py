@@ -2,7 +2,8 @@
 
 Of labels: TF-IDF with logistic regression, a classifier on the vectors of ``embed``, the label of the nearest example.
 Of texts: the answer of the nearest example, and the passage that is found first, as it stands. They learn from data of
-the purpose ``train``; without any from the samples themselves, each answered by one that has not seen its fifth.
+the purpose ``train``; without any from the samples themselves, each answered by one that has not seen its fifth: no
+sample of the same person or conversation, and none with nearly the same text.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import inspect
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from fairlead.assistant import Knowledge
@@ -23,6 +24,7 @@ from fairlead.engines.embed.intents import Intents
 from fairlead.evaluate.candidates import Ask, Candidate
 from fairlead.evaluate.measures import are_labels
 from fairlead.evaluate.scorers import Answer
+from fairlead.evaluate.splits import groups
 from fairlead.records import Sample
 from fairlead.select import tfidf
 from fairlead.select.tfidf import TfIdf
@@ -58,22 +60,23 @@ def make_baselines(samples: Sequence[Sample], train: Sequence[Sample], knowledge
     found: list[Candidate] = []
     examples = [each for each in train if _answer_of(each)] or [each for each in samples if _answer_of(each)]
     learnt = "" if any(_answer_of(each) for each in train) else f"learnt from the other {FOLDS - 1} fifths of the data"
+    folds = _folds(samples) if learnt else {}
     learners: list[tuple[str, str, Fit]] = [("nearest", "nearest example", _NearestLearner)]
     if are_labels(examples or samples):
         learners[:0] = [
             ("tf-idf", "TF-IDF + logistic regression", _TfIdfLearner),
             ("embed", "classifier on embed", _EmbedLearner),
         ]
-    if _enough(examples):
-        found += [_learning(name, model, fit, samples, examples, learnt) for name, model, fit in learners]
+    if _enough(examples, folds):
+        found += [_learning(name, model, fit, examples, folds, learnt) for name, model, fit in learners]
     if knowledge is not None and knowledge.passages:
         found.append(_retrieving(knowledge))
     return found
 
 
-def _enough(examples: Sequence[Sample]) -> bool:
+def _enough(examples: Sequence[Sample], folds: Mapping[str, int]) -> bool:
     """Whether there is something to learn from, also when a fifth is left out."""
-    left = [{_answer_of(each) for each in examples if _fold(each) != fold} for fold in range(FOLDS)]
+    left = [{_answer_of(each) for each in examples if folds.get(each.id) != fold} for fold in range(FOLDS)]
     return len(examples) >= FEWEST and min(map(len, left)) > 1
 
 
@@ -126,16 +129,16 @@ def _bytes_of(embedder: Embedder) -> int:
 class _Folded:
     """Learners, each for a fifth of the samples it has not seen; fitted when first asked, in a thread."""
 
-    def __init__(self, fit: Fit, samples: Sequence[Sample], examples: Sequence[Sample], *, apart: bool) -> None:
+    def __init__(self, fit: Fit, examples: Sequence[Sample], folds: Mapping[str, int]) -> None:
         self._fit = fit
         self._examples = list(examples)
-        self._fold = {each.id: _fold(each) for each in samples} if apart else {}
+        self._folds = folds
         self._learners: dict[int, asyncio.Future[Learner]] = {}
 
     async def learner(self, sample: Sample) -> Learner:
-        fold = self._fold.get(sample.id, -1)
+        fold = self._folds.get(sample.id, -1)
         if fold not in self._learners:
-            chosen = [each for each in self._examples if fold < 0 or _fold(each) != fold]
+            chosen = [each for each in self._examples if fold < 0 or self._folds.get(each.id) != fold]
             texts, answers = [each.input for each in chosen], [_answer_of(each) for each in chosen]
             self._learners[fold] = asyncio.ensure_future(asyncio.to_thread(self._fit, texts, answers))
         return await self._learners[fold]
@@ -145,16 +148,16 @@ class _Folded:
         return max(done, default=None)
 
 
-def _fold(sample: Sample) -> int:
-    """By whom it is or what it belongs to, so that no learner has seen a customer or conversation it answers."""
-    unit = sample.subject or sample.conversation or sample.id
-    return hashlib.sha256(unit.encode("utf-8", "surrogatepass")).digest()[0] % FOLDS
+def _folds(samples: Sequence[Sample]) -> dict[str, int]:
+    """Sample to its fifth; what belongs together is in one, so that no learner has seen anything of what it answers."""
+    named = zip(samples, groups(samples), strict=True)
+    return {each.id: hashlib.sha256(group.encode("utf-8", "replace")).digest()[0] % FOLDS for each, group in named}
 
 
 def _learning(
-    name: str, model: str, fit: Fit, samples: Sequence[Sample], examples: Sequence[Sample], note: str
+    name: str, model: str, fit: Fit, examples: Sequence[Sample], folds: Mapping[str, int], note: str
 ) -> Candidate:
-    folded = _Folded(fit, samples, examples, apart=bool(note))
+    folded = _Folded(fit, examples, folds)
 
     async def ask(sample: Sample, epoch: int) -> Answer:
         learner = await folded.learner(sample)
@@ -162,7 +165,7 @@ def _learning(
 
     learnt = hashlib.sha256()
     for each in examples:
-        learnt.update(repr((each.input, _answer_of(each), _fold(each) if note else 0)).encode("utf-8", "surrogatepass"))
+        learnt.update(repr((each.input, _answer_of(each), folds.get(each.id))).encode("utf-8", "surrogatepass"))
     return _candidate(name, model, ask, [learnt.hexdigest(), note, shared().digest], folded.bytes, note)
 
 
