@@ -22,7 +22,7 @@ from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Limits, now_us
 from fairlead.spec import UseCase, parse
 from fairlead.store import Store
-from tests.gateway.gateway_harness import CHAT, House, build, route, serving
+from tests.gateway.gateway_harness import CHAT, Held, House, build, route, serving, until
 
 SPEC = """
 fairlead: 1
@@ -131,14 +131,17 @@ async def test_tokens_are_taken_by_estimate_and_settled_by_use(tmp_path: Path) -
 
 
 async def test_only_so_many_at_once(tmp_path: Path) -> None:
-    async with world(tmp_path, "limits: [{per: user, concurrent: 1}]", Script(delay_s=0.2)) as made:
+    held = Held(Script(delay_s=1))
+    async with world(tmp_path, "limits: [{per: user, concurrent: 1}]", routes={"support": route(held)}) as made:
         first = asyncio.create_task(made.ask(Principal(subject="u1")))
-        await asyncio.sleep(0.05)
+        await until(lambda: held.calls, "the first asks")
         with pytest.raises(Exception, match="as many as may be") as refused:
             await made.ask(Principal(subject="u1"))
         assert refused.value.details["retry_after"] >= 1  # type: ignore[attr-defined]
-        await made.ask(Principal(subject="u2"))
-        await first
+        other = asyncio.create_task(made.ask(Principal(subject="u2")))
+        await until(lambda: len(held.calls) == 2, "another user asks")
+        held.go.set()
+        await asyncio.gather(first, other)
         await made.ask(Principal(subject="u1"))
 
 
@@ -375,15 +378,16 @@ async def test_users_that_are_invented_share_one_limit(tmp_path: Path, monkeypat
 
 
 async def test_a_busy_model_is_passed_over_or_says_when(tmp_path: Path) -> None:
-    slow = Scripted(script=Script(delay_s=0.3))
+    slow = Held(Script(delay_s=1))
     lane = Lane("support", start=1, longest_wait_s=0.5, clock=asyncio.get_running_loop().time)
     unsent: set[str] = set()
     busy = route(Gated(slow, lane, unsent), price=PRICE, fallback=("spare",))
     routes = {"support": busy, "spare": route(Scripted(), "spare")}
     async with world(tmp_path, routes=routes) as made:
         first = asyncio.create_task(made.ask())
-        await asyncio.sleep(0.05)
+        await until(lambda: slow.calls, "the first asks")
         await made.ask()  # the wait is expected to be a second, so another answers
+        slow.go.set()
         await first
         made.house.gateway.write_records()
         names = [record.variant for record in made.house.written(2)]
@@ -392,7 +396,7 @@ async def test_a_busy_model_is_passed_over_or_says_when(tmp_path: Path) -> None:
 
 
 async def test_who_gives_up_waiting_pays_nothing(tmp_path: Path) -> None:
-    slow = Scripted(script=Script(delay_s=0.3))
+    slow = Held(Script(delay_s=1))
     lane = Lane("support", start=1, clock=asyncio.get_running_loop().time)
     with Store.open(tmp_path) as store:
         unsent: set[str] = set()
@@ -400,12 +404,12 @@ async def test_who_gives_up_waiting_pays_nothing(tmp_path: Path) -> None:
         made = World(store, "budget: {per_day_usd: 1}", routes=routes)
         made.admission._unsent = unsent
         first = asyncio.create_task(made.ask())
-        await asyncio.sleep(0.05)
+        await until(lambda: slow.calls, "the first asks")
         second = asyncio.create_task(made.ask())
-        await asyncio.sleep(0.05)
-        assert lane.waiting == 1
+        await until(lambda: lane.waiting == 1, "the second waits")
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+        slow.go.set()
         answer = await first
         await made.close()
         assert made.paid() == (cost_of(answer), 0)

@@ -151,7 +151,7 @@ async def test_a_tool_that_dies_or_floods_costs_only_its_call(tmp_path: Path) ->
     for name in ("die", "flood", "die"):
         result = await loaded.call(name, "{}")
         assert (result.data, result.state) == ({"error": LOOKUP_FAILED}, "unknown")
-        for _ in range(40):  # a process that dies again and again is started with a growing pause
+        for _ in range(1_000):  # a process that dies again and again is started with a growing pause
             result = await loaded.call("add", '{"a": 1}')
             if result.ok:
                 break
@@ -227,11 +227,12 @@ async def test_tools_run_in_a_process_of_their_own(tmp_path: Path) -> None:
 
 async def test_tools_that_hang_do_not_keep_others_from_their_turn(tmp_path: Path) -> None:
     text = f"{READS}import time\n@reads\ndef nap(s: float) -> str:\n    'Doc.'\n    time.sleep(s)\n    return 'awake'\n"
-    loaded = tools(tmp_path, text, timeout_s=0.3)
+    loaded = tools(tmp_path, text, timeout_s=60)
     assert (await loaded.call("nap", {"s": 0})).ok
+    loaded._timeout_s = 0.3
     first = await asyncio.gather(*(loaded.call("nap", {"s": 60}) for _ in range(AT_ONCE)))
     assert {result.data["error"] for result in first} == {"That took too long."}
-    loaded._timeout_s = 5.0
+    loaded._timeout_s = 60
     assert (await loaded.call("nap", {"s": 0})).data == {"result": "awake"}
     await loaded.aclose()
 
@@ -245,5 +246,5 @@ def test_a_tool_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
         f"t = Tools.load([pathlib.Path({str(tmp_path / 'tools.py')!r})], timeout_s=0.05);"
         "print(asyncio.run(t.call('nap', '{}')).data)"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert "took too long" in run.stdout

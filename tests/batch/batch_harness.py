@@ -108,7 +108,7 @@ def submit(client: OpenAI, lines: Lines | bytes, endpoint: Any = "/v1/chat/compl
     return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h", **extra)
 
 
-def wait(client: OpenAI, batch: Batch, until: Callable[[Batch], bool] | None = None, within_s: float = 30.0) -> Batch:
+def wait(client: OpenAI, batch: Batch, until: Callable[[Batch], bool] | None = None, within_s: float = 120.0) -> Batch:
     end = time.monotonic() + within_s
     while True:
         found = client.batches.retrieve(batch.id)

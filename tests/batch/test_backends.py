@@ -79,7 +79,7 @@ def test_a_provider_s_batch_at_half_the_price(store: Store, theirs: tuple[Place,
     lines = [chat(f"ours-{n}", f"word {n}") for n in range(20)] + [chat("bad", "refuse")]
     lines[0]["body"]["user"] = "ada@example.com"
     with served(place) as client:
-        ended = wait(client, submit(client, lines), within_s=60)
+        ended = wait(client, submit(client, lines), within_s=120)
         assert ended.status == "completed", ended
         good = content(client, ended.output_file_id)
         assert [line["custom_id"] for line in good] == [f"ours-{n}" for n in range(20)]
@@ -114,7 +114,7 @@ def test_a_crash_between_making_and_noting_pays_nothing_twice(
 
     monkeypatch.setattr(ProviderBatches, "create", create_and_lose)
     with served(Place(store, backends={"support": provider(url)})) as client:
-        ended = wait(client, submit(client, [chat(str(n)) for n in range(5)]), within_s=60)
+        ended = wait(client, submit(client, [chat(str(n)) for n in range(5)]), within_s=120)
         assert ended.status == "completed"
         assert len(content(client, ended.output_file_id)) == 5
     assert len(made) == 1
@@ -126,9 +126,9 @@ def test_cancelling_reaches_the_provider(store: Store, theirs: tuple[Place, str]
     far, url = theirs
     with served(Place(store, backends={"support": provider(url)})) as client:
         made = submit(client, [chat(str(n), "slow") for n in range(200)])
-        wait(client, made, lambda _: any(batch.completed for batch in far.store.batches.page(None)), within_s=60)
+        wait(client, made, lambda _: any(batch.completed for batch in far.store.batches.page(None)), within_s=120)
         client.batches.cancel(made.id)
-        ended = wait(client, made, within_s=60)
+        ended = wait(client, made, within_s=120)
         assert ended.status == "cancelled"
         good, bad = content(client, ended.output_file_id), content(client, ended.error_file_id)
         assert good
@@ -138,7 +138,7 @@ def test_cancelling_reaches_the_provider(store: Store, theirs: tuple[Place, str]
 
 def test_a_provider_that_refuses_says_why(store: Store, theirs: tuple[Place, str]) -> None:
     with served(Place(store, backends={"support": provider(theirs[1], "nobody")})) as client:
-        ended = wait(client, submit(client, [chat("a")]), within_s=60)
+        ended = wait(client, submit(client, [chat("a")]), within_s=120)
         (line,) = content(client, ended.error_file_id)
         assert line["error"]["code"] == "backend_refused"
         assert "nobody" in line["error"]["message"]
@@ -153,7 +153,7 @@ def command(tmp_path: Path, *more: str) -> Command:
 
 def test_a_command_of_the_same_contract(store: Store, tmp_path: Path) -> None:
     with served(Place(store, backends={"support": command(tmp_path)})) as client:
-        ended = wait(client, submit(client, [chat("a"), chat("b", "refuse"), chat("c", "leave out")]), within_s=60)
+        ended = wait(client, submit(client, [chat("a"), chat("b", "refuse"), chat("c", "leave out")]), within_s=120)
         assert ended.status == "completed"
         (good,) = content(client, ended.output_file_id)
         assert (good["custom_id"], good["response"]["body"]["model"]) == ("a", "qwen")
@@ -171,13 +171,13 @@ def test_a_command_that_dies_is_run_again_for_the_rest(store: Store, tmp_path: P
         made = submit(client, [chat("a"), chat("b", "die"), chat("c")])
         wait(client, made, lambda found: bool(found.request_counts and found.request_counts.completed))
         job = next(job for job in store.jobs.newest() if job.kind == "batch")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while "out of memory" not in job.note:
             assert time.monotonic() < end, job
             time.sleep(0.05)
             job = next(job for job in store.jobs.newest() if job.kind == "batch")
         client.batches.cancel(made.id)
-        ended = wait(client, made, within_s=60)
+        ended = wait(client, made, within_s=120)
         assert [line["custom_id"] for line in content(client, ended.output_file_id)] == ["a"], "kept, and once"
 
 
@@ -206,4 +206,4 @@ def test_a_command_whose_worker_was_killed_is_ended_first(store: Store, tmp_path
         good = content(client, ended.output_file_id)
         assert [line["custom_id"] for line in good] == ["0", "1", "2"]
         assert good[0]["response"]["request_id"] == "r", "answered before the crash, not asked again"
-    assert orphan.wait(5) == -signal.SIGKILL
+    assert orphan.wait(60) == -signal.SIGKILL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import now_us
 from fairlead.store import Store
 from tests.batch.batch_harness import Place, chat, content, jsonl, opened, served, submit, wait
-from tests.gateway.gateway_harness import route
+from tests.gateway.gateway_harness import Held, await_true, route
 
 
 def answer(call: Call) -> Script:
@@ -161,7 +160,7 @@ def test_more_requests_than_possible(store: Store) -> None:
 def test_cancelling_keeps_what_is_answered(store: Store) -> None:
     place = Place(store, Scripted(script=answer), places=2)
     with served(place) as client:
-        made = submit(client, [chat(str(n), "slow 0.1") for n in range(100)])
+        made = submit(client, [chat(str(n), "slow 0.2") for n in range(100)])
         wait(client, made, lambda found: (found.request_counts.completed if found.request_counts else 0) >= 4)
         asked = client.batches.cancel(made.id)
         assert asked.status in ("cancelling", "cancelled")
@@ -209,16 +208,16 @@ def test_cancelled_while_finalising(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_expired_batch_returns_what_finished(store: Store) -> None:
-    place = Place(store, Scripted(script=answer), places=2, window_s=1.5)
+    place = Place(store, Scripted(script=answer), places=2, window_s=4.0)
     with served(place) as client:
-        made = submit(client, [chat(str(n), "slow 0.2") for n in range(60)])
+        made = submit(client, [chat(str(n), "slow 0.2") for n in range(120)])
         ended = wait(client, made)
         assert ended.status == "expired"
         assert ended.expired_at is not None
         good, bad = content(client, ended.output_file_id), content(client, ended.error_file_id)
         assert good
         assert {line["error"]["code"] for line in bad} == {"batch_expired"}
-        assert sorted(int(line["custom_id"]) for line in good + bad) == list(range(60))
+        assert sorted(int(line["custom_id"]) for line in good + bad) == list(range(120))
 
 
 def test_a_file_deleted_while_its_batch_runs_changes_nothing(store: Store) -> None:
@@ -272,7 +271,7 @@ def test_a_model_that_is_away_costs_no_request(store: Store) -> None:
         noted = wait(client, made, lambda found: bool((found.model_extra or {})["fairlead"]["note"]))
         assert "overloaded" in (noted.model_extra or {})["fairlead"]["note"]
         away[0] = False
-        ended = wait(client, made, within_s=60)
+        ended = wait(client, made, within_s=120)
         assert ended.request_counts is not None
         assert ended.request_counts.completed == 5
 
@@ -323,6 +322,14 @@ def test_a_revoked_key_s_batch_ends(store: Store) -> None:
         }
 
 
+def accepted(client: OpenAI) -> bool:
+    try:
+        client.models.list()
+    except openai.AuthenticationError:
+        return False
+    return True
+
+
 def test_a_key_for_some_models_and_one_that_is_rotated(store: Store) -> None:
     key, secret = store.keys.create("n", ["inference"], models=["support"])
     place = Place(store, Scripted(script=answer), keys=True, places=1)
@@ -331,10 +338,10 @@ def test_a_key_for_some_models_and_one_that_is_rotated(store: Store) -> None:
         failed = wait(client, submit(client, lines))
         assert failed.errors is not None
         assert [error.code for error in failed.errors.data or []] == ["model_not_allowed"]
-        made = submit(client, [chat(str(n), "slow 0.05") for n in range(20)])
+        made = submit(client, [chat(str(n), "slow 0.05") for n in range(60)])
         wait(client, made, lambda found: found.status == "in_progress")
         _, _, fresh = store.keys.rotate(key.id, 0)
-        time.sleep(1.0)  # a running server knows new keys within half a second
+        await_true(lambda: accepted(client.with_options(api_key=fresh)), "a running server knows new keys")
         ended = wait(client.with_options(api_key=fresh), made)
         assert ended.status == "completed", "the key that took its place stands for it"
 
@@ -376,7 +383,8 @@ def test_live_traffic_takes_the_places(store: Store) -> None:
     """Two places, two live requests in flight: the batch starts nothing until they are answered."""
     import threading
 
-    place = Place(store, Scripted(script=answer), places=2)
+    model = Held(answer)
+    place = Place(store, model, places=2)
     with served(place) as client:
         threads = [
             threading.Thread(
@@ -388,11 +396,11 @@ def test_live_traffic_takes_the_places(store: Store) -> None:
         ]
         for thread in threads:
             thread.start()
-        while place.gateway.in_flight < 2:
-            pass
+        await_true(lambda: place.gateway.in_flight == 2, "both are in flight")
         made = submit(client, [chat(str(n)) for n in range(6)])
         wait(client, made, lambda found: found.status == "in_progress")
         assert {call.context.channel for call in place.upstream.calls} == {"api"}, "nothing of the batch yet"
+        model.go.set()
         for thread in threads:
             thread.join()
         assert wait(client, made).status == "completed"

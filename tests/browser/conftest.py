@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.console.scene import Scene, serve
+
+expect.set_options(timeout=60_000)  # its own are five seconds, and this is a busy machine
 
 ARGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -61,7 +63,7 @@ class Watched:
     def context(self, **options: Any) -> BrowserContext:
         """A fresh browser profile."""
         context = self._browser.new_context(base_url=self._url, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.add_init_script(WATCH)
         context.on("page", self._watch)
         self.contexts.append(context)

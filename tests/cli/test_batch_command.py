@@ -128,7 +128,7 @@ def test_resuming_asks_only_what_is_left(run: Run, shop: Path, tmp_path: Path) -
     command = [sys.executable, "-m", "fairlead", "batch", "work", "--project", str(shop)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while json.loads(run("show", batch["id"], "--project", shop, "--json")[1])["status"] != "cancelled":
             assert time.monotonic() < end
             time.sleep(0.1)

@@ -36,7 +36,7 @@ def test_https_and_administration_apart(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             with httpx.Client(verify=trusted, timeout=10) as client:
-                until = time.monotonic() + 60
+                until = time.monotonic() + 120
                 while True:
                     try:
                         assert client.get(f"https://127.0.0.1:{port}/healthz").status_code == 200
@@ -70,7 +70,7 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "gone.pem"):
         command = [sys.executable, "-m", "fairlead", "serve", "--project", str(SHOP), "--port", "0",
                    "--tls-certificate", str(path)]  # fmt: skip
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert shown.returncode == 2, shown.stderr
         assert "--tls-certificate" in shown.stderr
         assert "Traceback" not in shown.stderr

@@ -123,7 +123,7 @@ class Scene:
 
     def recorded(self, conversation: str = "", least: int = 0) -> None:
         """Return once what happened can be read: ``least`` traces of a conversation (recording is off the path)."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             self.store.traces.flush()
             now = now_us()
@@ -160,10 +160,10 @@ def serve(
     thread = threading.Thread(target=run, name="scene")
     thread.start()
     try:
-        yield started.result(60)
+        yield started.result(120)
     finally:
         down.set()
-        thread.join(30)
+        thread.join(60)
 
 
 def events_of(body: str) -> list[dict[str, Any]]:

@@ -294,7 +294,7 @@ def test_too_many_open_streams_from_one_address_are_refused_and_given_back(tmp_p
             assert refused.status_code == 429
             assert refused.headers["retry-after"]
         model.gate.set()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (answer := web.post(urls[2], json=body, headers=talks[2].headers)).status_code == 429:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -19,7 +19,7 @@ from tests.engines.test_supervisor import exists, until
 from tests.engines.tiny_gguf import write_adapter, write_model
 
 pytestmark = pytest.mark.engine
-IDLE_S = 0.4
+IDLE_S = 1.5
 
 
 @pytest.fixture(scope="module")

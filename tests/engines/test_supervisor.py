@@ -25,7 +25,7 @@ from fairlead.providers.base import Call, CallContext, Reply
 
 CHILD = Path(__file__).with_name("child_for_tests.py")
 QUICK = Limits(
-    start_s=20, grace_s=0.5, probe_every_s=0.05, probe_timeout_s=0.3, hung_s=2.5,
+    start_s=60, grace_s=0.5, probe_every_s=0.05, probe_timeout_s=0.3, hung_s=30,
     backoff_first_s=0.01, backoff_max_s=0.05, restarts=3, stable_s=60,
 )  # fmt: skip
 Make = Callable[..., Supervisor]
@@ -69,7 +69,7 @@ def processes_below(pid: int) -> list[int]:
     return found
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -160,28 +160,29 @@ def call_within(seconds: float) -> Call:
 
 
 async def test_a_call_during_a_short_restart_waits_for_it(supervise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "PATIENCE_S", 15.0)  # a loaded machine takes its time to start a process
+    monkeypatch.setattr(served, "PATIENCE_S", 60.0)  # a loaded machine takes its time to start a process
     supervisor = supervise()
     upstream = served.ServedUpstream(supervisor, Echo, at_once=2)
     await supervisor.start()
-    before = (await upstream.open(call_within(20))).body
+    before = (await upstream.open(call_within(60))).body
     first = pid_of(supervisor)
     os.kill(first, signal.SIGKILL)
     while alive(first):
         time.sleep(0.01)  # noqa: ASYNC251 - without the loop: the supervisor does not know its end yet
     assert supervisor.health().state == "ready"
-    at_once = await upstream.open(call_within(20))
+    at_once = await upstream.open(call_within(60))
     assert at_once.body == supervisor.address.encode() != before
     os.kill(pid_of(supervisor), signal.SIGKILL)
     await until(lambda: supervisor.health().state == "restarting")
     with pytest.raises(UpstreamUnreachable, match="SIGKILL"):
         await upstream.open(call_within(0))
-    await upstream.open(call_within(20))
+    await upstream.open(call_within(60))
     assert supervisor.health().restarts == 2
 
 
-async def test_a_call_does_not_wait_for_a_late_restart(supervise: Make) -> None:
-    limits = msgspec.structs.replace(QUICK, backoff_first_s=60.0, backoff_max_s=60.0)
+async def test_a_call_does_not_wait_for_a_late_restart(supervise: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "PATIENCE_S", 30.0)
+    limits = msgspec.structs.replace(QUICK, backoff_first_s=90.0, backoff_max_s=90.0)
     supervisor = supervise(limits)
     upstream = served.ServedUpstream(supervisor, Echo, at_once=2)
     await supervisor.start()
@@ -189,7 +190,7 @@ async def test_a_call_does_not_wait_for_a_late_restart(supervise: Make) -> None:
     await until(lambda: "follows in" in supervisor.health().detail)
     began = time.monotonic()
     with pytest.raises(UpstreamUnreachable, match="SIGKILL"):
-        await upstream.open(call_within(20))
+        await upstream.open(call_within(60))
     assert time.monotonic() - began < served.PATIENCE_S / 2
 
 
@@ -218,7 +219,7 @@ async def test_failures_are_forgotten_once_it_was_stable(supervise: Make, tmp_pa
     limits = Limits(
         grace_s=0.5, probe_every_s=0.05, backoff_first_s=0.01, backoff_max_s=0.02, restarts=1, stable_s=0.05
     )
-    supervisor = supervise(limits, starts=str(tmp_path / "starts"), die_after_s=0.2)
+    supervisor = supervise(limits, starts=str(tmp_path / "starts"), die_after_s=1.0)
     await supervisor.start()
     await until(lambda: supervisor.health().restarts >= 3)
     assert supervisor.health().state in ("ready", "restarting")
@@ -236,15 +237,15 @@ def test_back_off_grows_to_its_cap_with_jitter(tmp_path: Path) -> None:
 
 async def test_a_child_that_never_gets_ready_is_given_up_and_gone(supervise: Make, tmp_path: Path) -> None:
     note = tmp_path / "grandchild"
-    supervisor = supervise(Limits(start_s=1.5, grace_s=0.3), never_ready=True, grandchild=str(note))
-    with pytest.raises(EngineFailed, match=r"not ready within 1\.5 s"):
+    supervisor = supervise(Limits(start_s=5, grace_s=0.3), never_ready=True, grandchild=str(note))
+    with pytest.raises(EngineFailed, match=r"not ready within 5 s"):
         await supervisor.start()
     grandchild = int(note.read_text())
-    await until(lambda: not alive(grandchild), 1.0)  # killed, the kernel may still be busy with it
+    await until(lambda: not alive(grandchild))  # killed, the kernel may still be busy with it
 
 
 async def test_a_child_that_hangs_is_restarted(supervise: Make) -> None:
-    supervisor = supervise()
+    supervisor = supervise(msgspec.structs.replace(QUICK, hung_s=2.5))
     await supervisor.start()
     pid = pid_of(supervisor)
     os.kill(pid, signal.SIGSTOP)
@@ -261,10 +262,10 @@ async def test_a_deaf_child_and_its_children_are_killed(supervise: Make, tmp_pat
     pid = pid_of(supervisor)
     began = time.monotonic()
     await supervisor.stop()
-    assert QUICK.grace_s * 0.9 <= time.monotonic() - began < QUICK.grace_s + 3
+    assert QUICK.grace_s * 0.9 <= time.monotonic() - began < QUICK.grace_s + 30
     assert not exists(pid)
     grandchild = int(note.read_text())
-    await until(lambda: not alive(grandchild), 1.0)  # killed, the kernel may still be busy with it
+    await until(lambda: not alive(grandchild))  # killed, the kernel may still be busy with it
 
 
 async def test_stop_while_starting(supervise: Make) -> None:
@@ -304,7 +305,7 @@ async def test_a_start_cancelled_at_any_moment_leaves_nothing(supervise: Make) -
         await supervisor.stop()
         assert supervisor.health().pid is None
     gc.collect()  # a socket or a process that was forgotten warns, which fails the test
-    await until(lambda: set(processes_below(os.getpid())) <= ours, 3.0)
+    await until(lambda: set(processes_below(os.getpid())) <= ours)
 
 
 async def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
@@ -371,11 +372,11 @@ async def test_no_orphan_after_the_parent_is_killed(env: dict[str, str], tmp_pat
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert parent.stdout is not None
-    pid = int(await asyncio.wait_for(parent.stdout.readline(), 20))
+    pid = int(await asyncio.wait_for(parent.stdout.readline(), 60))
     assert alive(pid)
     parent.kill()
     await parent.communicate()
-    await until(lambda: not alive(pid), 2.0)
+    await until(lambda: not alive(pid))
 
 
 async def test_a_child_whose_parent_is_already_gone_leaves(tmp_path: Path) -> None:
@@ -387,7 +388,7 @@ async def test_a_child_whose_parent_is_already_gone_leaves(tmp_path: Path) -> No
     child = await asyncio.create_subprocess_exec(sys.executable, str(CHILD), stdin=theirs.fileno())
     theirs.close()
     ours.sendall(json.dumps({"parent": 1}).encode() + b"\n")
-    assert await asyncio.wait_for(child.wait(), 20) == 75
+    assert await asyncio.wait_for(child.wait(), 60) == 75
     ours.close()
 
 

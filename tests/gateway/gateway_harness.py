@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import socket
@@ -17,7 +18,7 @@ from fairlead.gateway import Gateway, Identity, Route, Slot, Step, fronting
 from fairlead.gateway.cache import Cache
 from fairlead.gateway.http import ASGIApp
 from fairlead.guard import mask_text
-from fairlead.providers.base import Upstream
+from fairlead.providers.base import Call, Upstream
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Inference, Key, now_us
 from fairlead.settings import Settings
@@ -61,13 +62,38 @@ class House:
     records: list[Inference]
     upstream: Any
 
-    def written(self, count: int = 1, within_s: float = 5.0) -> list[Inference]:
+    def written(self, count: int = 1, within_s: float = 60.0) -> list[Inference]:
         """The records once there are ``count`` of them."""
-        until = time.monotonic() + within_s
-        while len(self.records) < count:
-            assert time.monotonic() < until, f"{len(self.records)} of {count} records after {within_s} s"
-            time.sleep(0.01)
+        await_true(lambda: len(self.records) >= count, f"{count} records", within_s)
         return self.records
+
+
+class Held(Scripted):
+    """Wherever its script has it pause, it waits until ``go`` is set instead."""
+
+    def __init__(self, script: Script | Callable[[Call], Script]) -> None:
+        super().__init__(script=script)
+        self.go = threading.Event()
+
+    async def _pause(self, seconds: float, call: Call) -> None:
+        while seconds and not self.go.is_set():
+            await super()._pause(0.005, call)
+
+
+def await_true(true: Callable[[], object], what: str, within_s: float = 30.0) -> None:
+    """Wait until ``true()`` is so; what is waited for happens in another thread."""
+    until = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < until, f"not within {within_s:g} s: {what}"
+        time.sleep(0.005)
+
+
+async def until(true: Callable[[], object], what: str, within_s: float = 30.0) -> None:
+    """The same within a loop that goes on meanwhile."""
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, f"not within {within_s:g} s: {what}"
+        await asyncio.sleep(0.005)
 
 
 def build(
@@ -117,21 +143,18 @@ def serving(app: Any, **config: Any) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, **{**settings, "timeout_graceful_shutdown": 5, **config}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    until = time.monotonic() + 10
-    while not server.started:
-        assert time.monotonic() < until, "the server did not start"
-        assert thread.is_alive(), "the server died"
-        time.sleep(0.005)
+    await_true(lambda: server.started or not thread.is_alive(), "the server starts", 60)
+    assert server.started, "the server died"
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the server did not stop"
 
 
-def raw(url: str, sent: bytes, *, more: bytes = b"", pause_s: float = 0.0, timeout_s: float = 5.0) -> bytes:
-    """Send bytes as they are; whatever comes back until the server closes or falls silent for half a second."""
+def raw(url: str, sent: bytes, *, more: bytes = b"", pause_s: float = 0.0, timeout_s: float = 20.0) -> bytes:
+    """Send bytes as they are; whatever comes back until the server closes or falls silent for a second and a half."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout_s) as sock:
         sock.sendall(sent)
@@ -142,7 +165,7 @@ def raw(url: str, sent: bytes, *, more: bytes = b"", pause_s: float = 0.0, timeo
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             while data := sock.recv(65536):
                 received += data
-                sock.settimeout(0.5)
+                sock.settimeout(1.5)
         return received
 
 

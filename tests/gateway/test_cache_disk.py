@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from fairlead.gateway.cache import Cache, Rules
 from fairlead.guard import mask_text
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.store.answers import Answers
-from tests.gateway.gateway_harness import CHAT, KINDS, House, build, serving
+from tests.gateway.gateway_harness import CHAT, KINDS, House, await_true, build, serving
 
 URL = "/v1/chat/completions"
 
@@ -27,7 +26,7 @@ def server(path: Path) -> House:
 
 
 def tell(url: str, *bodies: dict[str, Any]) -> list[str]:
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=30) as client:
         return [client.post(URL, json=body).text for body in bodies]
 
 
@@ -39,7 +38,7 @@ def test_a_restarted_server_knows_what_the_one_before_was_asked(tmp_path: Path) 
         before = tell(url, *bodies)
     second = server(path)
     with serving(second.gateway) as url:
-        time.sleep(0.3)
+        await_true(lambda: second.gateway.cache and second.gateway.cache.entries, "what was kept is read")
         assert tell(url, *bodies) == before
     assert second.upstream.calls == []
 
@@ -49,18 +48,13 @@ def test_two_servers_share_what_either_was_asked_and_both_forget(tmp_path: Path)
     one, other = server(path), server(path)
     with serving(one.gateway) as first, serving(other.gateway) as second:
         tell(first, asked("Where is it?"))
-        until = time.monotonic() + 10
-        while other.gateway.cache is not None and not other.gateway.cache.entries:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        await_true(lambda: other.gateway.cache and other.gateway.cache.entries, "the other server reads it")
         tell(second, asked("Where is it?"))
         assert other.upstream.calls == []
         command = Answers(path)
         assert command.purge() == 1
         command.close()
-        while one.gateway.cache is not None and one.gateway.cache.entries:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        await_true(lambda: one.gateway.cache and not one.gateway.cache.entries, "the first server forgets")
         tell(first, asked("Where is it?"))
     assert len(one.upstream.calls) == 2
 
@@ -71,7 +65,6 @@ def test_what_is_personal_stays_in_memory(tmp_path: Path) -> None:
     personal = asked("My address is anna.smith@example.com"), asked("anna.smith@example.com please", stream=True)
     with serving(house.gateway) as url:
         tell(url, *personal, *personal, asked("Where is it?"))
-        time.sleep(1.2)
     assert len(house.upstream.calls) == 3  # answered again from memory
     assert [answer.data.count(b"Where is it?") for answer in Answers(path).newest()] == [1]
     for file in tmp_path.iterdir():

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -22,7 +21,7 @@ from fairlead.gateway.fold import fold
 from fairlead.providers.base import Call
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
-from tests.gateway.gateway_harness import CHAT, House, build, route, serving
+from tests.gateway.gateway_harness import CHAT, Held, House, build, route, serving, until
 
 ASKED: dict[str, Any] = {**CHAT, "temperature": 0}
 STREAM: dict[str, Any] = {**ASKED, "stream": True}
@@ -62,21 +61,24 @@ async def whole(client: httpx.AsyncClient, body: dict[str, Any] = ASKED) -> tupl
     return 200, answer.json()["choices"][0]["message"]["content"]
 
 
-async def spread(client: httpx.AsyncClient, count: int, body: dict[str, Any], apart_s: float = 0.02) -> list[Any]:
-    """Tasks that ask the same, one shortly after the other."""
+async def spread(house: House, client: httpx.AsyncClient, count: int, body: dict[str, Any]) -> list[Any]:
+    """Tasks that ask the same, one after the other; the model is held until the last has come."""
     tasks = []
-    for _ in range(count):
+    for number in range(count):
         tasks.append(asyncio.create_task(whole(client, body)))
-        await asyncio.sleep(apart_s)
+        await until(lambda wanted=number: house.gateway.in_flight > wanted, "the next one asks")
     return tasks
 
 
 @pytest.mark.parametrize("body", [ASKED, STREAM])
 async def test_ten_at_once_are_one_call(body: dict[str, Any]) -> None:
-    house = cached(Script(text=WORDS, delay_s=0.5, pace_s=0.02))
+    model = Held(Script(text=WORDS, delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            answers = await asyncio.gather(*await spread(client, 10, body))
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            tasks = await spread(house, client, 10, body)
+            model.go.set()
+            answers = await asyncio.gather(*tasks)
     assert answers == [(200, WORDS)] * 10
     assert len(house.upstream.calls) == 1
     records = house.written(10)
@@ -96,12 +98,14 @@ async def test_other_questions_do_not_wait() -> None:
 
 
 async def test_when_the_first_hangs_up_the_next_one_asks() -> None:
-    house = cached(Script(text=WORDS, delay_s=0.6))
+    model = Held(Script(text=WORDS, delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            first, *others = await spread(client, 5, ASKED)
-            await asyncio.sleep(0.15)  # until its hanging up is watched for
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            first, *others = await spread(house, client, 5, ASKED)
             first.cancel()
+            await until(lambda: model.cancelled, "the call of who left is ended")
+            model.go.set()
             assert await asyncio.gather(*others) == [(200, WORDS)] * 4
     assert len(house.upstream.calls) == 2
     assert house.upstream.cancelled == 1
@@ -109,22 +113,27 @@ async def test_when_the_first_hangs_up_the_next_one_asks() -> None:
 
 async def test_when_the_call_fails_everyone_goes_on_alone() -> None:
     calls = iter(range(100))
-    house = cached(
-        Scripted(script=lambda call: Script(status=500 if next(calls) == 0 else 200, text="ok", delay_s=0.3))
-    )
+    model = Held(lambda call: Script(status=500 if next(calls) == 0 else 200, text="ok", delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            first, *others = await asyncio.gather(*await spread(client, 4, ASKED))
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            tasks = await spread(house, client, 4, ASKED)
+            model.go.set()
+            first, *others = await asyncio.gather(*tasks)
     assert first[0] == 502
     assert others == [(200, "ok")] * 3
     assert len(house.upstream.calls) == 4
 
 
 async def test_an_answer_that_may_not_be_kept_is_nobody_elses() -> None:
-    house = cached(Script(tool_calls=(("cancel_order", "{}"),), delay_s=0.2))
+    model = Held(Script(tool_calls=(("cancel_order", "{}"),), delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            answers = await asyncio.gather(*(client.post(URL, json=ASKED) for _ in range(3)))
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            tasks = [asyncio.create_task(client.post(URL, json=ASKED)) for _ in range(3)]
+            await until(lambda: house.gateway.in_flight == 3, "all have asked")
+            model.go.set()
+            answers = await asyncio.gather(*tasks)
     assert {answer.status_code for answer in answers} == {200}
     assert len(house.upstream.calls) == 3
 
@@ -137,62 +146,52 @@ async def pieces_of(client: httpx.AsyncClient, seen: list[bytes], stop_after: in
                 return
 
 
+class Hasty(Held):
+    """Takes its time until ``go`` is set, and none from then on."""
+
+    async def _pause(self, seconds: float, call: Call) -> None:
+        await Scripted._pause(self, 0 if self.go.is_set() else seconds, call)
+
+
 @WHERE
 async def test_a_stream_is_shared_while_it_runs_and_outlives_its_first_listener(where: Any) -> None:
-    with where(Script(text=WORDS, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
+    long = " ".join([WORDS] * 30)
+    hasty = Hasty(Script(text=long, pace_s=0.1))
+    with where(hasty) as (house, model), serving(house.gateway) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             first: list[bytes] = []
             second: list[bytes] = []
-            leaving = asyncio.create_task(pieces_of(client, first, stop_after=4))
-            await asyncio.sleep(0.25)
+            leaving = asyncio.create_task(pieces_of(client, first))
+            await until(lambda: first, "the first hears")
             staying = asyncio.create_task(pieces_of(client, second))
-            await leaving
-            await asyncio.sleep(0.05)
-            assert second  # it hears while the stream runs
+            await until(lambda: second, "the second hears while the stream runs")
+            leaving.cancel()
+            await until(lambda: house.gateway.in_flight == 1, "the first has left")
+            hasty.go.set()
             await staying
-            assert fold(b"".join(second)).choices[0]["message"]["content"] == WORDS
-            assert await whole(client, ASKED) == (200, WORDS)  # kept, though who asked first had gone
+            assert fold(b"".join(second)).choices[0]["message"]["content"] == long
+            assert await whole(client, ASKED) == (200, long)  # kept, though who asked first had gone
         assert len(model.calls) == 1
         assert model.cancelled == 0
 
 
 @WHERE
 async def test_when_all_listeners_have_gone_the_model_stops(where: Any) -> None:
-    with where(Script(text=WORDS * 20, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
+    with where(Script(text=f"{WORDS} " * 40, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             await asyncio.gather(*(pieces_of(client, [], stop_after=5) for _ in range(3)))
-            for _ in range(150):
-                if model.cancelled:
-                    break
-                await asyncio.sleep(0.02)
+            await until(lambda: model.cancelled, "the model stops")
         assert model.cancelled == 1
         assert len(model.calls) == 1
 
 
-class Held(Scripted):
-    """Says nothing after its first chunk until ``go`` is set."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(script=script)
-        self.go = threading.Event()
-
-    async def _stream(self, call: Call, script: Script) -> AsyncGenerator[bytes, None]:
-        async with contextlib.aclosing(super()._stream(call, script)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-                if not self.go.is_set():
-                    await asyncio.to_thread(self.go.wait)
-
-
 @WHERE
 async def test_a_listener_that_does_not_read_holds_nobody_up(where: Any) -> None:
-    model = Held(Script(text="word " * 60_000))
+    model = Held(lambda _: Script(text="word " * 60_000, pace_s=0 if model.go.is_set() else 1))
     with where(model) as (house, _), serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client, client.stream("POST", URL, json=STREAM):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client, client.stream("POST", URL, json=STREAM):
             second = asyncio.create_task(whole(client, STREAM))
-            async with asyncio.timeout(10):
-                while house.gateway.in_flight < 2:  # noqa: ASYNC110 - it lives in another loop
-                    await asyncio.sleep(0.005)
+            await until(lambda: house.gateway.in_flight == 2, "the second asks")
             model.go.set()  # the first has read nothing yet, and more is to come than lies in sockets on the way
             status, text = await second
         assert (status, len(text)) == (200, 300_000)
@@ -210,21 +209,24 @@ async def test_one_alone_hears_a_stream_that_is_too_long_to_be_kept(where: Any) 
 
 
 async def test_who_would_wait_longer_does_not_join_a_call_that_is_given_up_soon() -> None:
-    house = cached(Script(text=WORDS, pace_s=0.12))
+    model = Held(Script(text=WORDS, pace_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            headers = {"x-request-timeout": "0.6"}
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            headers = {"x-request-timeout": "5"}
             first = asyncio.create_task(client.post(URL, json=STREAM, headers=headers))
-            await asyncio.sleep(0.1)
-            assert await whole(client, STREAM) == (200, WORDS)
+            await until(lambda: model.calls, "the first asks")
+            second = asyncio.create_task(whole(client, STREAM))
             assert b"error" in (await first).content
+            model.go.set()
+            assert await second == (200, WORDS)
     assert len(house.upstream.calls) == 2
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_whoever_leaves_and_whenever_those_who_stay_hear_everything(seed: int) -> None:
-    asyncio.run(asyncio.wait_for(_trial(random.Random(seed)), 5))
+    asyncio.run(asyncio.wait_for(_trial(random.Random(seed)), 60))
 
 
 async def _listen(listener: Listener, patience: int, draw: random.Random) -> bytes | None:
@@ -276,7 +278,7 @@ async def _trial(draw: random.Random) -> None:
             await asyncio.sleep(0)
             task.cancel()
     heard = await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.01)
+    await until(lambda: ended, "the stream is over")
     for each in heard:
         assert each is None or isinstance(each, asyncio.CancelledError) or each == b"".join(said), each
     assert len(ended) == 1
@@ -286,9 +288,11 @@ async def _trial(draw: random.Random) -> None:
 
 
 async def test_a_broken_stream_is_broken_for_all_its_listeners() -> None:
+    joined = asyncio.Event()
+
     async def model() -> AsyncIterator[bytes]:
         yield b"a"
-        await asyncio.sleep(0.05)
+        await joined.wait()
         raise UpstreamBroken(name="m", detail="gone")
 
     tap = Tap(model(), lambda tap: None)
@@ -296,6 +300,7 @@ async def test_a_broken_stream_is_broken_for_all_its_listeners() -> None:
     assert await anext(first) == b"a"
     second = await tap.join()
     assert second is not None
+    joined.set()
     for listener in (first, second):
         with pytest.raises(UpstreamBroken):
             async for _ in listener:
@@ -305,23 +310,27 @@ async def test_a_broken_stream_is_broken_for_all_its_listeners() -> None:
 
 
 async def test_waiting_ends_with_the_deadline_of_who_waits() -> None:
-    house = cached(Script(text=WORDS, delay_s=1.5))
+    model = Held(Script(text=WORDS, delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             first = asyncio.create_task(whole(client))
-            await asyncio.sleep(0.1)
+            await until(lambda: model.calls, "the first asks")
             late = await client.post(URL, json=ASKED, headers={"x-request-timeout": "0.3"})
             assert late.status_code == 504
             assert json.loads(late.text)["error"]["code"] == "upstream_timeout"
+            model.go.set()
             assert await first == (200, WORDS)
 
 
 async def test_a_short_deadline_of_the_first_is_its_own() -> None:
-    house = cached(Script(text=WORDS, delay_s=0.6))
+    model = Held(Script(text=WORDS, delay_s=1))
+    house = cached(model)
     with serving(house.gateway) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
-            first = asyncio.create_task(client.post(URL, json=ASKED, headers={"x-request-timeout": "0.3"}))
-            await asyncio.sleep(0.1)
-            others = await asyncio.gather(whole(client), whole(client))
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            first = asyncio.create_task(client.post(URL, json=ASKED, headers={"x-request-timeout": "3"}))
+            await until(lambda: model.calls, "the first asks")
+            others = [asyncio.create_task(whole(client)) for _ in range(2)]
             assert (await first).status_code == 504
-            assert list(others) == [(200, WORDS)] * 2
+            model.go.set()
+            assert await asyncio.gather(*others) == [(200, WORDS)] * 2

@@ -16,42 +16,52 @@ from fairlead.errors import UpstreamTimeout
 from fairlead.gateway import ANONYMOUS
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
-from tests.gateway.gateway_harness import CHAT, House, build, post, route, serving
+from tests.gateway.gateway_harness import CHAT, Held, House, await_true, build, post, route, serving, until
 
-SLOW = Script(text="one two three four five six seven eight nine ten", pace_s=0.2)
+SAID = "one two three four five six seven eight nine ten " * 20
+SLOW = Script(text=SAID, pace_s=0.2)  # longer than any machine stalls
 
 
 def open_stream(url: str, body: dict[str, Any]) -> socket.socket:
     """A client that has received the first bytes of an answer."""
     host, port = url.removeprefix("http://").split(":")
-    sock = socket.create_connection((host, int(port)), 5)
+    sock = socket.create_connection((host, int(port)), 30)
     sock.sendall(post("/v1/chat/completions", json.dumps(body).encode()))
     return sock
 
 
-def await_cancelled(upstream: Scripted, within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while not upstream.cancelled:
-        assert time.monotonic() < until, f"the model still works {within_s} s after its client hung up"
-        time.sleep(0.01)
+def await_cancelled(upstream: Scripted) -> None:
+    await_true(lambda: upstream.cancelled, "the model stops after its client hung up", 20)
+
+
+def await_asked(upstream: Scripted) -> None:
+    await_true(lambda: upstream.calls, "the model is asked")
+
+
+def read_until(sock: socket.socket, wanted: bytes) -> bytes:
+    received = b""
+    while wanted not in received:
+        part = sock.recv(4096)
+        assert part, f"closed before {wanted!r}"
+        received += part
+    return received
 
 
 def test_hanging_up_in_a_stream_stops_an_in_process_model() -> None:
     house = build(SLOW)
     with serving(house.gateway) as url:
         sock = open_stream(url, {**CHAT, "stream": True})
-        assert b"200 OK" in sock.recv(4096)
-        time.sleep(0.5)
+        assert b"200 OK" in read_until(sock, b'"one"')
         sock.close()
-        await_cancelled(house.upstream, 1.0)
+        await_cancelled(house.upstream)
         gone = house.written()[0]
     assert (gone.status, gone.error, gone.finish) == (499, "client_disconnected", "")
     assert gone.tags == {"usage": "estimated"}
-    assert 1 <= gone.output_tokens < 10
+    assert 1 <= gone.output_tokens < 200
     assert gone.cost is not None
     assert gone.cost > 0
     said = json.loads(gone.output)["choices"][0]["message"]["content"]
-    assert "one two three four five six seven eight nine ten".startswith(said)
+    assert SAID.startswith(said)
     assert said
 
 
@@ -59,9 +69,9 @@ def test_hanging_up_before_a_whole_answer_stops_the_model() -> None:
     house = build(Script(text="late", delay_s=30))
     with serving(house.gateway) as url:
         sock = open_stream(url, dict(CHAT))
-        time.sleep(0.3)
+        await_asked(house.upstream)
         sock.close()
-        await_cancelled(house.upstream, 1.0)
+        await_cancelled(house.upstream)
         assert house.written()[0].error == "client_disconnected"
 
 
@@ -73,7 +83,7 @@ def test_hanging_up_travels_through_http_upstreams() -> None:
             sock = open_stream(url, {**CHAT, "stream": True})
             assert b"200 OK" in sock.recv(4096)
             sock.close()
-            await_cancelled(inner.upstream, 1.0)
+            await_cancelled(inner.upstream)
             assert outer.written()[0].error == "client_disconnected"
             assert inner.written()[0].error == "client_disconnected"
 
@@ -84,34 +94,34 @@ def test_hanging_up_before_an_http_upstream_answered() -> None:
         outer = build(OpenAICompatible("inner", f"{inner_url}/v1", "support"))
         with serving(outer.gateway) as url:
             sock = open_stream(url, dict(CHAT))
-            time.sleep(0.3)
+            await_asked(inner.upstream)
             sock.close()
-            await_cancelled(inner.upstream, 1.0)
+            await_cancelled(inner.upstream)
 
 
 def test_a_deadline_before_the_answer() -> None:
-    house = build(Script(text="late", delay_s=30), request_timeout_s=0.3)
+    house = build(Script(text="late", delay_s=60), request_timeout_s=0.3)
     with serving(house.gateway) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT)
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=30)
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "upstream_timeout"
     assert house.written()[0].status == 504
 
 
-@pytest.mark.parametrize(("limit", "asked"), [(20.0, "0.1"), (0.1, "20"), (0.1, "nan"), (0.1, "soon"), (20.0, "-1")])
+@pytest.mark.parametrize(("limit", "asked"), [(90.0, "0.1"), (0.1, "90"), (0.1, "nan"), (0.1, "soon"), (90.0, "-1")])
 def test_the_client_may_lower_the_deadline_but_not_raise_it(limit: float, asked: str) -> None:
-    house = build(Script(text="late", delay_s=30), request_timeout_s=limit)
+    house = build(Script(text="late", delay_s=100), request_timeout_s=limit)
     with serving(house.gateway) as url:
         began = time.monotonic()
-        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"x-request-timeout": asked}, timeout=25)
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, headers={"x-request-timeout": asked}, timeout=80)
     assert answer.status_code in (408, 504)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_deadline_in_the_middle_of_a_stream_is_said_and_not_called_done() -> None:
-    house = build(SLOW, request_timeout_s=0.7)
+    house = build(Script(text=SAID, pace_s=0.02), request_timeout_s=2)  # a tenth of what it would take
     with serving(house.gateway) as url:
-        answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True})
+        answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=30)
     events = [event for event in answer.text.split("\n\n") if event]
     assert "[DONE]" not in answer.text
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "upstream_timeout"
@@ -182,40 +192,40 @@ class upstream_of:  # noqa: N801  reads as a phrase
     def __exit__(self, *error: object) -> None:
         self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
-        self.thread.join(5)
+        self.thread.join(30)
+
+
+def hear(url: str) -> str:
+    return httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=30).text
 
 
 def test_shutting_down_lets_streams_finish() -> None:
     house = build(Script(text="one two three four five six", pace_s=0.1))
     answers: list[str] = []
-    with serving(house.gateway) as url:
-        client = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}).text)
-        )
+    with serving(house.gateway, timeout_graceful_shutdown=30) as url:
+        client = threading.Thread(target=lambda: answers.append(hear(url)))
         client.start()
-        time.sleep(0.25)
-    client.join(5)
+        await_asked(house.upstream)
+    client.join(30)
     assert answers[0].endswith("data: [DONE]\n\n")
     assert house.records[0].status == 200, "the record of the last request was not written at shutdown"
 
 
 def test_what_outlives_the_grace_is_ended_with_a_word() -> None:
-    house = build(Script(text="word " * 50, pace_s=0.5))
+    house = build(SLOW)
     answers: list[str] = []
     with serving(house.gateway, timeout_graceful_shutdown=1) as url:
-        client = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}).text)
-        )
+        client = threading.Thread(target=lambda: answers.append(hear(url)))
         client.start()
-        time.sleep(0.7)
-    client.join(5)
+        await_asked(house.upstream)
+    client.join(30)
     assert "[DONE]" not in answers[0]
     assert json.loads(answers[0].split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert (house.records[0].status, house.records[0].error) == (503, "shutting_down")
 
 
 async def test_aclose_cancels_what_outlives_the_grace_and_refuses_what_comes_later() -> None:
-    house = build(Script(text="word " * 50, pace_s=0.5), shutdown_grace_s=0.2)
+    house = build(SLOW, shutdown_grace_s=0.2)
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -228,10 +238,10 @@ async def test_aclose_cancels_what_outlives_the_grace_and_refuses_what_comes_lat
 
     scope = {"type": "http", "path": "/v1/chat/completions", "method": "POST", "headers": []}
     task = asyncio.create_task(house.gateway(scope, receive, send))
-    await asyncio.sleep(0.1)
+    await until(lambda: sent, "the stream begins")
     began = time.monotonic()
     await house.gateway.aclose()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20, "it waited for the model"
     await task
     assert b"shutting_down" in sent[-1]["body"]
     assert house.records[0].error == "shutting_down"
@@ -257,7 +267,7 @@ async def test_in_process_a_caller_that_leaves_cancels_the_model() -> None:
 async def test_in_process_a_cancelled_task_is_recorded_and_cancelled() -> None:
     house = build(Script(text="late", delay_s=30))
     task = asyncio.create_task(house.gateway.complete(dict(CHAT), principal=ANONYMOUS))
-    await asyncio.sleep(0.05)
+    await until(lambda: house.upstream.calls, "the model is asked")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -267,18 +277,17 @@ async def test_in_process_a_cancelled_task_is_recorded_and_cancelled() -> None:
 
 
 async def test_in_process_deadlines_hold_and_do_not_cancel_the_callers_own_work() -> None:
-    house = build(Script(text="one two three", pace_s=0.3), request_timeout_s=0.5)
+    house = build(Held(Script(text="one two three", pace_s=1)), request_timeout_s=1.0)
     words = []
 
     async def read() -> None:
         async for chunk in house.gateway.stream(dict(CHAT), principal=ANONYMOUS):
             words.append(chunk["choices"][0]["delta"].get("content"))
-            if len(words) == 2:
-                await asyncio.sleep(0.6)  # past the deadline, while the caller works
+            await asyncio.sleep(1.1)  # past the deadline, while the caller works
 
     with pytest.raises(UpstreamTimeout):
         await read()
-    assert len(words) >= 2
+    assert words
     await house.gateway.aclose()
     assert house.records[0].error == "upstream_timeout"
 

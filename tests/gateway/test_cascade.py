@@ -198,7 +198,7 @@ async def test_anything_else_leaves_the_quote_as_it_is(script: Script) -> None:
     if script.delay_s:
         slow = call()
         body = await cascade.open(
-            Call(**{f: getattr(slow, f) for f in slow.__struct_fields__} | {"deadline": slow.deadline - 9.8})
+            Call(**{f: getattr(slow, f) for f in slow.__struct_fields__} | {"deadline": slow.deadline - 8})
         )
         assert body.body is not None
         assert orjson.loads(body.body)["choices"][0]["message"]["content"] == alone["content"]

@@ -112,7 +112,7 @@ class Telling:
         ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self.thread.start()
-        ready.wait(5)
+        ready.wait(30)
 
     def _run(self, ready: threading.Event) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,7 +137,7 @@ class Telling:
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.server.close)
         self.loop.call_soon_threadsafe(self.loop.call_later, 0.1, self.loop.stop)
-        self.thread.join(5)
+        self.thread.join(30)
 
 
 @pytest.fixture(name="telling")

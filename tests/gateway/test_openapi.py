@@ -103,7 +103,7 @@ def test_whatever_is_sent_the_answer_is_as_described(url: str, path: str, method
     @given(operation.as_strategy(generation_mode=mode))
     @settings(max_examples=25 if method == "post" else 5, deadline=None, suppress_health_check=list(HealthCheck))
     def send(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(base_url=url, timeout=10)
+        answer = case.call(base_url=url, timeout=60)
         case.validate_response(answer, checks=CHECKS)
 
     send()

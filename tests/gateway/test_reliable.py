@@ -27,7 +27,7 @@ from fairlead.gateway.reliable import (
 )
 from fairlead.providers.base import Call, CallContext
 from fairlead.providers.scripted import Script, Scripted
-from tests.gateway.gateway_harness import CHAT, House, build, route
+from tests.gateway.gateway_harness import CHAT, House, build, route, until
 
 CALLER = Principal(tenant="acme", subject="s", key_id="k", scopes=frozenset({"inference"}))
 FINE = Script(text="It is on its way.")
@@ -120,7 +120,7 @@ async def test_a_long_retry_after_is_for_the_model_that_stands_in_or_else_for_th
     primary, other = Scripted(script=Script(status=429, retry_after="30")), Scripted(script=FINE)
     began = time.monotonic()
     assert await say(house(primary, other)) == "It is on its way."
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     alone = Scripted(script=Script(status=429, retry_after="1000"))
     with pytest.raises(UpstreamRefused) as caught:  # longer than the deadline: told to the caller at once
         await say(house(alone))
@@ -239,7 +239,7 @@ def test_retry_after_in_seconds(text: str, seconds: float) -> None:
 
 
 def test_retry_after_as_a_date() -> None:
-    assert 8 < seconds_of(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert 60 < seconds_of(email.utils.formatdate(time.time() + 100, usegmt=True)) <= 100
     assert seconds_of("Mon, 23 Nov 2020 10:00:00 GMT") == 0.0
 
 
@@ -323,12 +323,12 @@ def late_then(*scripts: Script, known: int = 30) -> tuple[House, Scripted]:
 
 
 async def test_a_late_answer_is_asked_for_once_more_and_the_loser_is_cancelled() -> None:
-    made, upstream = late_then(Script(text="slow", delay_s=5), Script(text="quick"))
+    made, upstream = late_then(Script(text="slow", delay_s=60), Script(text="quick"))
     for _ in range(30):
         await say(made)
     began = time.monotonic()
     assert await say(made) == "quick"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     assert (len(upstream.calls), upstream.cancelled) == (32, 1)
     record = made.records[-1]
     assert record.tags["hedge"] == "won"
@@ -336,8 +336,8 @@ async def test_a_late_answer_is_asked_for_once_more_and_the_loser_is_cancelled()
 
 
 async def test_the_first_may_still_win_and_a_broken_hedge_harms_nobody() -> None:
-    for second in (Script(text="slower", delay_s=5), DOWN):
-        made, upstream = late_then(Script(text="first", delay_s=0.3), second)
+    for second in (Script(text="slower", delay_s=60), DOWN):
+        made, upstream = late_then(Script(text="first", delay_s=1), second)
         for _ in range(30):
             await say(made)
         assert await say(made) == "first"
@@ -371,8 +371,7 @@ async def test_who_leaves_cancels_both() -> None:
     for _ in range(30):
         await say(made)
     task = asyncio.create_task(say(made))
-    await asyncio.sleep(0.3)
-    assert len(upstream.calls) == 32
+    await until(lambda: len(upstream.calls) == 32, "it is asked once more")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

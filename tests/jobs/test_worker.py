@@ -29,7 +29,7 @@ async def handle(lease):
     mine = folder / f"{lease.job.payload['n']}.{lease.job.attempt}"
     mine.write_text("begun")
     for step in range(5):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.04)
         lease.report(step, 5)
     mine.with_suffix(mine.suffix + ".end").write_text("ended")
 async def main():
@@ -56,7 +56,7 @@ async def working(worker: Worker) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+async def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
     end = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < end
@@ -143,12 +143,12 @@ async def test_a_clock_that_jumps_takes_no_job_away(store: Store, monkeypatch: p
         attempts.append(lease.job.attempt)
         await release.wait()
 
-    async with working(make(store, wait, patience_s=0.5)), working(make(store, wait, patience_s=0.5)):
+    async with working(make(store, wait, patience_s=2.0)), working(make(store, wait, patience_s=2.0)):
         await until(lambda: state(store, job) == "running")
         for jump in (86_400, -86_400):
             real = time.time_ns()
             monkeypatch.setattr("fairlead.records.time.time_ns", lambda t=real + jump * 10**9: t)
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(2.5)
         release.set()
         await until(lambda: state(store, job) == "done")
     assert attempts == [1]
@@ -169,9 +169,10 @@ def test_killed_workers_lose_no_job_and_end_none_twice(store: Store, tmp_path: P
         for _ in range(2):
             start()
         for _ in range(4):
-            jobs += [store.jobs.add("k", {"n": len(jobs) + n}, most_failures=0) for n in range(8)]
             victims: list[int] = []
             while not victims:
+                if not store.jobs.newest(state="waiting"):
+                    jobs += [store.jobs.add("k", {"n": len(jobs) + n}, most_failures=0) for n in range(8)]
                 time.sleep(chance.uniform(0, 0.04))
                 victims = [int(job.worker.split("-")[-2]) for job in store.jobs.running()]
             victim = workers.pop(chance.choice(victims), None)
@@ -179,7 +180,7 @@ def test_killed_workers_lose_no_job_and_end_none_twice(store: Store, tmp_path: P
                 victim.kill()
                 victim.communicate()
                 start()
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while (done := len(store.jobs.newest(state="done"))) < len(jobs):
             assert time.monotonic() < end, f"{done} of {len(jobs)} are done"
             time.sleep(0.2)

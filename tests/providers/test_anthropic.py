@@ -50,7 +50,7 @@ def call(*, stream: bool = False, **body: Any) -> Call:
     body = {"messages": [{"role": "user", "content": "Where is it?"}], **body}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 30
     return Call(operation="chat", body=body, stream=stream, deadline=deadline, context=CallContext())
 
 

@@ -52,7 +52,7 @@ async def ask(upstream: Scripted, facts: Facts = UNKNOWN, *, stream: bool = Fals
     body = {"model": "m", "messages": [{"role": "user", "content": "A city"}], "stream": stream, **body}
     if stream:
         body["stream_options"] = {"include_usage": True}
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 30
     call = Call(operation="chat", body=body, stream=stream, deadline=deadline, context=CallContext())
     reply = await Structured(upstream, facts).open(call)
     try:

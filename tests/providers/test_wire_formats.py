@@ -57,7 +57,7 @@ SENT: dict[str, set[str]] = {
 
 def call(**changes: Any) -> Call:
     body = {**ASKED, **changes}
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 30
     return Call(
         operation="chat", body=body, stream=body.get("stream") is True, deadline=deadline, context=CallContext()
     )

@@ -86,7 +86,7 @@ def test_killed_at_any_moment_nothing_confirmed_is_lost(tmp_path: Path) -> None:
         for process in processes.values():
             process.send_signal(signal.SIGKILL)
         for writer, process in processes.items():
-            output, problems = process.communicate(timeout=30)
+            output, problems = process.communicate(timeout=120)
             assert process.returncode == -signal.SIGKILL, problems
             confirmed[writer] = _confirmed("0\n" + output)
         if round_ % 4 == 3:
@@ -184,7 +184,7 @@ def test_many_processes_write_and_one_reads(tmp_path: Path) -> None:
         for process in processes.values():
             process.send_signal(signal.SIGTERM)
         confirmed = {
-            name: _confirmed("20\n" + process.communicate(timeout=30)[0]) for name, process in processes.items()
+            name: _confirmed("20\n" + process.communicate(timeout=120)[0]) for name, process in processes.items()
         }
     assert counts == sorted(counts), "what was seen once stays"
     _check_confirmed(tmp_path, {**confirmed, "mine": 200})
@@ -396,10 +396,10 @@ with Store.open(Path(sys.argv[1])) as store:
     assert store.traces.query(since=0, until=FOREVER, limit=2000, order="asc") == taken
 """
     with run_script(script, tmp_path / "a", "live") as process:
-        output = process.communicate(timeout=60)
+        output = process.communicate(timeout=120)
     assert process.returncode == 0, output
     with run_script(script, tmp_path / "b", "die") as process:
-        output = process.communicate(timeout=60)
+        output = process.communicate(timeout=120)
     assert process.returncode == 77, output
     with Store.open(tmp_path / "b") as store:
         assert len(store.recovered) == 1
@@ -434,7 +434,7 @@ assert store.traces.query(since=0, until=FOREVER, limit=1000, order="asc") == re
 store.close()
 """
     with run_script(script, tmp_path) as process:
-        output = process.communicate(timeout=60)
+        output = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
 
@@ -449,7 +449,7 @@ for number in range(50):
     store.traces.append(make_inference(id=f"n{number}"))
 """
     with run_script(script, tmp_path) as process:
-        output = process.communicate(timeout=30)
+        output = process.communicate(timeout=120)
     assert process.returncode == 0, output
     with Store.open(tmp_path) as store:
         assert sorted(_ids(store)) == sorted(f"n{number}" for number in range(50))

@@ -428,7 +428,7 @@ def test_a_damaged_database_is_named_and_nothing_is_lost(tmp_path: Path, damage:
         "mend",
         tmp_path,
     ) as process:
-        output, problems = process.communicate(timeout=60)
+        output, problems = process.communicate(timeout=120)
     assert process.returncode == 0, problems
     assert "moved to" in output
     if damage == "nonsense":
@@ -526,7 +526,7 @@ assert store.objects.list() == []
 store.close()
 """
     with run_script(script, tmp_path) as process:
-        output = process.communicate(timeout=60)
+        output = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
 

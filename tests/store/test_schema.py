@@ -122,5 +122,5 @@ for _ in range(2):
 print([name for name in ("alembic", "duckdb", "numpy", "pandas") if name in sys.modules])
 """
     with run_script(script, tmp_path) as process:
-        output, problems = process.communicate(timeout=30)
+        output, problems = process.communicate(timeout=120)
     assert output == "[]\n", problems

@@ -247,7 +247,7 @@ def test_a_range_that_ends_before_it_begins_is_refused(store: Store) -> None:
 def test_records_reach_the_disk_by_themselves(store: Store, tmp_path: Path) -> None:
     record = make_inference()
     store.traces.append(record)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not any(record.id.encode() in path.read_bytes() for path in tmp_path.glob("data/traces/journal/*.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -259,7 +259,7 @@ def test_a_journal_becomes_a_segment_by_size_and_by_age(tmp_path: Path) -> None:
             records = [make_inference() for _ in range(100)]
             for record in records:
                 store.traces.append(record)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while store.traces.status()["segments"] == 0:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -271,7 +271,7 @@ def test_the_journal_of_an_idle_server_becomes_a_segment_by_age(tmp_path: Path) 
         records = [make_inference() for _ in range(3)]
         for record in records:
             store.traces.append(record)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not any(tmp_path.glob("traces/day=*/*.parquet")):  # nobody asks the store anything meanwhile
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -247,11 +247,11 @@ async def test_a_broken_server_costs_a_call_and_no_more(tmp_path: Path, how: str
     server = broken(tmp_path, how)
     try:
         if isinstance(expected, str):
-            assert await server.call("any", {}, Context(), timeout_s=5) == expected
+            assert await server.call("any", {}, Context(), timeout_s=30) == expected
         else:
             assert isinstance(expected, type)
             with pytest.raises(expected):
-                await server.call("any", {}, Context(), timeout_s=5)
+                await server.call("any", {}, Context(), timeout_s=30)
     finally:
         await server.aclose()
 
@@ -263,7 +263,7 @@ async def test_a_server_that_keeps_dying_is_started_with_a_growing_pause(tmp_pat
     faults = []
     for _ in range(30):
         try:
-            await server.call("any", {}, Context(), timeout_s=5)
+            await server.call("any", {}, Context(), timeout_s=30)
         except (NotRun, Unsure) as fault:
             faults.append(type(fault))
     assert Unsure in faults
@@ -308,7 +308,7 @@ async def test_a_broken_address_is_a_fault(path: str, fault: type[Exception]) ->
     server = Server(HttpTransport("web", f"http://127.0.0.1:{web.server_port}/{path}", {}))
     try:
         with pytest.raises(fault):
-            await server.call("any", {}, Context(), timeout_s=5)
+            await server.call("any", {}, Context(), timeout_s=30)
     finally:
         await server.aclose()
         await asyncio.to_thread(web.shutdown)
