@@ -362,7 +362,7 @@ def test_budgets_that_cannot_be_read_spend_nothing(tmp_path: Path) -> None:
 def test_everything_can_be_shown_as_json(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
         store.ledger.change([Change(account=DAY, want=100, limit=100)])
-        (line,) = store.ledger.entries("shop", since=now_us() - 1_000_000, until=FAR)
+        (line,) = store.ledger.entries("shop", since=now_us() - 3_600_000_000, until=FAR)
     shown: dict[str, Any] = json.loads(json.dumps({name: getattr(line, name) for name in line.__struct_fields__}))
     assert shown["kind"] == "reserve"
     assert isinstance(Purse(DAY, 1, 2).left, int)

@@ -13,7 +13,7 @@ from typing import Any
 from openai import OpenAI
 from openai.types import Batch
 
-from fairlead.batch import KIND, Batches, Limits, Live, Runner, Spare, Surface
+from fairlead.batch import KIND, Batches, Limits, Live, Runner, Spare, Surface, described
 from fairlead.batch.runner import holder_of
 from fairlead.batch.work import Backend
 from fairlead.gateway import Gateway, Route
@@ -80,6 +80,7 @@ class Place:
         self.worker = Worker(store, {KIND: self.runner}, poll_s=0.05, beat_s=0.05)
         surface = Surface(self.gateway, store, self.batches, wake=self.worker.wake, most_file_bytes=most_file)
         self.gateway.surfaces.update(surface.surfaces)
+        self.gateway.description = described(self.gateway.description)
         self.working = True
         self._task: asyncio.Task[None] | None = None
 

@@ -114,7 +114,6 @@ def test_bom_crlf_and_blank_lines_are_no_errors(client: OpenAI) -> None:
 @pytest.mark.parametrize(
     ("raw", "code", "line"),
     [
-        (b"", "empty_file", None),
         (b"\n\r\n", "empty_file", None),
         (jsonl([chat("a")]) + b'{"custom_id": "b", \n', "invalid_json_line", 2),
         (b"[1, 2]\n", "invalid_json_line", 1),
@@ -361,6 +360,13 @@ def test_pages_of_batches_and_files(client: OpenAI) -> None:
     ("change", "match"),
     [
         ({"endpoint": "/v1/moderations"}, "endpoint"),
+        ({"endpoint": ["/v1/chat/completions"]}, "endpoint"),
+        ({"completion_window": {"24h": 1}}, "completion_window"),
+        ({"input_file_id": {"id": 1}}, "input_file_id"),
+        ({"metadata": ["a"]}, "metadata"),
+        ({"output_expires_after": [3600]}, "output_expires_after"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": {}}}, "seconds"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 10**30}}, "seconds"),
         ({"completion_window": "1h"}, "completion_window"),
         ({"metadata": {"a": "x" * 600}}, "metadata"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 5}}, "expires_after"),
@@ -409,8 +415,8 @@ def test_live_traffic_takes_the_places(store: Store) -> None:
 def test_a_clock_that_jumps_while_a_batch_runs_does_not_end_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(store, Scripted(script=answer), places=1)
     with served(place) as client:
-        made = submit(client, [chat(str(n), "slow 0.1") for n in range(12)])
-        wait(client, made, lambda found: found.status == "in_progress")
+        made = submit(client, [chat(str(n), "slow 0.1") for n in range(30)])
+        wait(client, made, lambda found: bool(found.request_counts and found.request_counts.completed))
         ahead = now_us() + 3 * 86_400 * 1_000_000
         with monkeypatch.context() as patch:
             patch.setattr("fairlead.batch.runner.now_us", lambda: ahead)

@@ -64,9 +64,9 @@ async def whole(client: httpx.AsyncClient, body: dict[str, Any] = ASKED) -> tupl
 async def spread(house: House, client: httpx.AsyncClient, count: int, body: dict[str, Any]) -> list[Any]:
     """Tasks that ask the same, one after the other; the model is held until the last has come."""
     tasks = []
-    for number in range(count):
+    for _ in range(count):
         tasks.append(asyncio.create_task(whole(client, body)))
-        await until(lambda wanted=number: house.gateway.in_flight > wanted, "the next one asks")
+        await until(lambda: house.gateway.in_flight == len(tasks), "the next one asks")
     return tasks
 
 

@@ -32,7 +32,7 @@ from fairlead.app.parts import (
     weights_of,
 )
 from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
-from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface
+from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface, described
 from fairlead.batch.runner import holder_of
 from fairlead.engines.base import Engine
 from fairlead.engines.ondemand import OnDemand
@@ -227,6 +227,7 @@ class Fairlead:
         )
         self.worker = Worker(store, {KIND: runner, TEND: self._tend})
         gateway.surfaces.update(Surface(gateway, store, self.batches, wake=self.worker.wake).surfaces)
+        gateway.description = described(gateway.description)
 
     def _batch_backend(self, variant: Variant) -> Backend:
         """Who else answers a variant's batches."""

@@ -6,9 +6,10 @@
 from fairlead.batch.http import Surface
 from fairlead.batch.lines import Limits
 from fairlead.batch.live import Live
+from fairlead.batch.openapi import described
 from fairlead.batch.runner import KIND, Runner
 from fairlead.batch.service import Batches
 from fairlead.batch.spare import Spare
 from fairlead.batch.work import Backend
 
-__all__ = ["KIND", "Backend", "Batches", "Limits", "Live", "Runner", "Spare", "Surface"]
+__all__ = ["KIND", "Backend", "Batches", "Limits", "Live", "Runner", "Spare", "Surface", "described"]

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from fairlead.batch.lines import MOST_BYTES
 from fairlead.batch.service import KEEP_S, Batches
@@ -22,10 +23,11 @@ from fairlead.errors import (
     BodyTooLarge,
     CallerGone,
     InternalFault,
+    MethodWrong,
+    PathUnknown,
     RequestInvalid,
     ServiceError,
     StorageFull,
-    StoreError,
     StoreFull,
 )
 from fairlead.gateway import INFERENCE, Gateway, Principal
@@ -56,7 +58,7 @@ class Surface:
         self._batches = batches
         self._wake = wake
         self._most_file_bytes = most_file_bytes
-        routes = [
+        acts = [
             ("/v1/files", "POST", self._upload),
             ("/v1/files", "GET", self._list_files),
             ("/v1/files/{id}", "GET", self._file),
@@ -67,8 +69,21 @@ class Surface:
             ("/v1/batches/{id}", "GET", self._batch),
             ("/v1/batches/{id}/cancel", "POST", self._cancel),
         ]
-        app = Starlette(routes=[Route(path, self._served(act), methods=[verb]) for path, verb, act in routes])
+        self._routes = [Route(path, self._served(act), methods=[verb]) for path, verb, act in acts]
+        app = Starlette(routes=self._routes, exception_handlers={HTTPException: self._wrong})
+        app.router.redirect_slashes = False
         self.surfaces: dict[str, ASGIApp] = dict.fromkeys(PREFIXES, app)
+
+    def _wrong(self, request: Request, _: Exception) -> Response:
+        """Refuse a path that is none, or a method that it does not take, in words of the API."""
+        path, method, head = request.url.path, request.method, Head(request.scope)
+        fitting = [route for route in self._routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = ", ".join(sorted({verb for route in fitting for verb in route.methods or ()}))
+        if not allowed:
+            return _refuse(PathUnknown(method=method, path=path[:200]), head.request)
+        answer = _refuse(MethodWrong(path=path[:200], method=method, allowed=allowed), head.request)
+        answer.headers["allow"] = allowed
+        return answer
 
     def _served(self, act: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """``act`` for a caller who proved who they are, its errors as OpenAI's clients expect them."""
@@ -84,7 +99,7 @@ class Surface:
                 return _refuse(StorageFull(), head.request)
             except ClientDisconnect:
                 return _refuse(CallerGone(), head.request)
-            except (StoreError, OSError):
+            except Exception:  # the last who can answer in words
                 logger.exception("Request %s failed.", head.request)
                 return _refuse(InternalFault(request=head.request), head.request)
             if not isinstance(made, Response):
@@ -197,7 +212,7 @@ def _keep_s(anchor: Any, seconds: Any, name: str) -> int:
         raise RequestInvalid(problem=f"{name}.anchor must be 'created_at'.", param=f"{name}.anchor")
     try:
         return int(seconds)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problem = f"{name}.seconds must be a whole number."
         raise RequestInvalid(problem=problem, param=f"{name}.seconds") from None
 

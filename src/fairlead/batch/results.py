@@ -6,6 +6,7 @@ writes a journal of its own, so nobody ever writes into a file that another writ
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,7 @@ class Results:
         self.answered = bytearray(total)
         self.tally = Tally()
         self._folder = folder
+        self._torn = False
         for entry in self._entries():
             self.tally.add(entry)
         with explained(folder):
@@ -80,11 +82,13 @@ class Results:
             return
         figures = f"[{answer.number},{'true' if answer.ok else 'false'},{answer.input_tokens},{answer.output_tokens},"
         cost = "null" if answer.cost is None else str(answer.cost)
-        raw = b"%b%b,%b]\n" % (figures.encode("ascii"), cost.encode("ascii"), answer.line)
+        gap = b"\n" if self._torn else b""
+        raw = b"%b%b%b,%b]\n" % (gap, figures.encode("ascii"), cost.encode("ascii"), answer.line)
         with explained(self._folder):
             if self._file.write(raw) != len(raw):  # the disk is full: the torn line must not swallow the next
-                self._file.write(b"\n")
-                raise OSError(28, os.strerror(28))
+                self._torn = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
         self.answered[answer.number] = 1
         self.tally.add(answer)
 

@@ -15,6 +15,7 @@ from typing import Any
 from fairlead.batch.lines import ENDPOINTS, Input, Inspected, Inspector, Limits
 from fairlead.batch.results import Results, failure
 from fairlead.batch.work import Backend, BatchMoved, BatchRefused, Work
+from fairlead.errors import FairleadError
 from fairlead.gateway import Principal, Route
 from fairlead.gateway.keyring import principal_of
 from fairlead.gateway.route import find_route
@@ -29,6 +30,7 @@ LOOK_S = 1.0
 """How often the row is looked at and written."""
 SLICE_S = 0.001
 """Longest time the input is read at a stretch, so that live requests do not wait for it."""
+LONGEST_NOTE = 500
 ENDED = ("failed", "completed", "expired", "cancelled")
 WORDS: Mapping[str, str] = {
     "batch_expired": "This request could not be executed before the completion window expired.",
@@ -68,6 +70,10 @@ class Runner:
                 await self._run(lease, batch)
         except BatchMoved:
             return
+        except FairleadError as error:  # tried again by the worker; until then the batch says what is in its way
+            with contextlib.suppress(FairleadError):
+                await asyncio.to_thread(self._store.batches.change, batch, {"note": str(error)[:LONGEST_NOTE]})
+            raise
         await asyncio.to_thread(self._store.batches.clear, identifier)
 
     async def _run(self, lease: Lease, batch: Batch) -> None:
@@ -88,7 +94,8 @@ class Runner:
                 work = Work(batch, principal or Principal(), requests, results, self._change)
                 if principal is None:
                     work.end("key_revoked")
-                elif batch.status == "in_progress":
+                elif batch.status == "in_progress" or (batch.status == "finalizing" and not all(results.answered)):
+                    # Killed while the files were made, it finds out anew why some have no answer.
                     await self._answer(lease, work)
                 elif batch.status == "cancelling":
                     work.end("batch_cancelled")
@@ -173,7 +180,7 @@ class Runner:
         while True:
             results = work.results
             await asyncio.to_thread(results.sync)
-            work.batch = await self._change(work.batch, {**figures(work), "note": work.note[:500]})
+            work.batch = await self._change(work.batch, {**figures(work), "note": work.note[:LONGEST_NOTE]})
             done = results.tally.completed + results.tally.failed
             lease.report(done, len(work.requests), work.note)
             if work.batch.status == "cancelling":
@@ -215,7 +222,7 @@ class Runner:
             "status": status, "completed": tally.completed, "failed": tally.failed, "cost": tally.cost,
             "input_tokens": tally.input_tokens, "output_tokens": tally.output_tokens,
             "output_file": names.get("output.jsonl", ""), "error_file": names.get("error.jsonl", ""),
-            "note": work.note[:500] if work.reason else "",
+            "note": work.note[:LONGEST_NOTE] if work.reason else "",
         }  # fmt: skip
         if self._store.batches.finish(batch, values, made) is None:
             for file in made:

@@ -39,6 +39,8 @@ class Batches:
     def keep_file(self, principal: Principal, written: Path, name: str, keep_s: int = KEEP_S) -> StoredFile:
         """Take in an input for batches that was written by ``Files.writing``. Raises RequestInvalid, FileTooLarge."""
         size = written.stat().st_size
+        if not size:
+            raise RequestInvalid(problem="The file is empty; expected one JSON object a line.", param="file")
         if size > self.room(principal):
             raise FileTooLarge(limit=self.room(principal))
         _check_keep(keep_s, "expires_after[seconds]")
@@ -78,7 +80,7 @@ class Batches:
         keep_s: int = KEEP_S,
     ) -> Batch:
         """Queue a batch. What its lines hold is looked at later, by the job. Raises RequestInvalid, FileUnknown."""
-        if endpoint not in ENDPOINTS:
+        if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
             raise RequestInvalid(problem=f"endpoint is not one of {', '.join(ENDPOINTS)}.", param="endpoint")
         if completion_window != WINDOW:
             raise RequestInvalid(problem=f"completion_window must be {WINDOW!r}.", param="completion_window")

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from fairlead.errors import FileTooLarge, RequestInvalid
@@ -127,7 +127,7 @@ async def receive_form(
         async for piece in pieces:
             parser.write(piece)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise RequestInvalid(problem=f"The form cannot be read: {error}.", param=None) from error
     if not receiver.ended:
         raise RequestInvalid(problem="The form ends in the middle. Send it again.", param=None)

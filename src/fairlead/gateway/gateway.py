@@ -88,6 +88,8 @@ class Gateway:
         }
         """What answers other protocols and services: a path of two names (``/v1/files``) and all below it, to an ASGI
         app, which refuses by raising ServiceError or by itself. To be filled before serving."""
+        self.description = openapi.describe()
+        """What /openapi.json says; a service adds its own part."""
         self._origins = Origins(settings.cors_origins)
         self._fallback = fallback
         self._ready = ready
@@ -323,7 +325,7 @@ class Gateway:
         elif path == "/readyz":
             status, body = self._readiness()
         elif path == "/openapi.json":
-            body = orjson.dumps(openapi.describe())
+            body = orjson.dumps(self.description)
         elif path == "/metrics":
             self.demand(head, ADMIN)
             body, kind = self.telemetry.expose(), CONTENT_TYPE.encode("ascii")

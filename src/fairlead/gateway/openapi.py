@@ -11,49 +11,51 @@ from fairlead.gateway.surfaces import DIALECTS
 from fairlead.providers.base import Operation
 
 Document = dict[str, Any]
-_TEXT = {"type": "string"}
-_WHOLE = {"type": "integer"}
+TEXT = {"type": "string"}
+WHOLE = {"type": "integer"}
 _HEADERS = {
     "x-request-id": {
         "description": "The request's id: the client's own x-request-id where it is sane, else a fresh UUIDv7.",
-        "schema": _TEXT,
+        "schema": TEXT,
     }
 }
 _ERRORS: dict[str, str] = {
     "400": "The body or a parameter cannot be used; `param` names it.",
     "401": "No valid API key.",
     "403": "The key lacks the scope.",
-    "404": "No such model or path.",
+    "404": "No such model, file, batch or path.",
     "405": "The path does not take this method; see Allow.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body is not declared as plain JSON.",
-    "409": "The upstream reports a conflict.",
+    "409": "The upstream reports a conflict, or the batch has ended.",
     "429": "Too many requests; see Retry-After.",
     "500": "Something inside Fairlead failed; the log has the reason under the request id.",
     "502": "The upstream cannot be reached, refused, or broke off.",
     "503": "Not ready, or the upstream is overloaded; see Retry-After.",
     "504": "No answer before the deadline.",
+    "507": "The disk of the server, or the room of the tenant's files, is full.",
 }
 
 
-def _object(properties: Document, *required: str) -> Document:
+def record(properties: Document, *required: str) -> Document:
+    """The schema of an object."""
     return {"type": "object", "properties": properties, "required": list(required)}
 
 
-_USAGE = _object(
-    {"prompt_tokens": _WHOLE, "completion_tokens": _WHOLE, "total_tokens": _WHOLE}, "prompt_tokens", "total_tokens"
+_USAGE = record(
+    {"prompt_tokens": WHOLE, "completion_tokens": WHOLE, "total_tokens": WHOLE}, "prompt_tokens", "total_tokens"
 )
 _SCHEMAS: Document = {
-    "Error": _object(
+    "Error": record(
         {
-            "error": _object(
+            "error": record(
                 {
-                    "message": _TEXT,
-                    "type": _TEXT,
-                    "param": nullable(_TEXT),
-                    "code": nullable(_TEXT),
-                    "request_id": _TEXT,
+                    "message": TEXT,
+                    "type": TEXT,
+                    "param": nullable(TEXT),
+                    "code": nullable(TEXT),
+                    "request_id": TEXT,
                 },
                 "message",
                 "type",
@@ -64,19 +66,19 @@ _SCHEMAS: Document = {
         },
         "error",
     ),
-    "ChatCompletion": _object(
+    "ChatCompletion": record(
         {
-            "id": _TEXT,
+            "id": TEXT,
             "object": {"const": "chat.completion"},
-            "created": _WHOLE,
-            "model": _TEXT,
+            "created": WHOLE,
+            "model": TEXT,
             "choices": {
                 "type": "array",
-                "items": _object(
+                "items": record(
                     {
-                        "index": _WHOLE,
-                        "finish_reason": nullable(_TEXT),
-                        "message": _object({"role": _TEXT, "content": nullable(_TEXT)}, "role"),
+                        "index": WHOLE,
+                        "finish_reason": nullable(TEXT),
+                        "message": record({"role": TEXT, "content": nullable(TEXT)}, "role"),
                         "logprobs": nullable({"type": "object"}),
                     },
                     "index",
@@ -87,30 +89,30 @@ _SCHEMAS: Document = {
         },
         "choices",
     ),
-    "Completion": _object(
+    "Completion": record(
         {
-            "id": _TEXT,
+            "id": TEXT,
             "object": {"const": "text_completion"},
-            "created": _WHOLE,
-            "model": _TEXT,
+            "created": WHOLE,
+            "model": TEXT,
             "choices": {
                 "type": "array",
-                "items": _object({"index": _WHOLE, "text": _TEXT, "finish_reason": nullable(_TEXT)}, "index", "text"),
+                "items": record({"index": WHOLE, "text": TEXT, "finish_reason": nullable(TEXT)}, "index", "text"),
             },
             "usage": nullable(_USAGE),
         },
         "choices",
     ),
-    "Embeddings": _object(
+    "Embeddings": record(
         {
             "object": {"const": "list"},
-            "model": _TEXT,
+            "model": TEXT,
             "data": {
                 "type": "array",
-                "items": _object(
+                "items": record(
                     {
                         "object": {"const": "embedding"},
-                        "index": _WHOLE,
+                        "index": WHOLE,
                         "embedding": {
                             "anyOf": [
                                 {"type": "array", "items": {"type": "number"}},
@@ -126,74 +128,77 @@ _SCHEMAS: Document = {
         },
         "data",
     ),
-    "Response": _object(
+    "Response": record(
         {
-            "id": _TEXT,
+            "id": TEXT,
             "object": {"const": "response"},
-            "created_at": _WHOLE,
-            "status": _TEXT,
-            "model": _TEXT,
-            "output": {"type": "array", "items": _object({"id": _TEXT, "type": _TEXT}, "id", "type")},
-            "usage": nullable(_object({"input_tokens": _WHOLE, "output_tokens": _WHOLE, "total_tokens": _WHOLE})),
+            "created_at": WHOLE,
+            "status": TEXT,
+            "model": TEXT,
+            "output": {"type": "array", "items": record({"id": TEXT, "type": TEXT}, "id", "type")},
+            "usage": nullable(record({"input_tokens": WHOLE, "output_tokens": WHOLE, "total_tokens": WHOLE})),
         },
         "id",
         "status",
         "output",
     ),
-    "Message": _object(
+    "Message": record(
         {
-            "id": _TEXT,
+            "id": TEXT,
             "type": {"const": "message"},
             "role": {"const": "assistant"},
-            "model": _TEXT,
-            "content": {"type": "array", "items": _object({"type": _TEXT}, "type")},
-            "stop_reason": nullable(_TEXT),
-            "stop_sequence": nullable(_TEXT),
-            "usage": _object({"input_tokens": _WHOLE, "output_tokens": _WHOLE}, "input_tokens", "output_tokens"),
+            "model": TEXT,
+            "content": {"type": "array", "items": record({"type": TEXT}, "type")},
+            "stop_reason": nullable(TEXT),
+            "stop_sequence": nullable(TEXT),
+            "usage": record({"input_tokens": WHOLE, "output_tokens": WHOLE}, "input_tokens", "output_tokens"),
         },
         "id",
         "content",
         "usage",
     ),
-    "MessageError": _object(
+    "MessageError": record(
         {
             "type": {"const": "error"},
-            "error": _object({"type": _TEXT, "message": _TEXT}, "type", "message"),
-            "request_id": _TEXT,
+            "error": record({"type": TEXT, "message": TEXT}, "type", "message"),
+            "request_id": TEXT,
         },
         "type",
         "error",
     ),
-    "Model": _object(
-        {"id": _TEXT, "object": {"const": "model"}, "created": _WHOLE, "owned_by": _TEXT},
+    "Model": record(
+        {"id": TEXT, "object": {"const": "model"}, "created": WHOLE, "owned_by": TEXT},
         "id",
         "object",
         "created",
         "owned_by",
     ),
-    "Models": _object(
+    "Models": record(
         {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}},
         "object",
         "data",
     ),
-    "Ready": _object({"status": _TEXT, "waiting_for": {"type": "array", "items": _TEXT}}, "status"),
+    "Ready": record({"status": TEXT, "waiting_for": {"type": "array", "items": TEXT}}, "status"),
 }
 
 
-def _answer(description: str, media: Document) -> Document:
+def answer_of(description: str, media: Document) -> Document:
+    """A response with ``media``, a content type to what it holds."""
     return {"description": description, "headers": _HEADERS, "content": media}
 
 
-def _json(schema: str) -> Document:
+def json_of(schema: str) -> Document:
+    """The media of one of the document's schemas, by its name."""
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
 
 
-def _errors(*statuses: str, shape: str = "Error") -> Document:
-    return {status: _answer(_ERRORS[status], _json(shape)) for status in statuses}
+def errors(*statuses: str, shape: str = "Error") -> Document:
+    """The responses of these statuses."""
+    return {status: answer_of(_ERRORS[status], json_of(shape)) for status in statuses}
 
 
 def _header(name: str, description: str) -> Document:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": _TEXT}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": TEXT}
 
 
 def _infer(operation: Operation, name: str, summary: str, answer: str, *, streams: bool) -> Document:
@@ -201,7 +206,7 @@ def _infer(operation: Operation, name: str, summary: str, answer: str, *, stream
 
 
 def _ask(body: Record, name: str, summary: str, answer: str, *, streams: bool, error: str = "Error") -> Document:
-    media = _json(answer)
+    media = json_of(answer)
     if streams:
         media["text/event-stream"] = {}  # OpenAPI 3.1 has no words for what one event holds
     return {
@@ -218,8 +223,8 @@ def _ask(body: Record, name: str, summary: str, answer: str, *, streams: bool, e
                 "content": {"application/json": {"schema": body.schema}},
             },
             "responses": {
-                "200": _answer("The answer; with `stream`, server-sent events.", media),
-                **_errors(
+                "200": answer_of("The answer; with `stream`, server-sent events.", media),
+                **errors(
                     "400",
                     "401",
                     "403",
@@ -241,11 +246,12 @@ def _ask(body: Record, name: str, summary: str, answer: str, *, streams: bool, e
     }
 
 
-def _read(name: str, summary: str, answer: Document, *errors: str, public: bool = False, **extra: Any) -> Document:
+def read(name: str, summary: str, answer: Document, *refusals: str, public: bool = False, **extra: Any) -> Document:
+    """A GET with its HEAD; ``refusals`` are the statuses it may answer with besides 200 and 405."""
     method = {
         "operationId": name,
         "summary": summary,
-        "responses": {"200": _answer(summary, answer), **_errors(*errors, "405")},
+        "responses": {"200": answer_of(summary, answer), **errors(*refusals, "405")},
         **({"security": []} if public else {}),
         **extra,
     }
@@ -262,12 +268,22 @@ def _read(name: str, summary: str, answer: Document, *errors: str, public: bool 
     }
 
 
+def extended(document: Document, paths: Document, schemas: Document) -> Document:
+    """``document`` with what a service behind the gateway adds to it."""
+    parts = document["components"]
+    return {
+        **document,
+        "paths": {**document["paths"], **paths},
+        "components": {**parts, "schemas": {**parts["schemas"], **schemas}},
+    }
+
+
 @functools.cache
 def describe() -> Document:
-    """The whole document, OpenAPI 3.1. Treat it as read-only."""
+    """The gateway's own document, OpenAPI 3.1. Treat it as read-only."""
     name_in_path = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    not_ready = {"503": _answer("Not ready.", _json("Ready"))}
-    ready = _read("readReadiness", "Whether every model can answer.", _json("Ready"), public=True)
+    not_ready = {"503": answer_of("Not ready.", json_of("Ready"))}
+    ready = read("readReadiness", "Whether every model can answer.", json_of("Ready"), public=True)
     ready["get"]["responses"].update(not_ready)
     ready["head"]["responses"].update({"503": {"description": "Not ready.", "headers": _HEADERS}})
     return {
@@ -297,16 +313,16 @@ def describe() -> Document:
                 streams=True,
                 error="MessageError",
             ),
-            "/v1/models": _read("listModels", "The models a request may name.", _json("Models"), "401", "403"),
-            "/v1/models/{model}": _read(
-                "readModel", "One model.", _json("Model"), "401", "403", "404", parameters=[name_in_path]
+            "/v1/models": read("listModels", "The models a request may name.", json_of("Models"), "401", "403"),
+            "/v1/models/{model}": read(
+                "readModel", "One model.", json_of("Model"), "401", "403", "404", parameters=[name_in_path]
             ),
-            "/healthz": _read("readHealth", "Whether the process lives.", _json("Ready"), public=True),
+            "/healthz": read("readHealth", "Whether the process lives.", json_of("Ready"), public=True),
             "/readyz": ready,
-            "/metrics": _read(
-                "readMetrics", "Metrics for Prometheus (scope admin).", {"text/plain": {"schema": _TEXT}}, "401", "403"
+            "/metrics": read(
+                "readMetrics", "Metrics for Prometheus (scope admin).", {"text/plain": {"schema": TEXT}}, "401", "403"
             ),
-            "/openapi.json": _read(
+            "/openapi.json": read(
                 "readDescription",
                 "This description.",
                 {"application/json": {"schema": {"type": "object"}}},
