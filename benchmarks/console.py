@@ -1,13 +1,16 @@
 """What a console page costs on a million inferences: CPU of the server per page, all its threads together.
 
 Fills a store with ``--rows`` inferences over 30 days, two per answer as the assistant makes them, in conversations of
-fifty, and asks for the pages in process. Wall times of a shared machine are printed, not judged.
+fifty, and with runs of one real selection, and asks for the pages in process. Wall times of a shared machine are
+printed, not judged.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import io
 import random
 import shutil
 import sys
@@ -18,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import yaml
 
 from benchmarks.report import Report
 from fairlead.app import Fairlead, build
+from fairlead.cli import main as main_of_commands
 from fairlead.console import create_app
 from fairlead.records import Conversation, Inference, now_us
 from fairlead.settings import load
@@ -37,6 +42,7 @@ PAGES = (
     "", "?range=7d", "?range=30d", "/conversations", "/conversations?range=30d", "/conversations?q=parcel&range=30d",
     "/traces", "/traces?status=502&range=30d", "/choose", "/deploy", "/define",
 )  # fmt: skip
+RUNS = 300
 TARGET_MS = 200
 
 
@@ -91,7 +97,21 @@ def fill(store: Store, usecase: str, rows: int) -> None:
     store.traces.roll()
 
 
-async def measure(fairlead: Fairlead, report: Report) -> None:
+def select_many(project: Path, runs: int) -> str:
+    """One real selection on the shop's samples, and as many runs like it; returns the last one's id."""
+    wanted = ("--candidates", "extractive,baseline:retrieval", "--samples", "200", "--json")
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main_of_commands(["select", "--project", str(project), *wanted])
+    with Store.open(load({"project": project}, {}).data_path) as store:
+        [first] = store.runs.list(since=0, until=now_us() + 1)
+        for number in range(1, runs):
+            run = msgspec.structs.replace(first, id=identifier(first.time, random.Random(number)), report={})
+            store.runs.begin(run)
+            store.runs.end(msgspec.structs.replace(run, report=first.report))
+    return first.id
+
+
+async def measure(fairlead: Fairlead, report: Report, run: str) -> None:
     """Every page: once cold, then the median of some rounds."""
     site = create_app(fairlead)
     key = fairlead.store.keys.create("bench", ("admin",))[1]
@@ -99,7 +119,7 @@ async def measure(fairlead: Fairlead, report: Report) -> None:
         answer = await client.post("/console/login", data={"key": key})
         assert answer.status_code == 303, answer.status_code
         await client.get("/console")  # imports and compiles what the first page needs
-        for page in PAGES:
+        for page in (*PAGES, f"/choose/{run}", f"/choose/{run}/answers?candidate=extractive"):
             cpu, wall = [], []
             for _ in range(ROUNDS):
                 began, spent = time.perf_counter(), time.process_time()
@@ -108,7 +128,7 @@ async def measure(fairlead: Fairlead, report: Report) -> None:
                 wall.append((time.perf_counter() - began) * 1e3)
                 assert answer.status_code == 200, (page, answer.status_code)
             typical = sorted(cpu)[ROUNDS // 2]
-            name = f"/console{page}"
+            name = f"/console{page}".replace(run, "RUN")
             report.add(
                 name, round(typical, 1), "ms CPU", n=ROUNDS, low=min(cpu), high=max(cpu), target=f"<= {TARGET_MS}"
             )
@@ -130,10 +150,11 @@ def main() -> int:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         spec["variants"] = [variant for variant in spec["variants"] if variant["id"] == spec["live"]]
         path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+        run = select_many(project, RUNS)
         fairlead = build(load({"project": project}, {}))
         try:
             fill(fairlead.store, fairlead.usecase.name, rows)
-            asyncio.run(measure(fairlead, report))
+            asyncio.run(measure(fairlead, report, run))
         finally:
             asyncio.run(fairlead.stop())
     return report.finish()

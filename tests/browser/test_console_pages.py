@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from fairlead.cli import main
 from tests.browser.conftest import Watched
 from tests.browser.test_chat_page import RETURNS, ask, done, ready
 from tests.console.scene import HOSTILE, UNREACHABLE, Scene
+from tests.console.test_choose import QUESTIONS
 
 pytestmark = pytest.mark.browser
 
@@ -136,17 +140,41 @@ def test_the_console_works_without_javascript(watched: Watched, login: list[Any]
     watched.contexts.pop().close()
 
 
+@pytest.fixture(scope="module")
+def measured(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The pages of a real selection: its run, a comparison, and the answers of one candidate."""
+    file = tmp_path_factory.mktemp("measured") / "questions.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in QUESTIONS), encoding="utf-8")
+    project = ("--project", str(scene.fairlead.settings.project))
+    wanted = ("--candidates", "extractive,baseline:retrieval", "--data", "asked", "--scorer", "similarity")
+    adding = ("data", "add", "asked", str(file), "--purpose", "eval", "--licence", "CC0-1.0")
+    with ThreadPoolExecutor(1) as beside:  # the browser's own loop runs in this thread
+        for words in (adding, ("select", *wanted)):
+            with pytest.raises(SystemExit):
+                beside.submit(main, [*words, *project]).result()
+    run = scene.store.runs.list(since=0, until=1 << 60)[0].id
+    sides = f"before={run}:extractive&after={run}:baseline:retrieval"
+    return [
+        f"/choose/{run}", f"/choose/compare?{sides}&show=all", f"/choose/{run}/answers?candidate=extractive",
+        f"/choose/{run}/answers?candidate=extractive&show=failed", "/choose?data=asked@1",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("width", [320, 768])
-def test_no_page_scrolls_sideways(watched: Watched, login: list[Any], busy: str, width: int) -> None:
+def test_no_page_scrolls_sideways(
+    watched: Watched, login: list[Any], busy: str, measured: list[str], width: int
+) -> None:
     page = watched.page(viewport={"width": width, "height": 700})
     page.context.add_cookies(login)
-    for path in [*PAGES, f"/conversations/{busy}"]:
+    for path in [*PAGES, *measured, f"/conversations/{busy}"]:
         page.goto(f"/console{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(watched: Watched, scene: Scene, login: list[Any], busy: str, scheme: str, axe: Axe) -> None:
+def test_axe_finds_nothing(
+    watched: Watched, scene: Scene, login: list[Any], busy: str, measured: list[str], scheme: str, axe: Axe
+) -> None:
     # axe-core itself needs to write into the page, which the pages' own policy forbids.
     page = watched.page(color_scheme=scheme, bypass_csp=True, viewport={"width": 1280, "height": 800})
     found: dict[str, list[str]] = {}
@@ -174,6 +202,7 @@ def test_axe_finds_nothing(watched: Watched, scene: Scene, login: list[Any], bus
     trace = scene.store.traces.query(since=0, until=1 << 60, conversation=busy, limit=1)[0].id
     for path in [
         *PAGES,
+        *measured,
         f"/conversations/{busy}",
         f"/traces/{trace}",
         "/traces/nope",

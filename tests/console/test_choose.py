@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -10,9 +11,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 
+from fairlead.app.rulers import judge_definition
 from fairlead.cli import main
+from fairlead.evaluate.judges import Case, Instrument, Judgement, Labelled, calibrate
+from fairlead.evaluate.judges.calibration import record_of
 from fairlead.records import Answered, Result, Run, new_id, now_us
 from tests.console.scene import HOSTILE, Scene, serve
 from tests.console.test_pages import read
@@ -271,3 +276,106 @@ def test_judges_carry_their_badge(chosen: Chosen, path: str) -> None:
     assert re.search(
         r"polite ( \(asked in this run\) )?: ◌ uncalibrated – may not decide: it was never calibrated", page
     )
+
+
+@pytest.mark.parametrize(
+    ("right", "told"), [(60, "▲ failed: kappa 0."), (100, "● calibrated: kappa 1.00")], ids=["failed", "calibrated"]
+)
+def test_a_calibration_changes_the_badge(chosen: Chosen, right: int, told: str) -> None:
+    """As ``fairlead judge calibrate`` would have kept it, for the judge as it is declared."""
+    definition = judge_definition(chosen.scene.fairlead.usecase, "polite")
+    said = [("yes" if number % 2 else "no",) for number in range(240)]
+    cases = [Labelled(case=Case(question=str(n), answers=("a",)), people=people) for n, people in enumerate(said)]
+
+    async def look(case: Case, repetition: int) -> Judgement:
+        number = int(case.question)
+        return Judgement(verdict="yes" if (number % 2 == 1) == (number // 2 % 100 < right) else "no")
+
+    judge = Instrument(definition=definition, look=look)
+    found = asyncio.run(calibrate(judge, cases))
+    chosen.scene.store.calibrations.add(record_of(judge, found, cases, "labels.jsonl"))
+    for path in ("", f"/{chosen.run.id}"):
+        page = _words(chosen.web.get(f"/console/choose{path}").text)
+        assert told in page
+        assert ("may not decide: kappa" in page) == (right == 60)
+
+
+def _answers(chosen: Chosen, run: Run, **query: str) -> httpx.Response:
+    return chosen.web.get(f"/console/choose/{run.id}/answers", params=query)
+
+
+def test_the_answers_of_a_candidate_are_shown_whole_and_escaped(chosen: Chosen) -> None:
+    page = _answers(chosen, chosen.run, candidate="baseline:retrieval").text
+    assert "baseline:retrieval: 4 answers" in _words(page)
+    rows = _rows(page, "Answers")
+    assert len(rows) == 4
+    assert any("What it rests on" in row for row in rows)
+    assert "<img" not in page
+    assert "&lt;img src=x" in page
+    linked = chosen.web.get(f"/console/choose/{chosen.run.id}").text
+    assert f'href="/console/choose/{chosen.run.id}/answers?candidate=baseline%3Aretrieval"' in linked
+
+
+def test_answers_come_in_pages_and_are_narrowed_to_wrong_and_failed_ones(chosen: Chosen) -> None:
+    marks: list[tuple[str, Any]] = [(f"answer {n} " + "long " * 400, n % 3 != 0) for n in range(90)]
+    marks += [("no score", None)] * 5
+    run = _stored(chosen.scene, {"one": marks, "two": [("b", True)]})
+    base = {name: getattr(run, name) for name in ("time", "tenant", "subject", "usecase", "spec_hash", "release")}
+    failed = Answered(
+        **base, id=new_id(), key=new_id(), variant="one", sample="s95", error="busy: try again", answer={}
+    )
+    named: dict[str, Any] = {"variant": "one", "sample": "s95"}
+    result = Result(**base, **named, id=new_id(), run=run.id, answered=failed.id, scores={})
+    chosen.scene.store.runs.add([failed], [result])
+    first = _answers(chosen, run, candidate="one").text
+    assert "one: 96 answers, 30 wrong, 1 failed" in _words(first)
+    assert "answer 0 " + ("long " * 400).strip() in _words(first), "whole, not cut"
+    seen, page = 0, first
+    while True:
+        seen += len(_rows(page, "Answers"))
+        following = re.search(r'href="([^"]+)" rel="next"', page)
+        if following is None:
+            break
+        page = chosen.web.get(following[1].replace("&amp;", "&")).text
+    assert seen == 96
+    for show, count in (("wrong", 30), ("failed", 1), ("unscored", 5), ("nonsense", 96)):
+        page = _answers(chosen, run, candidate="one", show=show).text
+        assert f"of {count}." in _words(page), show
+        exported = _answers(chosen, run, candidate="one", show=show, format="json").json()
+        assert len(exported) == count
+    assert "busy: try again" in _answers(chosen, run, candidate="one", show="failed").text
+    assert "No answer is of this kind" in _answers(chosen, run, candidate="two", show="wrong").text
+    written = list(csv.DictReader(io.StringIO(_answers(chosen, run, candidate="one", format="csv").text)))
+    assert len(written) == 96
+    beyond = _answers(chosen, run, candidate="one", **{"from": "5000"})
+    assert beyond.status_code == 200
+
+
+def test_answers_of_nobody_and_of_other_tenants_are_missing(chosen: Chosen) -> None:
+    assert _answers(chosen, chosen.run, candidate="nobody").status_code == 404
+    assert _answers(chosen, chosen.run).status_code == 404
+    other = _stored(chosen.scene, {"one": [("secret", True)]}, tenant="rival")
+    reply = _answers(chosen, other, candidate="one")
+    assert (reply.status_code, "secret" in reply.text) == (404, False)
+
+
+def test_three_hundred_runs_come_in_pages_and_only_one_report_is_read(chosen: Chosen) -> None:
+    run, store = chosen.run, chosen.scene.store
+    for number in range(300):
+        copy = msgspec.structs.replace(run, id=new_id(), time=run.time - 1_000 * (number + 1), dataset="many@1")
+        store.runs.begin(copy)
+        store.runs.end(msgspec.structs.replace(copy, state="done", ended=run.ended, report=run.report))
+    page = chosen.web.get("/console/choose", params={"data": "many@1"}).text
+    assert "1 to 50 of 300" in _words(page)
+    assert len(_rows(page, "Runs")) == 50
+    following = re.search(r'href="([^"]+)" rel="next"', page)
+    assert following
+    assert "51 to 100 of 300" in _words(chosen.web.get(following[1].replace("&amp;", "&")).text)
+    assert len(chosen.web.get("/console/choose", params={"data": "many@1", "format": "json"}).json()) == 300
+    brief = store.runs.list(since=0, until=now_us() + 1, limit=1_000, brief=True)
+    whole = {each.id: each for each in store.runs.list(since=0, until=now_us() + 1, limit=1_000)}
+    assert [each.id for each in brief] == list(whole)
+    for each in brief:
+        report = whole[each.id].report
+        assert each.report.get("choice", {}) == (report.get("choice") or {})
+        assert each.report.get("samples") == report.get("samples")

@@ -25,12 +25,15 @@ from fairlead.records import Run, Sample, now_us
 from fairlead.select import page as written
 from fairlead.select.plot import pareto
 from fairlead.select.report import Report, Standing
-from fairlead.select.stored import Change, Comparison, came_to, compare, report_of, side_of, state_of
+from fairlead.select.stored import Change, Comparison, came_to, compare, report_of, side_of, state_of, text_of
 from fairlead.select.words import percent, quality_name
+from fairlead.store.runs import Mark, Measured
 
 PATH = HOME + "/choose"
-MOST_RUNS = 200
+MOST_RUNS = 2_000
 PAGE = 50
+ANSWERS = 20
+"""Answers on a page; each is shown whole."""
 RUN_COLUMNS = ["id", "time", "dataset", "state", "came_to", "verdict", "ranked_by", "samples", "calls", "cost_nano_usd"]
 STANDING_COLUMNS = [
     "rank", "id", "model", "baseline", "live", "n", "failed", "quality", "quality_low", "quality_high", "first_p50_s",
@@ -47,6 +50,13 @@ KINDS = {
     "all": "all",
 }
 """What the comparison can be narrowed to, in words."""
+WORTH = {
+    "all": "all",
+    "wrong": "wrong, or less than the best score",
+    "failed": "failed calls",
+    "unscored": "without a score",
+}
+"""What a candidate's answers can be narrowed to, in words."""
 OUTCOMES = {0: "pass", 1: "fail", 3: "not_enough_data"}
 Key = Callable[[Any], Any]
 RUN_ORDERS: dict[str, Key] = {
@@ -65,6 +75,7 @@ STANDING_ORDERS: dict[str, Key] = {
     "cost": lambda row: row["usd_per_1000"],
     "memory": lambda row: row["memory_bytes"],
 }
+ANSWER_COLUMNS = ["sample", "epoch", "kind", "input", "reference", "answer", "error", "value", "scores"]
 CHANGE_ORDERS: dict[str, Key] = {
     "sample": lambda row: row["sample"],
     "difference": lambda row: row["difference"],
@@ -72,7 +83,7 @@ CHANGE_ORDERS: dict[str, Key] = {
 
 
 class Choose:
-    """``/console/choose``, ``/console/choose/compare`` and ``/console/choose/{run}``."""
+    """``/console/choose``, its comparison, a run (``/console/choose/{run}``) and the answers in it."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -85,14 +96,16 @@ class Choose:
             self._desk.route("/choose", self.listing),
             self._desk.route("/choose/compare", self.comparison),
             self._desk.route("/choose/{run}", self.one),
+            self._desk.route("/choose/{run}/answers", self.answers),
         ]
 
     def listing(self, request: Request, session: Session) -> Response:
         """The runs, newest first, and the ways to answer with what was seen of each."""
         query = request.query_params
         runs = self._store.runs.list(
-            since=0, until=now_us() + 1, usecase=self._fairlead.usecase.name, tenant=session.tenant, limit=MOST_RUNS
-        )
+            since=0, until=now_us() + 1, usecase=self._fairlead.usecase.name, tenant=session.tenant, limit=MOST_RUNS,
+            brief=True,
+        )  # fmt: skip
         rows = [_run_row(run) for run in runs]
         datasets = sorted({run.dataset for run in runs})
         data = query.get("data", "") if query.get("data") in datasets else ""
@@ -109,10 +122,14 @@ class Choose:
             (variant, self._desk.summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
             for variant in self._fairlead.usecase.variants
         ]
-        latest = next(((run, report) for run in runs if (report := report_of(run)) is not None), None)
+        latest = next((run for run in runs if run.report and report_of(self._store.runs.get(run.id)) is not None), None)
+        start = _start(query)
+        following = {**order.params, "from": start + PAGE} if start + PAGE < len(shown) else None
         return self._desk.render(
-            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants, rows=shown,
-            latest=latest, outcome=OUTCOMES.get(latest[1].choice.status) if latest else None, order=order,
+            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants,
+            rows=shown[start : start + PAGE], count_rows=len(shown), start=start,
+            newest=ranges.link(PATH, order.params), older=ranges.link(PATH, following) if following else "",
+            latest=latest, outcome=_outcome(latest) if latest else None, order=order,
             any_runs=bool(runs), full=len(runs) == MOST_RUNS, datasets=datasets, data=data, verdict=verdict,
             judges=judge_standings(self._fairlead.usecase, self._store), exports=order.exports(PATH), path=PATH,
         )  # fmt: skip
@@ -131,7 +148,7 @@ class Choose:
         if query.get("format") in ("csv", "json"):
             return export.respond(query["format"], f"run-{run.id[-8:]}", STANDING_COLUMNS, rows)
         others = self._store.runs.list(
-            since=0, until=now_us() + 1, usecase=run.usecase, tenant=session.tenant, limit=PAGE
+            since=0, until=now_us() + 1, usecase=run.usecase, tenant=session.tenant, limit=PAGE, brief=True
         )
         return self._desk.render(
             request, session, "run.html", page="choose", title="Run", run=run, report=report, path=path, order=order,
@@ -163,7 +180,7 @@ class Choose:
         path = PATH + "/compare"
         if query.get("format") in ("csv", "json"):
             return export.respond(query["format"], "comparison", CHANGE_COLUMNS, rows)
-        start = int(query["from"]) if query.get("from", "").isdecimal() and len(query["from"]) < 9 else 0
+        start = _start(query)
         following = {**order.params, "from": start + PAGE} if start + PAGE < len(rows) else None
         return self._desk.render(
             request, session, "compare.html", page="choose", title="Comparison", found=found, order=order, path=path,
@@ -172,6 +189,51 @@ class Choose:
             newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
             reference=_reference, exports=order.exports(path), run_path=PATH,
         )  # fmt: skip
+
+    def answers(self, request: Request, session: Session) -> Response:
+        """What one candidate of a run said, whole, to every sample or to those it got wrong."""
+        query, identifier = request.query_params, request.path_params["run"]
+        run = self._run(identifier, session)
+        if run is None:
+            return self._desk.missing(request, session, f"There is no run {identifier[:40]!r}: fairlead runs list")
+        counts = self._store.runs.count(run.id)
+        candidate = query.get("candidate", "")
+        if candidate not in counts:
+            known = ", ".join(counts) or "nobody"
+            told = f"This run asked no {candidate[:60]!r}. It asked {known}."
+            return self._desk.missing(request, session, told)
+        scorer, best = str(run.plan.get("quality", "")), 1.0
+        marks = self._store.runs.marks(run.id, candidate)
+        kinds = [_worth(mark, scorer, best) for mark in marks]
+        show = query.get("show", "all") if query.get("show") in WORTH else "all"
+        chosen = [mark for mark, kind in zip(marks, kinds, strict=True) if show in ("all", kind)]
+        order = Order(query, {"order": lambda row: row}, "order", {"candidate": candidate, "show": show})
+        path, start = f"{PATH}/{run.id}/answers", _start(query)
+        samples = self._samples(run)
+        if query.get("format") in ("csv", "json"):
+            exported = self._answers(run, candidate, scorer, chosen, samples)
+            return export.respond(query["format"], f"answers-{run.id[-8:]}", ANSWER_COLUMNS, exported)
+        page = chosen[start : start + ANSWERS]
+        following = {**order.params, "from": start + ANSWERS} if start + ANSWERS < len(chosen) else None
+        return self._desk.render(
+            request, session, "answers.html", page="choose", title="Answers", run=run, candidate=candidate, path=path,
+            rows=self._answers(run, candidate, scorer, page, samples), count_rows=len(chosen), start=start,
+            counts={kind: kinds.count(kind) for kind in WORTH if kind != "all"} | {"all": len(marks)}, show=show,
+            candidates=list(counts), worth=WORTH, quality=quality_name(scorer), reference=_reference,
+            newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
+            exports=order.exports(path),
+        )  # fmt: skip
+
+    def _answers(
+        self, run: Run, candidate: str, scorer: str, marks: Sequence[Mark], samples: Mapping[str, Sample]
+    ) -> list[dict[str, Any]]:
+        """The answers behind some marks, in their order."""
+        wanted = list(dict.fromkeys(mark.sample for mark in marks))
+        found = {}
+        for place in range(0, len(wanted), PAGE * 10):
+            some = self._store.runs.results(run.id, variant=candidate, samples=wanted[place : place + PAGE * 10])
+            found.update({(each.result.sample, each.result.epoch): each for each in some})
+        return [_answer_row(found[mark.sample, mark.epoch], mark, scorer, samples.get(mark.sample)) for mark in marks]
 
     def _run(self, identifier: str, session: Session) -> Run | None:
         try:
@@ -254,6 +316,41 @@ def _change_row(each: Change, samples: Mapping[str, Sample]) -> dict[str, Any]:
         "input": sample.input if sample else "", "reference": sample.reference if sample else None,
         "before_answer": each.answers[0], "before_value": each.values[0],
         "after_answer": each.answers[1], "after_value": each.values[1],
+    }  # fmt: skip
+
+
+def _start(query: Mapping[str, str]) -> int:
+    """Where a page begins, as its address says."""
+    return int(query["from"]) if query.get("from", "").isdecimal() and len(query["from"]) < 9 else 0
+
+
+def _outcome(run: Run) -> str | None:
+    status = run.report["choice"].get("status")
+    return OUTCOMES.get(status) if isinstance(status, int) else None
+
+
+def _worth(mark: Mark, scorer: str, best: float) -> str:
+    """Whether a call failed, has no score, or was not worth all it could be."""
+    value = mark.values.get(scorer)
+    if mark.error:
+        return "failed"
+    if not isinstance(value, int | float):
+        return "unscored"
+    return "wrong" if value < best else "right"
+
+
+def _answer_row(each: Measured, mark: Mark, scorer: str, sample: Sample | None) -> dict[str, Any]:
+    scores = {name: score for name, score in each.result.scores.items() if score.get("value") is not None}
+    notes = {name: score["note"] for name, score in each.result.scores.items() if score.get("note")}
+    answer = each.answered.answer
+    return {
+        "sample": mark.sample, "epoch": mark.epoch, "kind": _worth(mark, scorer, 1.0),
+        "input": sample.input if sample else "", "reference": sample.reference if sample else None,
+        "earlier": [{"role": turn.role, "text": turn.text} for turn in sample.earlier] if sample else [],
+        "answer": text_of(each) if not mark.error else "", "error": mark.error, "value": mark.values.get(scorer),
+        "scores": {name: score["value"] for name, score in scores.items()}, "notes": notes,
+        "answered": answer.get("answered", ""), "act": answer.get("act", ""),
+        "documents": list(answer.get("documents") or ()), "cached": each.result.cached,
     }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def row_of(record: msgspec.Struct) -> dict[str, Any]:
     return {name: clean(getattr(record, name)) for name in record.__struct_fields__}
 
 
-def record_of(kind: type[T], row: Row[Any] | RowMapping) -> T:
+def record_of(kind: type[T], row: Row[Any] | RowMapping | dict[str, Any]) -> T:
     """The record in a row that has at least its columns."""
     mapping = row._mapping if isinstance(row, Row) else row  # noqa: SLF001 - SQLAlchemy's public name for it
     return msgspec.convert({name: mapping[name] for name in kind.__struct_fields__}, kind)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Text, delete, func, select, type_coerce, update
 
 from fairlead.errors import RecordUnknown, RunAmbiguous, RunUnknown
 from fairlead.records import Answered, Result, Run
@@ -24,6 +24,23 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     result: Result
     answered: Answered
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer was worth, by scorer; ``error`` where there is none."""
+
+    sample: str
+    epoch: int
+    error: str
+    values: dict[str, Any]
+
+
+class _Brief(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is read of a report for a list."""
+
+    choice: dict[str, Any] = {}
+    samples: int | None = None
+    calls: int | None = None
 
 
 class Runs:
@@ -62,18 +79,32 @@ class Runs:
         return exact[0]
 
     def list(
-        self, *, since: int, until: int, usecase: str | None = None, tenant: str | None = None, limit: int = 100
+        self,
+        *,
+        since: int,
+        until: int,
+        usecase: str | None = None,
+        tenant: str | None = None,
+        limit: int = 100,
+        brief: bool = False,
     ) -> list[Run]:
-        """Runs of ``since <= time < until``, newest first."""
+        """Runs of ``since <= time < until``, newest first.
+
+        ``brief`` leaves of every report what a list shows (choice, samples, calls): a report is a hundred kilobytes.
+        """
         table = schema.runs
-        query = select(table).where(table.c.time >= since, table.c.time < until)
+        report = type_coerce(table.c.report, Text).label("report") if brief else table.c.report
+        columns = [report if column.name == "report" else column for column in table.c]
+        query = select(*columns).where(table.c.time >= since, table.c.time < until)
         if usecase is not None:
             query = query.where(table.c.usecase == clean(usecase))
         if tenant is not None:
             query = query.where(table.c.tenant == clean(tenant))
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(table.c.time.desc(), table.c.id.desc()).limit(limit)).all()
-        return [record_of(Run, row) for row in rows]
+        if not brief:
+            return [record_of(Run, row) for row in rows]
+        return [record_of(Run, {**row._mapping, "report": _brief(row.report)}) for row in rows]  # noqa: SLF001
 
     def add(self, answered: Iterable[Answered], results: Iterable[Result]) -> None:
         """Keep answers and results, all or none."""
@@ -123,6 +154,22 @@ class Runs:
         for row in rows:
             yield Measured(result=_part(Result, row, "r_"), answered=_part(Answered, row, "a_"))
 
+    def marks(self, run: str, variant: str) -> Sequence[Mark]:
+        """What each answer of a candidate was worth, without the answers, in the order they came."""
+        mine, theirs = schema.results, schema.answers
+        query = (
+            select(mine.c.sample, mine.c.epoch, mine.c.scores, theirs.c.error)
+            .join(theirs, theirs.c.id == mine.c.answered)
+            .where(mine.c.run == run, mine.c.variant == clean(variant))
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(mine.c.id)).all()
+        return [
+            Mark(sample=row.sample, epoch=row.epoch, error=row.error,
+                 values={name: score.get("value") for name, score in row.scores.items()})
+            for row in rows
+        ]  # fmt: skip
+
     def count(self, run: str) -> dict[str, int]:
         """Variant to its results of a run."""
         table = schema.results
@@ -135,6 +182,14 @@ class Runs:
         with self._database.write(durable=True) as connection:
             connection.execute(delete(schema.results).where(schema.results.c.run == identifier))
             connection.execute(delete(schema.runs).where(schema.runs.c.id == identifier))
+
+
+def _brief(report: str) -> dict[str, Any]:
+    """The part of a report that a list shows; empty for one that is none of ours."""
+    try:
+        return dict(msgspec.to_builtins(msgspec.json.decode(report, type=_Brief)))
+    except msgspec.ValidationError:
+        return {}
 
 
 def _part(kind: type[T], row: Any, prefix: str) -> T:
