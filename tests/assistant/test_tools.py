@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.assistant.tools import AT_ONCE, LOOKUP_FAILED, MAX_ROWS, Tools
+from fairlead.engines.extractive.results import word_results
 from fairlead.errors import ToolsInvalid
 
 GOOD = '''
@@ -131,6 +132,13 @@ async def test_a_wrong_call_is_not_made(tmp_path: Path, name: str, arguments: st
     assert not result.ok
     assert said in f"{result.data['error']} {result.data.get('detail')}"
     assert "Input should" not in result.data["error"]  # what a customer may read
+
+
+async def test_what_is_wrong_is_told_as_customers_may_read_it(tmp_path: Path) -> None:
+    result = await tools(tmp_path).call("add", '{"b": -1}')
+    assert result.data["error"] == "This is missing or not in a form that I can use: a; second."
+    said, _ = word_results([json.dumps(result.data)], "Please add them")
+    assert said.startswith("I'm sorry, that did not work. This is missing or not in a form that I can use: a; second. ")
 
 
 async def test_a_failing_tool_says_nothing_of_its_inside(tmp_path: Path) -> None:

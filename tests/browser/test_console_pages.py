@@ -131,6 +131,23 @@ def test_tables_sort_by_number_and_by_word(desk: Page, busy: str) -> None:
     assert numbers == sorted(numbers, reverse=True)
 
 
+@pytest.mark.parametrize("width", [320, 375])
+def test_traces_fit_a_phone(watched: Watched, login: list[Any], busy: str, width: int) -> None:
+    page = watched.page(viewport={"width": width, "height": 700})
+    page.context.add_cookies(login)
+    page.goto("/console/traces")
+    table = page.get_by_role("region", name="Traces")
+    wide, room = table.evaluate("(region) => [region.scrollWidth, region.clientWidth]")
+    assert wide <= room, "what stands in a row can be read without moving the table"
+    heads = [head for head in page.locator("thead th").all() if head.is_visible()]
+    assert [head.inner_text() for head in heads] == ["Time (UTC)", "Variant", "Status", "Total, ms"]
+    heights = page.locator("tbody td:nth-child(3)").evaluate_all(
+        "(cells) => cells.map((cell) => { const text = document.createRange(); text.selectNodeContents(cell);"
+        " return text.getClientRects().length })"
+    )
+    assert set(heights) == {1}, "no name is broken over lines"
+
+
 def test_the_console_works_without_javascript(watched: Watched, login: list[Any], busy: str) -> None:
     page = watched.page(java_script_enabled=False)
     page.context.add_cookies(login)

@@ -22,14 +22,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 @pytest.fixture
 def web(scene: Scene) -> Iterator[httpx.Client]:
     """A browser without JavaScript and without a login."""
-    with httpx.Client(base_url=scene.url, timeout=20) as client:
+    with httpx.Client(base_url=scene.url, timeout=60) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def desk(scene: Scene) -> Iterator[httpx.Client]:
     """A logged-in operator."""
-    with httpx.Client(base_url=scene.url, timeout=20) as client:
+    with httpx.Client(base_url=scene.url, timeout=60) as client:
         answer = client.post("/console/login", data={"key": scene.key})
         assert answer.status_code == 303, answer.text
         yield client

@@ -265,7 +265,7 @@ def test_bad_bodies_get_a_clear_error(talk: Talk, content: bytes, kind: str, sta
 
 
 def test_too_many_messages_from_one_address_are_slowed_down_with_words(tmp_path: Path) -> None:
-    with serve(tmp_path, chat_per_minute=10) as scene, httpx.Client(base_url=scene.url, timeout=20) as web:
+    with serve(tmp_path, chat_per_minute=10) as scene, httpx.Client(base_url=scene.url, timeout=60) as web:
         talk = Talk(web)
         with scene.scripted("Fine."):
             answers = [talk.ask("again") for _ in range(8)]
@@ -279,7 +279,7 @@ def test_too_many_messages_from_one_address_are_slowed_down_with_words(tmp_path:
 def test_too_many_open_streams_from_one_address_are_refused_and_given_back(tmp_path: Path) -> None:
     with (
         serve(tmp_path, chat_per_minute=1_000, chat_streams=2) as scene,
-        httpx.Client(base_url=scene.url, timeout=20) as web,
+        httpx.Client(base_url=scene.url, timeout=60) as web,
         scene.scripted("Fine.") as model,
     ):
         model.gate.clear()
@@ -311,7 +311,7 @@ def test_a_signed_token_makes_the_customer_known(tmp_path: Path, monkeypatch: py
     with serve(tmp_path, policy={"identity": {"secret": "env:SHOP_IDENTITY"}}) as shop:
         token = jwt.encode(claims, secret, algorithm="HS256")
         forged = jwt.encode(claims, b"x" * 32, algorithm="HS256")
-        with httpx.Client(base_url=shop.url, timeout=20) as client:
+        with httpx.Client(base_url=shop.url, timeout=60) as client:
             talk = Talk(client)
             refused = talk.post("identity", {"token": forged})
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "identity_refused")
@@ -332,7 +332,7 @@ def test_without_the_policy_no_token_is_taken(talk: Talk) -> None:
 
 def test_a_locked_database_costs_an_answer_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairlead.store.database.BUSY_MS", 300)
-    with serve(tmp_path) as shop, httpx.Client(base_url=shop.url, timeout=20) as client:
+    with serve(tmp_path) as shop, httpx.Client(base_url=shop.url, timeout=60) as client:
         talk = Talk(client)
         other = sqlite3.connect(shop.store.directory / "fairlead.db", isolation_level=None)
         with contextlib.closing(other):

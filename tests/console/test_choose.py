@@ -42,7 +42,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chosen]:
     """A served shop where four questions were put to two candidates, and its page from before that."""
     folder = tmp_path_factory.mktemp("choose")
     judges = [{"id": "polite", "variant": "extractive", "rubric": f"Is it polite {HOSTILE}?"}]
-    with serve(folder, judges=judges) as scene, httpx.Client(base_url=scene.url, timeout=20) as web:
+    with serve(folder, judges=judges) as scene, httpx.Client(base_url=scene.url, timeout=60) as web:
         assert web.post("/console/login", data={"key": scene.key}).status_code == 303
         empty = web.get("/console/choose").text
         file = folder / "questions.jsonl"

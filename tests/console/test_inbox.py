@@ -28,7 +28,7 @@ class Colleague:
     def __init__(self, scene: Scene, name: str, *scopes: str) -> None:
         key, secret = scene.store.keys.create(name, scopes or ("operator",))
         self.name, self.key, self.scene = name, key.id, scene
-        self.web = httpx.Client(base_url=scene.url, timeout=20)
+        self.web = httpx.Client(base_url=scene.url, timeout=60)
         # Straight to the sessions: logins are limited per minute, and are tested elsewhere.
         answer = self.web.post("/console/login", data={"key": secret})
         while answer.status_code == 429:
@@ -455,7 +455,7 @@ def test_one_tenants_operator_sees_nothing_of_another(talk: Talk, scene: Scene) 
     handoff = called(talk, scene)
     _, secret = scene.store.keys.create("Eve", ("operator",), tenant="other")
     eve = Colleague.__new__(Colleague)
-    eve.web = httpx.Client(base_url=scene.url, timeout=20)
+    eve.web = httpx.Client(base_url=scene.url, timeout=60)
     while eve.web.post("/console/login", data={"key": secret}).status_code == 429:
         time.sleep(2)
     found = re.search(r'name="csrf" value="([^"]+)"', eve.web.get("/console/inbox").text)

@@ -280,7 +280,9 @@ def test_a_conversation_shows_what_was_said_its_sources_feedback_and_where_the_t
     assert f"/console/traces/{done['inference_id']}" in page
     listed = desk.get("/console/traces").text
     assert re.search(
-        r"<td>assistant</td>.*?<td class=\"number\">–</td>\s*<td><a href=\"/console/conv", listed, re.DOTALL
+        r"assistant</td>.*?<td class=\"number extra\">–</td>\s*<td class=\"extra\"><a href=\"/console/conv",
+        listed,
+        re.DOTALL,
     )
     trace = desk.get(f"/console/traces/{done['inference_id']}").text
     assert scene.fairlead.usecase.spec_hash[:8] in trace
@@ -298,13 +300,24 @@ def test_personal_data_is_masked_before_anyone_can_look_at_it(desk: httpx.Client
         assert "4111 1111" not in text
 
 
+@pytest.mark.parametrize(("name", "odd"), [("status", "abc"), ("status", "20"), ("status", "999"), ("variant", "zz")])
+def test_a_filter_that_cannot_be_is_told_and_never_exported(desk: httpx.Client, name: str, odd: str) -> None:
+    for path in (f"/console/traces?{name}={odd}", f"/console/traces?{name}={odd}&format=csv"):
+        shown = desk.get(path)
+        assert shown.headers["content-type"].startswith("text/html")
+        (notice,) = re.findall(r'<p class="notice" role="status">(.*?)</p>', shown.text)
+        assert odd in notice
+        assert "showing all" in notice
+    assert 'class="notice"' not in desk.get("/console/traces?status=200&variant=").text
+
+
 def test_failures_are_marked_and_lead_to_their_trace(desk: httpx.Client, scene: Scene) -> None:
     talk = Talk(desk)
     with scene.scripted(UNREACHABLE):
         talk.say("what about parcels to Norway")
     scene.recorded(talk.id, 2)
     page = desk.get("/console/traces?status=502").text
-    assert "▲ 502 upstream_unreachable" in page
+    assert re.search("▲ 502<span[^>]*> upstream_unreachable", page)
     found = re.search(r'href="(/console/traces/[0-9a-f-]{36})"', page)
     assert found
     assert "failed with 502" in desk.get(found[1]).text

@@ -204,7 +204,7 @@ async def test_a_child_that_cannot_start_fails_with_its_last_words(supervise: Ma
 
 async def test_gives_up_after_the_cap_and_can_be_started_again(supervise: Make, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
-    supervisor = supervise(starts=str(starts), good_starts=1, die_after_s=0.1, say="poor thing")
+    supervisor = supervise(starts=str(starts), good_starts=1, die_after_s=2.0, say="poor thing")
     await supervisor.start()
     await until(lambda: supervisor.health().state == "failed")
     assert int(starts.read_text()) == 1 + QUICK.restarts

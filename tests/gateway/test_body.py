@@ -38,7 +38,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
         (b"[]", "it is an empty list"),
         (b'["a"]', "it is a list"),
         (b'"text"', "it is 'text'"),
-        (b"null", "it is None"),
+        (b"null", "it is null"),
         (b"true", "it is true"),
         (b"17", "it is 17"),
     ],

@@ -19,7 +19,6 @@ from fairlead.batch.service import KEEP_S, Batches
 from fairlead.batch.shapes import show_batch, show_file
 from fairlead.batch.upload import receive_form
 from fairlead.errors import (
-    BodyInvalid,
     BodyTooLarge,
     CallerGone,
     InternalFault,
@@ -31,12 +30,13 @@ from fairlead.errors import (
     StoreFull,
 )
 from fairlead.gateway import INFERENCE, Gateway, Principal
+from fairlead.gateway import body as bodies
 from fairlead.gateway.http import ASGIApp, Head, error_answer
 from fairlead.store import Store
 
 PREFIXES = ("/v1/files", "/v1/batches")
 MOST_FILES, MOST_BATCHES = 10_000, 100
-LONGEST_BODY = 65_536
+LONGEST_BODY, DEEPEST_BODY = 65_536, 8
 logger = logging.getLogger(__name__)
 Endpoint = Callable[[Request, Principal], Awaitable[Any]]
 
@@ -223,10 +223,4 @@ async def _json(request: Request) -> dict[str, Any]:
         raw += piece
         if len(raw) > LONGEST_BODY:
             raise BodyTooLarge(limit=LONGEST_BODY)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise BodyInvalid(detail=str(error)) from None
-    if not isinstance(body, dict):
-        raise BodyInvalid(detail="it is no object")
-    return body
+    return bodies.decode(bytes(raw), max_depth=DEEPEST_BODY)

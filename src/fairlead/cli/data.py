@@ -146,7 +146,7 @@ def show(
         return
     for key in ("name", "version", "purpose", "rows", "licence", "source", "content", "parent", "lineage"):
         if value := getattr(version, key):
-            out.print(f"{key:>8}  {value}", markup=False)
+            out.print(f"{key:>8}  {_lineage(value) if isinstance(value, dict) else value}", markup=False)
     for tag, values in version.tags.items():
         out.print(
             f"{'tag':>8}  {tag}: " + ", ".join(f"{value} {count}" for value, count in values.items()), markup=False
@@ -245,6 +245,9 @@ def _add(
 def _read(path: Path, part: str, mapping: Sequence[str]) -> tuple[list[Sample], dict[str, Any], str]:
     """(samples, lineage, the licence the data itself names)."""
     chosen = dict(_pair(each, "--map") for each in mapping)
+    if not path.exists():
+        kinds = ", ".join(sorted(READERS))
+        raise UsageError(detail=f"There is no file {path}. Give one that ends in {kinds}, or a folder of data files.")
     source = read(path, part=part)
     faults = Faults(str(path))
     samples = make_samples(source.rows, faults, chosen)
@@ -329,6 +332,20 @@ def _say(added: Added, *, dry_run: bool) -> None:
 def _plain(value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(value)
     return plain
+
+
+def _lineage(values: dict[str, Any]) -> str:
+    """Where a version comes from, in one line."""
+    told = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = " ".join(f"{name}={each}" for name, each in value.items())
+        elif key in ("since", "until"):
+            value = f"{moment(value)} UTC"
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        told.append(f"{key.replace('_', ' ')} {value or 'none'}")
+    return ", ".join(told)
 
 
 def _short(value: Any) -> str:

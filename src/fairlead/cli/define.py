@@ -53,7 +53,7 @@ def init(
         out.print(f"{'would write' if dry_run else 'wrote'} {file}", markup=False)
     if not dry_run:
         enter = "" if folder == Path() else f"cd {folder} && "
-        out.print(f'\nNext: {enter}fairlead check && fairlead ask "How long does delivery take?"', markup=False)
+        out.print(f'\nNext: {enter}fairlead check && fairlead ask "{spec.first_question(template)}"', markup=False)
 
 
 def check(

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -139,11 +140,19 @@ def check_tls(settings: Settings) -> None:
         if settings.tls_key:
             raise UsageError(detail="There is a key but no certificate. Set --tls-certificate as well.")
         return
+    certificate, key = settings.tls_certificate, settings.tls_key
+    mend = "Give PEM files with --tls-certificate and --tls-key."
+    for what, path in (("certificate", certificate), ("key", key)):
+        try:
+            if path:
+                Path(path).open("rb").close()
+        except OSError as error:
+            raise UsageError(detail=f"The {what} {path} cannot be read ({error.strerror}). {mend}") from error
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key or None)
-    except (OSError, ssl.SSLError) as error:
-        names = f"{settings.tls_certificate!r} and {settings.tls_key or 'its own key'!r}"
-        detail = f"https cannot be served with {names}: {error}. Give PEM files with --tls-certificate and --tls-key."
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None)
+    except ssl.SSLError as error:
+        where = f"{certificate} and {key} are" if key else f"{certificate} holds"
+        detail = f"https cannot be served: {where} no certificate with the key that belongs to it. {mend}"
         raise UsageError(detail=detail) from error
 
 

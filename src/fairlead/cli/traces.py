@@ -166,8 +166,10 @@ def status(*, settings: Settings, as_json: JsonFlag = False) -> None:
         print_json(report)
         return
     for name, value in report.items():
-        shown = moment(value) if name in ("oldest", "newest") and isinstance(value, int) else value
-        out.print(f"{name:>12}  {shown}", markup=False)
+        shown = f"{moment(value)} UTC" if name in ("oldest", "newest") and value is not None else value
+        if isinstance(value, list):
+            shown = "; ".join(map(str, value))
+        out.print(f"{name:>12}  {'none' if shown in (None, '') else shown}", markup=False)
 
 
 def _range(since: str, until: str | None) -> tuple[int, int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -42,8 +44,8 @@ class Traces:
         query = request.query_params
         period = ranges.parse(query, now_us())
         variants = [variant.id for variant in self._desk.fairlead.usecase.variants]
-        variant = query.get("variant") if query.get("variant") in variants else None
-        status = int(query["status"]) if query.get("status", "").isdecimal() and len(query["status"]) == 3 else None
+        variant, status, odd = _filters(query, variants)
+        period = msgspec.structs.replace(period, note=" ".join(filter(None, (period.note, odd))))
         wanted: dict[str, Any] = {
             "since": period.since,
             "until": period.until,
@@ -51,7 +53,7 @@ class Traces:
             "variant": variant,
             "status": status,
         }
-        if query.get("format") in ("csv", "json"):
+        if query.get("format") in ("csv", "json") and not odd:
             return export.respond(query["format"], "traces", COLUMNS, self._all(wanted))
         found = self._store.traces.query(**wanted, limit=PAGE + 1, before=query.get("before") or None)
         shown, more = found[:PAGE], len(found) > PAGE
@@ -110,6 +112,18 @@ class Traces:
             cost=waterfall.cost_of(trace, children),
             rows=waterfall.rows(trace, children),
         )
+
+
+def _filters(query: Mapping[str, str], variants: Sequence[str]) -> tuple[str | None, int | None, str]:
+    """The variant and the status that are asked for, and what was wrong with these wishes."""
+    variant, status, odd = query.get("variant") or None, query.get("status", "").strip(), []
+    if variant is not None and variant not in variants:
+        odd.append(f"There is no variant {variant[:40]!r}; showing all.")
+        variant = None
+    if status and not re.fullmatch("[1-5][0-9][0-9]", status, re.ASCII):
+        odd.append(f"{status[:40]!r} is no status (expected 100 to 599, such as 502); showing all.")
+        status = ""
+    return variant, int(status) if status else None, " ".join(odd)
 
 
 def grouped(traces: Sequence[Inference]) -> list[tuple[Inference, int]]:

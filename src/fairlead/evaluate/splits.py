@@ -23,8 +23,9 @@ def split(
     Groups are whole, so parts have about their share, not exactly. Raises DatasetRefused for shares that do not add up
     and for a part that stays empty.
     """
+    told = " and ".join(f"{part}={share:g}" for part, share in shares.items())
     if not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6) or any(not 0 < each < 1 for each in shares.values()):
-        raise DatasetRefused(name=name, detail=f"the shares {dict(shares)} are not all above 0 with a sum of 1")
+        raise DatasetRefused(name=name, detail=f"{told} are no shares above 0 with a sum of 1")
     parts: dict[str, list[Sample]] = {part: [] for part in shares}
     for sample, group in zip(samples, groups(samples), strict=True):
         parts[_part(group, shares, salt)].append(sample)

@@ -22,7 +22,8 @@ def shorten(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

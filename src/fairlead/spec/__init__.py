@@ -9,7 +9,7 @@ from fairlead.spec.model import Limit, Objective, Policy, Price, Routing, UseCas
 from fairlead.spec.problems import Problem, SpecError
 from fairlead.spec.release import release_hash
 from fairlead.spec.report import CheckReport, check
-from fairlead.spec.scaffold import init, templates
+from fairlead.spec.scaffold import first_question, init, templates
 from fairlead.spec.schema import json_schema
 from fairlead.spec.target import Target
 
@@ -30,6 +30,7 @@ __all__ = [
     "UseCase",
     "Variant",
     "check",
+    "first_question",
     "init",
     "json_schema",
     "load",

@@ -109,7 +109,10 @@ def read_prices(path: Path, *, source: str, today: datetime.date) -> PriceTable:
         try:
             found = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise PricesInvalid(path=path, detail=f"it is no JSON ({error})") from error
+            detail = (
+                "it is no JSON; expected a JSON table of models, or a .csv with the columns model, input and output"
+            )
+            raise PricesInvalid(path=path, detail=detail) from error
         if isinstance(found, dict) and {"prices", "date", "source"} <= found.keys():
             return load_table(path)
         prices = {}

@@ -21,12 +21,18 @@ _TEMPLATES = {
     "shop-support": "A shop's customer support: six help pages, an order look-up, 33 questions to measure with.",
     "blank": "The fewest lines that work, each explained.",
 }
+_FIRST_QUESTIONS = {"shop-support": "How long does delivery take?", "blank": "What does a page look like?"}
 _SKIPPED = frozenset({"__pycache__"})
 
 
 def templates() -> dict[str, str]:
     """Template names, each with the sentence that describes it."""
     return dict(_TEMPLATES)
+
+
+def first_question(template: str) -> str:
+    """A question that the template's own pages answer."""
+    return _FIRST_QUESTIONS[template]
 
 
 def init(template: str, target: Path, *, force: bool = False, dry_run: bool = False) -> list[Path]:

@@ -122,7 +122,9 @@ class Store:
                     raise StoreError(detail=detail) from error
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(path=directory, detail=error.strerror) from error
-            raise StoreError(detail=f"The store {directory} cannot be used: {error}") from error
+            reason = error.strerror or type(error).__name__
+            detail = f"The store {directory} cannot be used ({reason}). Make it writable, or change --data-dir."
+            raise StoreError(detail=detail) from error
         return cls(directory, database, traces, recovered, held)
 
     def secret(self, name: str) -> bytes:

@@ -13,6 +13,7 @@ import msgspec
 
 MAX_BYTES = 8_000
 NOT_UNDERSTOOD = "I did not understand what to look up."
+NOT_USABLE = "This is missing or not in a form that I can use: {names}."
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
@@ -61,7 +62,7 @@ def check(arguments: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         known = {name: part.get("description") for name, part in properties.items() if isinstance(part, dict)}
         names = dict.fromkeys(str(known.get(name) or name)[:120] for name, _ in wrong)
         detail = "; ".join(f"{name}: {fault}" for name, fault in wrong)
-        raise ArgumentsWrong(f"Please check this: {'; '.join(names)}.", detail)
+        raise ArgumentsWrong(NOT_USABLE.format(names="; ".join(names)), detail)
     return arguments
 
 

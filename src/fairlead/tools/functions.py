@@ -20,7 +20,7 @@ import pydantic
 
 from fairlead.errors import ToolsInvalid
 from fairlead.tools import Context, Customer, Rule
-from fairlead.tools.arguments import ArgumentsWrong, decode
+from fairlead.tools.arguments import NOT_USABLE, ArgumentsWrong, decode
 
 MAX_TEXT = 2_000
 """Characters of one text argument."""
@@ -59,7 +59,7 @@ class FunctionTool:
             known = {name: field.description for name, field in self._arguments.model_fields.items()}
             names = dict.fromkeys(known.get(name) or name for name, _ in found)
             detail = "; ".join(f"{name}: {message}" for name, message in found)
-            raise ArgumentsWrong(f"Please check this: {'; '.join(names)}.", detail) from error
+            raise ArgumentsWrong(NOT_USABLE.format(names="; ".join(names)), detail) from error
         return checked.model_dump(mode="json", exclude_unset=True)
 
     def run(self, arguments: dict[str, Any], context: Context) -> Any:

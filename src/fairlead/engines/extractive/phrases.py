@@ -37,5 +37,5 @@ NOTHING_FOUND: Final = (
     "I'm sorry, I found nothing for these details. Could you check them, or shall I pass you to a person?"
 )
 TOOL_FAILED: Final = "I'm sorry, that did not work. " + OFFER
-TOOL_REFUSED: Final = "I'm sorry, that did not work: {reason} " + OFFER
+TOOL_REFUSED: Final = "I'm sorry, that did not work. {reason} " + OFFER
 TOOL_DONE: Final = "Done."
