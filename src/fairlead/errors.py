@@ -173,6 +173,24 @@ class BodyLate(ServiceError):
     status, code, kind = 408, "request_timeout", "invalid_request_error"
 
 
+class EngineUnknown(ServiceError):
+    """There is no engine {name!r}. There are: {known}. `fairlead engines list` shows them."""
+
+    status, code, kind = 404, "engine_not_found", "invalid_request_error"
+
+
+class EngineFixed(ServiceError):
+    """The engine {name} is a part of this process and changes with it alone. Restart `fairlead serve`."""
+
+    status, code, kind = 409, "engine_fixed", "invalid_request_error"
+
+
+class SwapFailed(ServiceError):
+    """The engine {name} was not replaced and serves on: {detail}"""
+
+    status, code, kind = 502, "swap_failed", "server_error"
+
+
 class ContentTypeWrong(ServiceError):
     """The request body is declared as {found}, not plain JSON. With curl, add -H 'content-type: application/json'."""
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from fairlead import engines
-from fairlead.app import Fairlead, build, credential, packaged_weights, price_of, wiring
+from fairlead.app import Fairlead, build, credentials, packaged_weights, price_of, wiring
 from fairlead.errors import CredentialMissing
 from fairlead.gateway import Principal
 from fairlead.records import now_us
 from fairlead.settings import Settings
 from fairlead.spec import SpecError, UseCase, load
+from tests.gateway.gateway_harness import CHAT
+from tests.gateway.hostile import hostile, whole
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 ME = Principal(tenant="default", subject="test", key_id="", scopes=frozenset({"inference"}))
@@ -120,13 +122,43 @@ def test_keys_of_providers_come_by_reference_only(
     assert price_of(usecase, usecase.variant("hosted")) is None
     assert price_of(usecase, usecase.variant("mini")) == (0.0, 0.0)
     monkeypatch.setenv("SHOP_KEY", " k1 ")
-    assert credential(usecase.variant("hosted"), usecase) == "k1"
+    assert credentials(usecase.variant("hosted"), usecase) == ["k1"]
     monkeypatch.delenv("SHOP_KEY")
-    assert credential(usecase.variant("hosted"), usecase) is None
+    assert credentials(usecase.variant("hosted"), usecase) == [None]
     with pytest.raises(CredentialMissing, match=r"secret\.txt"):
-        credential(usecase.variant("filed"), usecase)
+        credentials(usecase.variant("filed"), usecase)
     (settings.project / "secret.txt").write_text("k2\n")
-    assert credential(usecase.variant("filed"), usecase) == "k2"
+    assert credentials(usecase.variant("filed"), usecase) == ["k2"]
+
+
+async def test_the_keys_of_a_list_take_turns_and_the_definition_says_what_is_wrong_with_one(
+    project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_keys(server: str, keys: str) -> Settings:
+        hosted = f"  - {{id: hosted, model: '{server}#m', {keys}}}\nlive: extractive"
+        return project(("live: extractive", hosted))
+
+    answer = whole(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}')
+    with hostile(answer) as server:
+        for name, value in (("FIRST", "planted-1"), ("SECOND", "planted-2"), ("THIRD", "")):
+            monkeypatch.setenv(name, value)
+        fairlead = build(with_keys(server.url, "api_keys: [env:FIRST, env:SECOND, env:THIRD]"))
+        try:
+            for _ in range(4):
+                await fairlead.gateway.complete({**CHAT, "model": "hosted"}, principal=ME)
+            sent = [request.split(b"uthorization: Bearer ")[1].split(b"\r\n")[0] for request in server.requests]
+            assert sorted(sent) == [b"planted-1", b"planted-1", b"planted-2", b"planted-2"]
+            assert 'fairlead_model_keys{model="hosted"} 2.0' in fairlead.telemetry.expose().decode()
+        finally:
+            await fairlead.stop()
+    for keys, said in (
+        ("api_key: env:A, api_keys: [env:B]", "one of the two"),
+        ("api_keys: [env:A, env:A]", "each key once"),
+        ("api_keys: [hunter2hunter2]", "never the key itself"),
+    ):
+        with pytest.raises(SpecError, match=said) as told:
+            load(with_keys("http://127.0.0.1:9/v1", keys).spec_path)
+        assert "hunter2" not in str(told.value)
 
 
 def _load(settings: Settings) -> UseCase:

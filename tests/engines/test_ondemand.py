@@ -138,3 +138,21 @@ async def test_a_swap_that_fails_changes_nothing(weights: Path, tmp_path: Path) 
     assert await text(engine.upstream())
     assert engine.health().pid == pid
     await engine.stop()
+
+
+async def test_a_prompt_read_under_an_adapter_is_not_taken_for_one_read_without(weights: Path, tmp_path: Path) -> None:
+    """llama.cpp itself takes it so, alone and where requests share a batch."""
+    engine = llamacpp(weights, tmp_path, write_adapter(tmp_path / "adapter.gguf"))
+    await engine.start()
+    under = {"lora": [{"id": 0, "scale": 1.0}]}
+    plain, adapted = await text(engine.upstream()), await text(engine.upstream(), **under)
+    assert plain != adapted
+    for more in ({}, {"cache_prompt": True}):
+        for _ in range(3):
+            assert await text(engine.upstream(), **under, **more) == adapted
+            assert await text(engine.upstream(), **more) == plain
+        mixed = await asyncio.gather(
+            *(text(engine.upstream(), **(under if number % 2 else {}), **more) for number in range(12))
+        )
+        assert mixed == [plain, adapted] * 6
+    await engine.stop()

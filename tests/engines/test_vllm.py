@@ -17,8 +17,9 @@ import orjson
 import pytest
 
 from fairlead.engines import registry
+from fairlead.engines.base import Load
 from fairlead.engines.supervisor import Limits
-from fairlead.engines.vllm import Vllm
+from fairlead.engines.vllm import Vllm, read_load
 from fairlead.errors import EngineFailed
 from fairlead.providers.base import Call, CallContext, Reply
 from tests.engines.test_supervisor import alive, until
@@ -73,10 +74,10 @@ async def test_it_is_started_as_vllm_wants_it_and_the_key_is_no_argument(make: M
     (tmp_path / "adapter").mkdir()
     engine = make(
         context=4096, sequences=8, prefix_cache=False, adapters={"kind": tmp_path / "adapter"},
-        arguments=["--load-s", "0.3"], answers_as="kind",
+        arguments=["--load-s", "0.3"],
     )  # fmt: skip
     await engine.start()
-    said = await told(engine, documents=[{"text": "x"}], grammar="g")
+    said = await told(engine, documents=[{"text": "x"}], grammar="g", model="kind")
     argv = said["argv"]
     assert argv[:2] == ["serve", "org/qwen"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
@@ -91,6 +92,39 @@ async def test_it_is_started_as_vllm_wants_it_and_the_key_is_no_argument(make: M
     assert key not in " ".join(argv)
     assert not [name for name in said["environment"] if name.endswith("_API_KEY") and name != "VLLM_API_KEY"]
     assert engine.health().state == "ready"
+
+
+async def test_a_name_that_is_no_adapter_gets_the_model_itself(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    engine = make(adapters={"kind": tmp_path / "adapter"})
+    await engine.start()
+    assert (await told(engine, model="other"))["asked"]["model"] == "org/qwen"
+
+
+async def test_its_load_is_what_its_metrics_say(make: Make) -> None:
+    engine = make(look_s=0.05)
+    await engine.start()
+    await until(lambda: engine.health().load is not None)
+    assert engine.health().load == Load(running=3, waiting=2, cache=0.25)
+    await engine.stop()
+    assert engine.health().load is None
+
+
+@pytest.mark.parametrize(
+    ("said", "load"),
+    [
+        (b"", None),
+        (b"vllm:num_requests_running 1.0\n", None),
+        (b"vllm:num_requests_running nonsense\nvllm:num_requests_waiting 0\n", None),
+        (b"vllm:num_requests_running 1\nvllm:num_requests_waiting 2\n", Load(running=1, waiting=2)),
+        (b"vllm:num_requests_running{a=\"}\"} 1\nvllm:num_requests_waiting 2\nvllm:gpu_cache_usage_perc 5e-1\n",
+         Load(running=1, waiting=2, cache=0.5)),
+        (b"vllm:num_requests_running 1e999\nvllm:num_requests_waiting 2\n", None),
+        (b"vllm:num_requests_running e\nvllm:num_requests_waiting 2\n", None),
+    ],
+)  # fmt: skip
+def test_metrics_that_say_nothing_are_no_load(said: bytes, load: Load | None) -> None:
+    assert read_load(said) == load
 
 
 async def test_it_comes_back_when_it_dies_and_leaves_nothing_behind(make: Make, tmp_path: Path) -> None:

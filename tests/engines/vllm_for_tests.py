@@ -34,6 +34,19 @@ if options.pid_file:
     options.pid_file.write_text(str(os.getpid()))
 
 
+METRICS = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="org/qwen"} 2.0
+vllm:num_requests_running{engine="1",model_name="org/qwen"} 1.0
+vllm:num_requests_waiting{engine="0",model_name="org/qwen"} 2.0
+vllm:num_requests_waiting{engine="1",model_name="org/qwen"} 0.0
+vllm:kv_cache_usage_perc{engine="0",model_name="org/qwen"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="org/qwen"} 0.125
+vllm:prompt_tokens_total{engine="0",model_name="org/qwen"} 1e+06
+"""
+"""As vLLM writes them."""
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -46,6 +59,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(METRICS)
+            self.close_connection = True
+            return
         self.answer(200 if self.path == "/health" and time.monotonic() >= ready_at else 503, {})
 
     def do_POST(self) -> None:

@@ -2,6 +2,7 @@
 
 from fairlead.app.parts import (
     credential,
+    credentials,
     faults,
     operations_of,
     packaged_weights,
@@ -14,6 +15,7 @@ __all__ = [
     "Fairlead",
     "build",
     "credential",
+    "credentials",
     "explain_kept",
     "faults",
     "operations_of",

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fairlead import __version__, secret
 from fairlead.assistant import Cache, Knowledge, Router, Tools
 from fairlead.engines.gguf import read_header
+from fairlead.engines.openvino import made_for_tokens
 from fairlead.errors import CredentialMissing, FairleadError, RouterRefused, RoutingRefused, SecretUnreadable
 from fairlead.gateway.cache import Rules, Verified
 from fairlead.gateway.route import Split
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 EMBED: Final = "embed"
 """Name of the route behind /v1/embeddings, always there."""
+OPENVINO: Final = "openvino:"
+"""Begins the weights of a model that OpenVINO GenAI runs."""
 VLLM_SERVE: Final = "vllm-serve:"
 """Begins the weights of a model that vLLM fetches and runs for us."""
 IN_PROCESS: Final = ("extractive", EMBED)
@@ -54,9 +57,16 @@ def faults(usecase: UseCase) -> list[str]:
         lambda: router_of(usecase),
     ]
     for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
-        if weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
+        if weights.startswith(OPENVINO):
+            loaders.append(functools.partial(made_for_tokens, Path(weights.removeprefix(OPENVINO))))
+        elif weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
             path = packaged_weights(weights) if weights == "mini" else Path(weights)
             loaders.append(functools.partial(read_header, path))
+    loaders += [
+        functools.partial(read_header, adapter, kind="adapter")
+        for variant in usecase.variants
+        if (adapter := variant.adapter_path()) is not None and variant.target.kind != "vllm"
+    ]
     loaders += [functools.partial(split_of, variant) for variant in usecase.variants if variant.target.routes]
     for load_part in loaders:
         try:
@@ -132,12 +142,16 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
 
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
-    """What a variant's own engines run: built-in names, the path of a GGUF file, ``vllm-serve:NAME``; or nothing."""
+    """What a variant's own engines run: built-in names, a GGUF file's path, ``vllm-serve:NAME``, ``openvino:PATH``; or
+    nothing.
+    """
     kind = variant.target.kind
     if variant.target.remote or variant.target.routes:
         return ()
     if kind == "vllm":
         return (VLLM_SERVE + variant.target.name,)
+    if kind == "openvino":
+        return (OPENVINO + str(variant.weights_path()),)
     return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
 
 
@@ -172,17 +186,24 @@ def price_of(usecase: UseCase, variant: Variant) -> tuple[float, float] | None:
     return (0.0, 0.0) if not variant.target.remote and variant.between is None else None
 
 
-def credential(variant: Variant, usecase: UseCase) -> str | None:
-    """The provider's key behind ``api_key``, None when none is declared or it is not there yet."""
-    if variant.api_key is None:
-        return _of_aws() if variant.target.provider == "bedrock" else None
+def credentials(variant: Variant, usecase: UseCase) -> list[str | None]:
+    """The provider's keys behind ``api_key`` or ``api_keys``, None for one that is not there yet; [None] where none is
+    declared.
+    """
+    if not variant.references:
+        return [_of_aws() if variant.target.provider == "bedrock" else None]
+    return [credential(variant, usecase, reference) for reference in variant.references]
+
+
+def credential(variant: Variant, usecase: UseCase, reference: str) -> str | None:
+    """The key behind one reference, None when it is not there yet."""
     try:
-        found = secret.read(variant.api_key, usecase.base)
+        found = secret.read(reference, usecase.base)
     except SecretUnreadable as error:
         detail = str(error.details["detail"])
-        raise CredentialMissing(variant=variant.id, reference=variant.api_key, detail=detail) from error
+        raise CredentialMissing(variant=variant.id, reference=reference, detail=detail) from error
     if not found:
-        log.warning("variant %s has no key: %s is empty or not set", variant.id, variant.api_key)
+        log.warning("variant %s has no key: %s is empty or not set", variant.id, reference)
     return found or None
 
 

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import logging
-import shlex
 import time
 from collections.abc import Coroutine, Iterable
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-from fairlead import engines, providers
+import msgspec
+
+from fairlead import providers
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules
+from fairlead.app.admin import PATH as ADMIN_PATH
+from fairlead.app.admin import EnginesSurface
+from fairlead.app.machines import Machines
 from fairlead.app.parts import (
     EMBED,
     IN_PROCESS,
-    VLLM_SERVE,
-    credential,
+    OPENVINO,
+    credentials,
     engine_identity,
     held_skills,
     network_of,
     operations_of,
-    packaged_weights,
     price_of,
     router_identity,
     router_of,
@@ -35,9 +38,6 @@ from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface, described
 from fairlead.batch.runner import holder_of
 from fairlead.engines.base import Engine
-from fairlead.engines.ondemand import OnDemand
-from fairlead.engines.swappable import Swappable
-from fairlead.engines.vllm import SEQUENCES
 from fairlead.errors import FairleadError
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway import body as bodies
@@ -45,6 +45,7 @@ from fairlead.gateway.cache import Cache as KeptAnswers
 from fairlead.gateway.cache.explain import Explanation, explain
 from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
+from fairlead.gateway.keypool import KeyPool
 from fairlead.gateway.keyring import pseudonym
 from fairlead.gateway.route import chosen_for, find_route
 from fairlead.guard import Masker
@@ -109,11 +110,13 @@ class Fairlead:
         self.knowledge = Knowledge.load([usecase.path(part.path) for part in usecase.knowledge], self.store.derived)
         self.tools = Tools.of(usecase)
         self.router = router_of(usecase, self.store.derived)
-        self.engines: dict[str, Engine] = {}
+        self.machines = Machines(usecase, settings)
+        self.engines = self.machines.engines
         self.failures: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
         self._lanes: dict[str, Lane] = {}
+        self._pools: dict[str, KeyPool] = {}
         weights = {name: each.weight for each in usecase.limits if each.weight for name in each.only}
         self._weights: dict[str, float] = weights
 
@@ -125,17 +128,20 @@ class Fairlead:
         upstreams = {variant.id: self._upstream(variant) for variant in variants if variant.id not in splits}
         # A router calls nobody itself: who it chose is called by that one's own route.
         upstreams |= {name: upstreams[split.small] for name, split in splits.items()}
+        self._served = variants
         self.releases = releases = self._freeze(variants)
-        routes = {
+        self._go_live()
+        self._routes = routes = {
             variant.id: Route(
                 name=variant.id,
                 upstream=upstreams[variant.id],
-                model=variant.target.name,
+                model=self.machines.asked_as(variant),
                 variant=variant.id,
                 release=releases[variant.id],
                 operations=frozenset.intersection(*map(operations_of, usecase.answering(variant))),
                 price=price_of(usecase, variant),
-                defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True),
+                defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+                | self.machines.defaults(variant),
                 deterministic=variant.target.quotes,
                 salt=DIALECTS[variant.target.provider].salt if variant.target.provider in DIALECTS else "",
                 retries=settings.retries if variant.target.remote else 0,
@@ -143,7 +149,7 @@ class Fairlead:
                 fallback=variant.fallback,
                 weights=variant.weights,
                 hedge=variant.hedge,
-                line=f"{variant.target.base_url} {variant.target.name} {variant.api_key}"
+                line=f"{variant.target.base_url} {variant.target.name} {' '.join(variant.references)}"
                 if variant.target.remote
                 else "",
                 split=splits.get(variant.id),
@@ -151,7 +157,7 @@ class Fairlead:
             for variant in variants
         }
         if EMBED not in routes:
-            embedder = self._engine(EMBED).upstream()
+            embedder = self.machines.engine(EMBED).upstream()
             routes[EMBED] = Route(
                 name=EMBED, upstream=embedder, model=EMBED, variant=EMBED, release=releases[usecase.live.id],
                 operations=frozenset({"embedding"}), price=(0.0, 0.0), defaults={},
@@ -228,6 +234,7 @@ class Fairlead:
         self.worker = Worker(store, {KIND: runner, TEND: self._tend})
         gateway.surfaces.update(Surface(gateway, store, self.batches, wake=self.worker.wake).surfaces)
         gateway.description = described(gateway.description)
+        gateway.surfaces[ADMIN_PATH] = EnginesSurface(gateway, lambda: list(self.engines.values()), self.swap)
 
     def _batch_backend(self, variant: Variant) -> Backend:
         """Who else answers a variant's batches."""
@@ -236,7 +243,7 @@ class Fairlead:
             from fairlead.batch.provider import Provider  # aiohttp takes 0.2 s, and few use cases need it
             from fairlead.providers.batches import ProviderBatches
 
-            account = ProviderBatches(variant.id, variant.target.base_url, credential(variant, self.usecase))
+            account = ProviderBatches(variant.id, variant.target.base_url, credentials(variant, self.usecase)[0])
             return Provider(account, variant.target.name, price, secret)
         from fairlead.batch.command import Command
 
@@ -293,22 +300,19 @@ class Fairlead:
                     content=json.dumps(content, sort_keys=True), state="proposed",
                 )
             )  # fmt: skip
-        live = hashes[usecase.live.id]
-        current = self.store.releases.live(usecase.name)
-        if current is None or current.id != live:
-            self.store.releases.set_live(usecase.name, live)
         return hashes
+
+    def _go_live(self) -> None:
+        """The live variant's release is the one that lives."""
+        live = self.releases[self.usecase.live.id]
+        current = self.store.releases.live(self.usecase.name)
+        if current is None or current.id != live:
+            self.store.releases.set_live(self.usecase.name, live)
 
     def _upstream(self, variant: Variant) -> Upstream:
         target = variant.target
         if target.remote:
-            key = credential(variant, self.usecase)
-            dialect = {"dialect": DIALECTS[target.provider]} if target.provider in DIALECTS else {}
-            upstream = providers.registry.build(
-                target.kind if target.kind in ("anthropic", "litellm") else "openai",
-                variant.id, target.base_url, target.name, key,
-                network=network_of(variant, self.settings), **dialect,
-            )  # fmt: skip
+            upstream = self._hosted(variant)
             facts = facts_of(target.provider)
             # A server of one's own has one capacity for all its models, a provider one for each.
             own = target.kind == "http" or not target.external
@@ -317,12 +321,30 @@ class Fairlead:
         first, *more = (self._own(weights) for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
 
+    def _hosted(self, variant: Variant) -> Upstream:
+        """A model over HTTP, by its key or by those of its keys that are there."""
+        target = variant.target
+        dialect = {"dialect": DIALECTS[target.provider]} if target.provider in DIALECTS else {}
+        present = [key for key in credentials(variant, self.usecase) if key is not None]
+        members = [
+            providers.registry.build(
+                target.kind if target.kind in ("anthropic", "litellm") else "openai",
+                variant.id, target.base_url, target.name, key,
+                network=network_of(variant, self.settings), **dialect,
+            )
+            for key in present or (None,)
+        ]  # fmt: skip
+        if len(members) == 1:
+            return members[0]
+        pool = self._pools[variant.id] = KeyPool(variant.id, members)
+        return pool
+
     def _own(self, weights: str) -> Upstream:
-        upstream = self._engine(weights).upstream()
+        upstream = self.machines.engine(weights).upstream()
         if weights in IN_PROCESS:
             return upstream
-        slots = SEQUENCES if weights.startswith(VLLM_SERVE) else self.settings.engine_slots
-        return self._gated(upstream, weights, upstream.name, places=2 * slots)
+        gated = self._gated(upstream, weights, upstream.name, places=2 * self.machines.slots(weights))
+        return Structured(gated, facts_of("openvino")) if weights.startswith(OPENVINO) else gated
 
     def _gated(self, upstream: Upstream, engine: str, name: str, *, places: int | None = None) -> Upstream:
         """``upstream`` behind the lane of its engine, which variants share.
@@ -357,43 +379,40 @@ class Fairlead:
              lambda: [((lane.name,), lane.busy) for lane in lanes.values()])  # fmt: skip
         read("fairlead_model_waiting", "Calls that wait for a model.", ["model"],
              lambda: [((lane.name,), lane.waiting) for lane in lanes.values()])  # fmt: skip
+        pools = self._pools
+        read("fairlead_model_keys", "Keys of a model that may be used now, of those that take turns.", ["model"],
+             lambda: [((name,), pool.able()) for name, pool in pools.items()])  # fmt: skip
+        for what, of in (("running", "works on"), ("waiting", "lets wait")):
+            read(f"fairlead_engine_{what}", f"Requests an engine {of}, as it says.", ["engine"],
+                 functools.partial(self._loads, what))  # fmt: skip
+        read("fairlead_engine_cache", "Share of its memory for contexts an engine uses, as it says.", ["engine"],
+             functools.partial(self._loads, "cache"))  # fmt: skip
         read("fairlead_budget_usd", "The use case's budget of this day and month: limit, spent, reserved, left.",
              ["period", "state"], self.admission.budget)  # fmt: skip
 
-    def _engine(self, weights: str) -> Engine:
-        """The engine for ``weights`` (see ``weights_of``), made once and shared by its variants."""
-        if weights not in self.engines:
-            if weights in IN_PROCESS:
-                self.engines[weights] = engines.registry.build(weights)
-            else:
-                engine = self._vllm(weights) if weights.startswith(VLLM_SERVE) else self._llamacpp(weights)
-                idle_s = self.settings.engine_idle_s
-                self.engines[weights] = Swappable(OnDemand(engine, idle_s) if idle_s else engine)
-        return self.engines[weights]
+    def _loads(self, what: str) -> list[tuple[tuple[str, ...], float]]:
+        """What the engines that say it have to do; nothing of the others."""
+        told = [(engine.name, engine.health().load) for engine in self.engines.values()]
+        return [((name,), float(getattr(load, what))) for name, load in told if load is not None]
 
-    def _llamacpp(self, weights: str) -> Engine:
-        return engines.registry.build(
-            "llamacpp",
-            Path(weights).stem,
-            packaged_weights(weights) if weights == "mini" else Path(weights),
-            log_dir=self.settings.data_path / "logs",
-            threads=self.settings.engine_threads,
-            context=self.settings.engine_context,
-            slots=self.settings.engine_slots,
-            drain_s=self.settings.shutdown_grace_s,
-        )
+    async def swap(self, name: str) -> None:
+        """Put another engine, from the files as they are now, in the place of the one called ``name``; see
+        ``Machines.swap``. From the moment it takes the calls, its variants answer under the release it makes of them.
+        """
+        weights = self.machines.weights(name)
+        changed = [variant for variant in self._served if weights in weights_of(variant)]
+        hashes = await asyncio.to_thread(self._freeze, changed)
 
-    def _vllm(self, weights: str) -> Engine:
-        model = weights.removeprefix(VLLM_SERVE)
-        return engines.registry.build(
-            "vllm",
-            model.rsplit("/", 1)[-1],
-            model,
-            log_dir=self.settings.data_path / "logs",
-            command=self.settings.vllm_command,
-            arguments=shlex.split(self.settings.vllm_arguments),
-            drain_s=self.settings.shutdown_grace_s,
-        )
+        def switched() -> None:
+            fresh = {self.releases[variant]: release for variant, release in hashes.items()}
+            for route in list(self.gateway.routes.values()):
+                if route.release in fresh:
+                    self._routes[route.name] = msgspec.structs.replace(route, release=fresh[route.release])
+            self.releases.update(hashes)
+            self._go_live()
+
+        await self.machines.swap(name, switched)
+        self.failures.pop(name, None)
 
     def _record(self, inference: Inference) -> bool:
         return self.store.traces.append(inference) if self._observed else True

@@ -71,8 +71,8 @@ log = logging.getLogger(__name__)
 
 
 class Assistant(Decisions):
-    """The assistant of one use case. ``releases`` are release hashes by variant, ``mask`` masks what is stored,
-    ``record`` takes traces.
+    """The assistant of one use case. ``releases`` are release hashes by variant, which may change
+    while it runs, ``mask`` masks what is stored, ``record`` takes traces.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Assistant(Decisions):
         self.tools = tools
         self._store = store
         self._record = record or store.traces.append
-        self._releases = dict(releases or {})
+        self._releases = releases if releases is not None else {}
         self._max_chars = max_message_chars
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
         self._keep_texts = usecase.policy.privacy.store_content

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "runs": ("runs", "What was measured: list, show, diff, delete."),
     "prices": ("prices", "What hosted models cost: list, show, update."),
     "cache": ("cache", "Answers that are kept: what they save, why, and forgetting them."),
+    "engines": ("engines", "Engines of a running server: how they are, and replacing one."),
     "interchange": ("interchange", "Other tools' files: import, export, junit."),
     "route": ("route", "A small model first, a big one where it is needed: learn, show."),
     "conversations": ("conversations", "List conversations with their outcomes, or sum these up."),

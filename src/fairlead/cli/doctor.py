@@ -138,10 +138,10 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
     for sentence in faults(usecase):
         yield Finding("project", "missing", sentence)
     for variant in usecase.variants:
-        if variant.api_key is not None:
-            ready = credential(variant, usecase) is not None
-            mend = "" if ready else f"set {variant.api_key} before this variant is used"
-            yield Finding(f"key of {variant.id}", "ok" if ready else "warning", variant.api_key, mend)
+        for reference in variant.references:
+            ready = credential(variant, usecase, reference) is not None
+            mend = "" if ready else f"set {reference} before this variant is used"
+            yield Finding(f"key of {variant.id}", "ok" if ready else "warning", reference, mend)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

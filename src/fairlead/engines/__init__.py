@@ -17,6 +17,7 @@ registry: Registry[Engine] = Registry(
     {
         "extractive": "fairlead.engines.extractive:Extractive",
         "llamacpp": "fairlead.engines.llamacpp:LlamaCpp",
+        "openvino": "fairlead.engines.openvino:OpenVino",
         "vllm": "fairlead.engines.vllm:Vllm",
         "embed": "fairlead.engines.embed:Embed",
     },

@@ -19,7 +19,7 @@ from fairlead.engines.logs import RotatingLog
 from fairlead.engines.served import ServedUpstream
 from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
 from fairlead.providers.base import Upstream
-from fairlead.providers.dialect import LLAMA_CPP
+from fairlead.providers.dialect import LLAMA_CPP, LLAMA_CPP_ADAPTED
 from fairlead.providers.openai_compatible import OpenAICompatible
 
 CHILD: Final = "fairlead.engines.llamacpp_child"
@@ -36,7 +36,7 @@ class LlamaCpp:
     measured 10 to 40 times slower). ``context`` is tokens per slot, at most what the model was made for; ``slots`` are
     the requests worked on at once. ``adapters`` are LoRA GGUF files: each request may name them by their position
     (``"lora": [{"id": 0, "scale": 1.0}]``), none is in effect otherwise. ``embeddings`` makes it an embedder and
-    nothing else. ``cache_mib`` bounds the memory for prompts that may come again.
+    nothing else. ``cache_mib`` bounds the memory for prompts that may come again; with adapters none is remembered.
     """
 
     def __init__(
@@ -113,7 +113,9 @@ class LlamaCpp:
                 "http_threads": calls + SPARE_HTTP_THREADS,
                 "embeddings": self._embeddings,
                 "mean_pooling": self._embeddings and not self._has_pooling(),
-                "cache_mib": self._cache_mib,
+                # llama.cpp takes what one adapter made of a prompt for what another makes of it.
+                "cache_mib": 0 if self.adapters else self._cache_mib,
+                "reuse": not self.adapters,
             },
             # OpenMP threads that wait by spinning take the core from whoever they wait for.
             env={"OMP_WAIT_POLICY": "passive"},
@@ -129,7 +131,8 @@ class LlamaCpp:
         return self.header is not None and f"{self.header.architecture}.pooling_type" in self.header.fields
 
     def _connect(self, address: str) -> Upstream:
-        return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key, dialect=LLAMA_CPP)
+        dialect = LLAMA_CPP_ADAPTED if self.adapters else LLAMA_CPP
+        return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key, dialect=dialect)
 
 
 def default_threads() -> int:

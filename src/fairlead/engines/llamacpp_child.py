@@ -70,6 +70,7 @@ def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     params.cors_credentials = False
     params.fit_params = False
     params.cache_ram_mib = config["cache_mib"]
+    params.cache_prompt = config["reuse"]
     params.verbosity = LOG_ERRORS
     return params
 

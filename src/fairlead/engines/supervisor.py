@@ -258,20 +258,29 @@ class Supervisor:
 
     async def _probe(self) -> bool:
         """Whether GET /health answers 200 in time."""
+        return await self.get("/health", most_bytes=0) is not None
+
+    async def get(self, path: str, *, most_bytes: int = 1 << 20) -> bytes | None:
+        """What the child answers to a GET of ``path``, at most ``most_bytes`` of head and body; None unless it answers
+        200 in time.
+        """
         url = urlsplit(self.address)
         try:
             async with asyncio.timeout(self._limits.probe_timeout_s):
                 reader, writer = await asyncio.open_connection(url.hostname, url.port)
                 try:
-                    writer.write(f"GET /health HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode())
+                    writer.write(f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode())
                     status = await reader.readline()
+                    answer = b""
+                    while len(answer) < most_bytes and (more := await reader.read(65_536)):
+                        answer += more
                 finally:
                     writer.close()
                     with contextlib.suppress(ConnectionError):
                         await writer.wait_closed()
         except (OSError, TimeoutError, ValueError):
-            return False
-        return status.split(b" ")[1:2] == [b"200"]
+            return None
+        return answer[:most_bytes] if status.split(b" ")[1:2] == [b"200"] else None
 
     def _raise_if_dead(self) -> None:
         if self._process is not None and self._process.returncode is not None:

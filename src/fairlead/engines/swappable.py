@@ -8,6 +8,7 @@ memory. Knows no engine in particular.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from fairlead.engines.base import Engine, Health
 from fairlead.errors import UpstreamUnreachable
@@ -39,8 +40,8 @@ class Swappable:
         """Where to send calls; stays the same over swaps."""
         return _Current(self)
 
-    async def swap(self, fresh: Engine) -> None:
-        """Start ``fresh``, give it the calls, let the old one finish its own, stop it.
+    async def swap(self, fresh: Engine, switched: Callable[[], None] = lambda: None) -> None:
+        """Start ``fresh``, give it the calls, call ``switched``, let the old one finish its own, stop it.
 
         Raises what ``fresh`` raises when it cannot start; the old one then serves on.
         """
@@ -51,6 +52,7 @@ class Swappable:
                 await fresh.stop()
                 raise
             old, self._engine = self._engine, fresh
+            switched()
             await old.stop()
 
     async def open(self, call: Call) -> Reply:

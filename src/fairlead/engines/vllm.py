@@ -7,13 +7,19 @@ case and no request: calls go through ``upstream``.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from fairlead.engines.base import Health
+import msgspec
+
+from fairlead.engines.base import Health, Load
 from fairlead.engines.logs import RotatingLog
 from fairlead.engines.program_child import config_of
 from fairlead.engines.served import ServedUpstream
@@ -29,14 +35,19 @@ LOADING: Final = Limits(start_s=1800.0, grace_s=20.0, hung_s=60.0)
 SEQUENCES: Final = 64
 """Requests worked on at once, unless said otherwise."""
 SPARE: Final = 16
+LOOK_S: Final = 5.0
+"""How often a ready engine is asked for its load."""
+_METRIC = re.compile(rb"^vllm:(?P<name>[a-z_]+)(?:\{[^\n]*\})? (?P<value>[0-9.eE+-]+)\r?$", re.MULTILINE)
+_CACHE: Final = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
+"""Today's name and the one before it; both are a share of 1, whatever they say."""
 
 
 class Vllm:
     """A model that ``vllm serve`` runs.
 
     ``model`` is a name on Hugging Face or a folder. ``arguments`` are passed on to vLLM as they are. ``adapters`` are
-    LoRA folders by name: a request names one as its ``model``; ``answers_as`` is the name this engine's own upstream
-    asks for, the model itself unless given. ``sequences`` are worked on at once; others wait here.
+    LoRA folders by name: a call whose ``model`` is such a name is answered with it, every other by the model itself.
+    ``sequences`` are worked on at once; others wait here.
     """
 
     def __init__(
@@ -48,17 +59,16 @@ class Vllm:
         command: str = "vllm",
         arguments: Sequence[str] = (),
         adapters: Mapping[str, Path] | None = None,
-        answers_as: str = "",
         context: int = 0,
         sequences: int = SEQUENCES,
         prefix_cache: bool = True,
         drain_s: float = 10.0,
         limits: Limits = LOADING,
+        look_s: float = LOOK_S,
     ) -> None:
         self.name = name
         self.model = model
         self.adapters = dict(adapters or {})
-        self._answers_as = answers_as or model
         self._command = command
         self._arguments = tuple(arguments)
         self._context = context
@@ -66,6 +76,9 @@ class Vllm:
         self._prefix_cache = prefix_cache
         self._drain_s = drain_s
         self._key = ""
+        self._look_s = look_s
+        self._load: Load | None = None
+        self._looking: asyncio.Task[None] | None = None
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
         self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
         self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=sequences + SPARE)
@@ -80,9 +93,15 @@ class Vllm:
             detail = f"there is no adapter folder {missing[0]}"
             raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
         await self._supervisor.start()
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name=f"load of {self.name}")
 
     async def stop(self) -> None:
         """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
+        looking, self._looking, self._load = self._looking, None, None
+        if looking is not None:
+            looking.cancel()
+            await asyncio.wait([looking])
         if self._supervisor.health().state == "ready":
             await self._upstream.drain(self._drain_s)
         await self._supervisor.stop()
@@ -90,8 +109,15 @@ class Vllm:
         await self._upstream.aclose()
 
     def health(self) -> Health:
-        """The state right now."""
-        return self._supervisor.health()
+        """The state right now; the load is that of some seconds ago."""
+        health = self._supervisor.health()
+        return msgspec.structs.replace(health, load=self._load) if health.state == "ready" else health
+
+    async def _look(self) -> None:
+        while True:
+            said = await self._supervisor.get("/metrics") if self._supervisor.health().state == "ready" else None
+            self._load = read_load(said) if said is not None else None
+            await asyncio.sleep(self._look_s)
 
     def upstream(self) -> Upstream:
         """Where to send calls; stays the same over restarts."""
@@ -115,4 +141,23 @@ class Vllm:
         return Launch(argv=python_module(CHILD), config=config_of(self.argv(), {"VLLM_API_KEY": self._key}))
 
     def _connect(self, address: str) -> Upstream:
-        return OpenAICompatible(self.name, f"{address}/v1", self._answers_as, self._key, dialect=VLLM)
+        names = frozenset(self.adapters)
+        return OpenAICompatible(self.name, f"{address}/v1", self.model, self._key, dialect=VLLM, others=names)
+
+
+def read_load(metrics: bytes) -> Load | None:
+    """The load in vLLM's metrics (Prometheus' text); None where they hold none of it.
+
+    Several engines of one server are added up; of their caches the fullest counts.
+    """
+    found: dict[str, list[float]] = {}
+    for line in _METRIC.finditer(metrics):
+        with contextlib.suppress(ValueError):
+            value = float(line["value"])
+            if math.isfinite(value):
+                found.setdefault(line["name"].decode("ascii"), []).append(value)
+    running, waiting = found.get("num_requests_running"), found.get("num_requests_waiting")
+    if running is None or waiting is None:
+        return None
+    shares = [share for name in _CACHE for share in found.get(name, ())]
+    return Load(running=round(sum(running)), waiting=round(sum(waiting)), cache=max(shares, default=0.0))

@@ -8,7 +8,7 @@ from typing import Final
 from fairlead.errors import PathUnknown
 from fairlead.gateway.http import ASGIApp, Head, Headers, Receive, Scope, Send, respond_error
 
-ADMIN: Final = ("/console", "/metrics")
+ADMIN: Final = ("/console", "/metrics", "/admin")
 """What only those who run the system need."""
 BESIDE: Final = ("/healthz", "/readyz", "/static")
 """What a listener for them needs as well."""

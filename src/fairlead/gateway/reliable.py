@@ -65,6 +65,10 @@ class Line:
         self._trying = True
         return 0.0
 
+    def rests_for_s(self) -> float:
+        """Seconds it still rests; asking this gives nobody leave to try it."""
+        return max(0.0, self._until - self._clock()) if self._until else 0.0
+
     def began(self) -> None:
         """A call is made."""
         self._saved = min(SAVED, self._saved + SHARE)

@@ -73,12 +73,20 @@ GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
 OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
 LLAMA_CPP = Dialect(rename=_OLD_LIMIT)
+LLAMA_CPP_ADAPTED = Dialect(rename=_OLD_LIMIT, drop=frozenset({"thinking", "cache_prompt"}))
+"""With adapters: a prompt remembered under one gives wrong answers under another, whoever asks for it."""
 VLLM = Dialect(
     documents="native",
     salt="cache_salt",
     rename=MappingProxyType({"grammar": "structured_outputs.grammar"}),
     answers=Answers(thoughts="reasoning"),
 )
+OPENVINO = Dialect(
+    rename=_OLD_LIMIT,
+    refuse=frozenset({"n", "logprobs", "top_logprobs", "logit_bias", "tools", "grammar", "echo", "suffix"}),
+    drop=frozenset({"thinking", "response_format", "tool_choice", "parallel_tool_calls"}),
+)
+"""Our own server around OpenVINO GenAI."""
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "http": GENERIC,

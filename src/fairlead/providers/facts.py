@@ -59,6 +59,9 @@ FACTS: Mapping[str, Facts] = MappingProxyType(
         "sglang": Facts(json_schema=True, grammar=True),
         "ollama": Facts(json_schema=True, cache=False),
         "llamacpp": Facts(tools=True, strict_tools=True, json_schema=True, grammar=True),
+        "openvino": Facts(
+            operations=frozenset({"chat", "completion"}), tools=False, json_schema=False, vision=False, cache=False
+        ),
         "litellm": Facts(operations=_NO_COMPLETION),
     }
 )  # fmt: skip

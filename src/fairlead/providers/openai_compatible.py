@@ -25,7 +25,8 @@ class OpenAICompatible:
     """An Upstream over HTTP.
 
     ``base_url`` ends where the protocol's paths begin (``http://127.0.0.1:8000/v1``); a query goes behind every path.
-    ``model`` is the name the server knows; ``api_key`` is sent as the dialect says and shown nowhere.
+    ``model`` is the name the server knows; a call that names one of ``others`` (adapters of that model) gets that one.
+    ``api_key`` is sent as the dialect says and shown nowhere.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class OpenAICompatible:
         api_key: str | None = None,
         network: Network = NETWORK,
         dialect: Dialect = GENERIC,
+        others: frozenset[str] = frozenset(),
     ) -> None:
         self.name = name
         self.model = model
         self.dialect = dialect
+        self._others = others
         base_url, mark, query = base_url.partition("?")
         self._base_url = base_url
         self._query = mark + query
@@ -57,7 +60,8 @@ class OpenAICompatible:
     async def open(self, call: Call) -> Reply:
         """Send ``call``; see Upstream.open. What the server cannot do is a Reply with status 400."""
         try:
-            data = translate(self.dialect, self.model, call)
+            asked = call.body.get("model") if self._others else None
+            data = translate(self.dialect, asked if asked in self._others else self.model, call)
         except Untranslatable as error:
             return Reply(400, body=refusal_body(str(error), error.param))
         path = PATHS[call.operation] + self._query

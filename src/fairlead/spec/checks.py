@@ -7,8 +7,9 @@ next problem. Reads files' presence, never their meaning.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -38,6 +39,7 @@ from fairlead.spec.model import (
     Variant,
 )
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
+from fairlead.spec.target import Kind
 from fairlead.spec.yaml_source import Source
 
 P = TypeVar("P", bound=BaseModel)
@@ -59,6 +61,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_unique(source, "datasets", "path"),
         *_own_metrics(source),
         *_live(source, variants),
+        *_keys(source, variants),
         *_fallbacks(source, variants),
         *_routers(source, variants),
         *_judges(source, variants),
@@ -118,7 +121,9 @@ def _secrets(source: Source) -> Iterator[Problem]:
             stack += [((*location, key), item) for key, item in value.items()]
         elif isinstance(value, list):
             stack += [((*location, index), item) for index, item in enumerate(value)]
-        elif isinstance(value, str) and location[-1:] != ("api_key",) and SECRET_VALUES.search(value):
+        elif {"api_key", "api_keys"} & set(location[-2:]):
+            continue
+        elif isinstance(value, str) and SECRET_VALUES.search(value):
             yield source.problem(
                 location, HIDDEN, "no key or password in this file; use api_key: env:NAME or file:PATH"
             )
@@ -300,6 +305,19 @@ def _live(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
             yield source.problem(("live",), f"{live!r}, a model outside your network", expected)
 
 
+def _keys(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """One key or several, of a provider that takes keys; none twice, since a quota belongs to a key."""
+    for location, variant in variants:
+        place = (*location, "api_keys")
+        if variant.api_keys and variant.api_key is not None:
+            yield source.problem(place, "api_keys beside api_key", "one of the two; list all in api_keys", key=True)
+        elif variant.api_keys and not variant.target.remote:
+            yield source.problem(place, f"keys for {variant.model!r}, which needs none", "no api_keys here", key=True)
+        for number, reference in enumerate(variant.api_keys):
+            if reference in variant.api_keys[:number]:
+                yield source.problem((*place, number), f"{reference!r} twice", "each key once")
+
+
 def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
     """What stands in must exist, be another one, answer the same sort of request, and itself lean on none of these."""
     known = {variant.id: variant for _, variant in variants}
@@ -332,7 +350,10 @@ def _plain(variant: Variant) -> bool:
     return variant.target.answers and not variant.target.routes
 
 
-_OF_ITS_OWN = ("prompt", "sampling", "retrieval", "api_key", "price", "fallback", "weights", "batch", "hedge")
+_OF_ITS_OWN = (
+    "adapter", "prompt", "sampling", "retrieval", "api_key", "api_keys", "price", "fallback", "weights", "batch",
+    "hedge",
+)  # fmt: skip
 """What a router has none of: whoever answers brings it along."""
 
 
@@ -473,15 +494,28 @@ def _handoff(source: Source) -> Iterator[Problem]:
         yield source.problem(place, f"the unknown time zone {handoff.timezone[:60]!r}", expected, near)
 
 
+_WEIGHTS: Mapping[Kind, tuple[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "gguf": ("a GGUF file", (".gguf",)),
+        "openvino": ("a GGUF file or a folder exported for OpenVINO", (".gguf", ".xml")),
+        "router": ("a router's file", (".json",)),
+    }
+)
+"""What a model that is a file is, and the endings of its name."""
+
+
 def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
     for location, variant in variants:
         if variant.prompt is not None:
             yield from _file(
                 source, base, (*location, "prompt"), variant.prompt, "a text file in UTF-8", (".md", ".txt")
             )
+        if variant.adapter is not None:
+            yield from _adapter(source, base, (*location, "adapter"), variant, variant.adapter)
         if variant.target.path:
-            kind, ending = ("a router's file", ".json") if variant.target.routes else ("a GGUF file", ".gguf")
-            yield from _file(source, base, (*location, "model"), variant.target.path, kind, (ending,))
+            expected, endings = _WEIGHTS[variant.target.kind]
+            folder = variant.target.kind == "openvino"
+            yield from _file(source, base, (*location, "model"), variant.target.path, expected, endings, folder=folder)
     data = source.data
     for location, dataset in _parts(data, "datasets", Dataset):
         yield from _file(source, base, (*location, "path"), dataset.path, "a .jsonl file", (".jsonl",))
@@ -494,6 +528,21 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
     for location, knowledge in _parts(data, "knowledge", Knowledge):
         expected = "a folder of pages (Markdown, HTML, PDF, CSV), or one page"
         yield from _file(source, base, (*location, "path"), knowledge.path, expected, PAGES, folder=True)
+
+
+def _adapter(source: Source, base: Path, location: Location, variant: Variant, text: str) -> Iterator[Problem]:
+    """A folder for vLLM, a GGUF file for llama.cpp; other models are adapted where they run."""
+    if variant.target.kind in ("gguf", "mini"):
+        yield from _file(source, base, location, text, "an adapter, a .gguf file", (".gguf",))
+    elif variant.target.kind == "vllm":
+        expected = "a folder with adapter_config.json"
+        found = list(_file(source, base, location, text, expected, (".json",), folder=True))
+        yield from found
+        if not found and not (base / text / "adapter_config.json").is_file():
+            yield source.problem(location, f"the path {text!r} without adapter_config.json", expected)
+    else:
+        expected = "adapter only with vllm-serve:NAME, ./file.gguf or mini"
+        yield source.problem(location, f"an adapter for {variant.model!r}", expected, key=True)
 
 
 PAGES = (".md", ".markdown", ".html", ".htm", ".pdf", ".csv")

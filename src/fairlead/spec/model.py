@@ -183,12 +183,21 @@ class Variant(Part):
         description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, "
         "http(s)://host/v1#NAME, or router:./file.json."
     )
+    adapter: RelativePath | None = Field(
+        default=None,
+        description="LoRA adapter of its model: a folder with vllm-serve:NAME, a .gguf file with a GGUF file.",
+    )
     prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
     sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
     retrieval: Retrieval = Field(default=Retrieval(), description="What the model is given to read.")
     api_key: Annotated[str, Field(pattern=REFERENCE)] | None = Field(
         default=None,
         description="Where the provider's key is: env:NAME, file:PATH or keyring:SERVICE/NAME; never the key.",
+    )
+    api_keys: tuple[Annotated[str, Field(pattern=REFERENCE)], ...] = Field(
+        default=(),
+        max_length=32,
+        description="Several keys of the provider, instead of api_key: used in turn, one that is refused is set aside.",
     )
     price: Price | None = Field(default=None, description="What the model's tokens cost.")
     fallback: tuple[Name, ...] = Field(
@@ -230,6 +239,11 @@ class Variant(Part):
         return read_target(self.model)
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """Where its keys are; empty when none is declared."""
+        return self.api_keys or ((self.api_key,) if self.api_key is not None else ())
+
+    @property
     def priced(self) -> bool:
         """Whether a budget can be kept for it: its price is declared, or it runs in this network and nobody bills."""
         return self.price is not None or not self.target.external
@@ -244,9 +258,10 @@ class Variant(Part):
         a file has gone.
         """
         return release.content(
-            model=self.model,
+            model=self.target.kind if self.weights_path() else self.model,
             prompt=self._path(self.prompt),
             weights=self.weights_path(),
+            adapter=self.adapter_path(),
             settings={
                 "sampling": self.sampling.model_dump(mode="json"),
                 "retrieval": self.retrieval.model_dump(mode="json"),
@@ -263,8 +278,12 @@ class Variant(Part):
         return path.read_text(encoding="utf-8") if path else ""
 
     def weights_path(self) -> Path | None:
-        """The GGUF file of a ``./file.gguf`` model, absolute; None for others."""
-        return self._path(self.target.path) if self.target.kind == "gguf" else None
+        """The file or folder of a model that is one, absolute; None for others."""
+        return self._path(self.target.path) if self.target.kind in ("gguf", "openvino") else None
+
+    def adapter_path(self) -> Path | None:
+        """Its LoRA adapter, absolute; None where there is none."""
+        return self._path(self.adapter)
 
     def router_path(self) -> Path | None:
         """The file of a ``router:`` model, absolute; None for others."""

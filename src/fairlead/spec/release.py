@@ -16,6 +16,7 @@ def content(
     model: str,
     prompt: Path | None,
     weights: Path | None,
+    adapter: Path | None,
     settings: dict[str, Any],
     knowledge: str,
     tools: str,
@@ -24,12 +25,13 @@ def content(
 ) -> dict[str, Any]:
     """A release's content as JSON data. Files enter by their content, so renaming one changes nothing.
 
-    Raises OSError when ``prompt`` or ``weights`` cannot be read.
+    Raises OSError when ``prompt``, ``weights`` or ``adapter`` cannot be read.
     """
     return {
-        "model": "gguf" if weights else model,
+        "model": model,
         "prompt": file_hash(prompt) if prompt else "",
-        "weights": weights_fingerprint(weights) if weights else "",
+        "weights": fingerprint(weights) if weights else "",
+        **({"adapter": fingerprint(adapter)} if adapter else {}),
         **settings,
         "knowledge": knowledge,
         "tools": tools,
@@ -46,6 +48,14 @@ def release_hash(content: dict[str, Any]) -> str:
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 (hex) of a file of weights, or over those of a folder by their names."""
+    if not path.is_dir():
+        return weights_fingerprint(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return digest({str(each.relative_to(path)): weights_fingerprint(each) for each in files})
 
 
 def weights_fingerprint(path: Path) -> str:

@@ -165,7 +165,7 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             regions = ", ".join(policy.residency.regions)
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
         host = HOSTED.get(variant.target.provider)
-        if host is not None and host.key and variant.target.external and variant.api_key is None:
+        if host is not None and host.key and variant.target.external and not variant.references:
             yield (
                 f"Variant {variant.id} has no `api_key:`; {host.title} answers only with one (api_key: env:{host.key})."
             )

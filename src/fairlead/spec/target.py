@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from fairlead.spec.problems import nearest
 
 Kind = Literal[
-    "extractive", "cascade", "mini", "embed", "gguf", "vllm", "router", "openai", "anthropic", "http", "litellm"
+    "extractive", "cascade", "mini", "embed", "gguf", "openvino", "vllm", "router", "openai", "anthropic", "http",
+    "litellm",
 ]  # fmt: skip
 BUILT_IN: tuple[Kind, ...] = ("extractive", "cascade", "mini", "embed")
 
@@ -72,9 +73,12 @@ HOSTED: Mapping[str, Host] = MappingProxyType(
 _SCHEMES = ", ".join(f"{scheme}:" for scheme in HOSTED)
 SERVED: Mapping[str, tuple[Kind, str]] = MappingProxyType({"vllm-serve": ("vllm", "vllm-serve:Qwen/Qwen3-8B")})
 """Scheme of a model that an engine of ours fetches and runs, to its kind and an example."""
+OPENVINO: Final = "openvino:"
+"""Begins the path of a model that OpenVINO GenAI runs."""
 FORMS = (
     "extractive, cascade, mini, embed, ./file.gguf, http(s)://host/v1#NAME, or the model's name after one of "
-    f"{_SCHEMES}, vllm-serve:, as openai:NAME; router:./file.json for one that chooses between two"
+    f"{_SCHEMES}, vllm-serve:, as openai:NAME; openvino:./model.gguf; router:./file.json for one that chooses "
+    "between two"
 )
 ROUTER = "router:"
 """Begins the model line of a variant that chooses between two others, by a file of ``fairlead route learn``."""
@@ -160,18 +164,32 @@ def read_target(text: str) -> Target:
         return _hosted(scheme, name)
     if colon and scheme in SERVED:
         return _served(scheme, name)
+    if (found := _file(text)) is not None:
+        return found
+    raise TargetError(FORMS, _near(text))
+
+
+def _file(text: str) -> Target | None:
+    """A model that is a file or a folder of the project; None for a line that names none."""
     if text.startswith(ROUTER):
         path = text.removeprefix(ROUTER)
         if not path.startswith("./") or not path.endswith(".json"):
             raise TargetError("router: and the file of a router, below the folder of this file", "router:./router.json")
         return Target("router", path.rsplit("/", 1)[-1].removesuffix(".json"), path=path)
+    if text.startswith(OPENVINO):
+        path = text.removeprefix(OPENVINO)
+        if not path.startswith("./") or not path.strip("./"):
+            expected = "openvino: and a GGUF file or an exported folder, below the folder of this file"
+            raise TargetError(expected, "openvino:./model.gguf")
+        name = path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
+        return Target("openvino", name, path=path, provider="openvino")
     if text.endswith(".gguf"):
         if not text.startswith("./"):
             raise TargetError(
                 "a path that begins with ./ and lies below the folder of this file", f"./{text.lstrip('/')}"
             )
         return Target("gguf", text.rsplit("/", 1)[-1].removesuffix(".gguf"), path=text)
-    raise TargetError(FORMS, _near(text))
+    return None
 
 
 def _near(text: str) -> str:

@@ -43,6 +43,7 @@ _LIMITS = {
     "too_long": "at most {max_length} items",
 }
 _PATTERNS = {
+    "api_keys": "a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the key itself",
     "api_key": "a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the key itself",
     "secret": "a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the secret itself",
     "secrets": "a name with a reference, env:NAME, file:PATH or keyring:SERVICE/NAME; never the secret itself",
@@ -88,7 +89,7 @@ def _problem(complaint: dict[str, Any], model: type[BaseModel], source: Source) 
         return source.problem(location, "nothing", f"the key `{location[-1]}`: {what}", mark=source.mark(parent))
     found = describe(complaint.get("input"), location)
     expected, near = _expectation(kind, complaint, location)
-    if kind == "secret" or (kind == "string_pattern_mismatch" and location[-1] == "api_key"):
+    if kind == "secret" or (kind == "string_pattern_mismatch" and {"api_key", "api_keys"} & set(location[-2:])):
         found = HIDDEN
     return source.problem(location, found, expected, near)
 

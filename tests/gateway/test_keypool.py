@@ -1,0 +1,162 @@
+"""Several keys of one provider, through the real gateway to a server that judges each key."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from fairlead.gateway.keypool import KeyPool
+from fairlead.gateway.reliable import FAILURES
+from fairlead.providers.openai_compatible import OpenAICompatible
+from tests.gateway.gateway_harness import CHAT, House, build, route, serving
+from tests.gateway.hostile import END, Part, chunked, hostile, whole
+
+KEYS = ("planted-key-one", "planted-key-two", "planted-key-three")
+USAGE = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+FINE = json.dumps(
+    {"id": "c", "model": "support-model", "usage": USAGE,
+     "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]}
+).encode()  # fmt: skip
+
+
+class Provider:
+    """A provider that knows what each key is worth: nothing said is 200."""
+
+    def __init__(self) -> None:
+        self.worth: dict[str, tuple[int, str]] = {}
+        self.asked: list[str] = []
+        self.now = 0.0
+        self.requests: Callable[[], list[bytes]] = list
+
+    def answer(self, _: int) -> list[Part]:
+        head = self.requests()[-1].partition(b"\r\n\r\n")[0].decode().lower()
+        key = head.split("authorization: bearer ")[1].split("\r\n")[0]
+        self.asked.append(key)
+        status, retry = self.worth.get(key, (200, ""))
+        if status == 200:
+            if b'"stream":true' in self.requests()[-1]:
+                event = b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
+                return [*chunked(event, b"data: [DONE]\n\n"), END]
+            return whole(FINE)
+        body = json.dumps({"error": {"message": f"the key {key} is not wanted"}}).encode()
+        lines = f"retry-after: {retry}\r\n" if retry else ""
+        return [f"HTTP/1.1 {status} No\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body]
+
+
+class Case:
+    def __init__(self, provider: Provider, house: House, client: httpx.Client, pool: KeyPool) -> None:
+        self.provider = provider
+        self.house = house
+        self.client = client
+        self.pool = pool
+
+    def ask(self, **more: Any) -> httpx.Response:
+        return self.client.post("/v1/chat/completions", json={**CHAT, **more})
+
+
+@pytest.fixture(name="case")
+def case_fixture() -> Iterator[Case]:
+    provider = Provider()
+    with hostile(provider.answer) as server:
+        provider.requests = lambda: server.requests
+        members = [OpenAICompatible("pool", server.url, "support-model", key) for key in KEYS]
+        pool = KeyPool("pool", members, clock=lambda: provider.now)
+        house = build(routes={"support": route(pool, retries=0, rests=False)})
+        with serving(house.gateway) as url, httpx.Client(base_url=url, timeout=60) as client:
+            yield Case(provider, house, client, pool)
+
+
+def test_keys_take_turns(case: Case) -> None:
+    for stream in (False, True):
+        for _ in range(3):
+            assert case.ask(stream=stream).status_code == 200
+    assert case.provider.asked == [*KEYS, *KEYS]
+
+
+@pytest.mark.parametrize("status", [401, 402, 429])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_key_that_is_refused_is_set_aside_and_nobody_notices(
+    case: Case, status: int, stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    case.provider.worth[KEYS[0]] = (status, "5")
+    caplog.set_level(logging.INFO)
+    for _ in range(4):
+        answer = case.ask(stream=stream)
+        assert answer.status_code == 200
+        assert "planted-key" not in answer.text
+    assert case.provider.asked.count(KEYS[0]) == 1
+    assert len(case.provider.asked) == 5
+    assert case.pool.able() == 2
+    assert "key 1 of 3" in caplog.text
+    assert "planted-key" not in caplog.text
+
+
+def test_a_key_comes_back_when_its_time_is_over_and_stays_away_longer_when_refused_again(case: Case) -> None:
+    case.provider.worth[KEYS[0]] = (429, "5")
+    case.ask()
+    for seconds, able in ((4.9, 2), (5.1, 3)):
+        case.provider.now = seconds
+        assert case.pool.able() == able
+    case.provider.worth[KEYS[0]] = (429, "")
+    for _ in range(3):
+        assert case.ask().status_code == 200
+    assert case.provider.asked.count(KEYS[0]) == 2
+    case.provider.now += 1.5
+    assert case.pool.able() == 2, "twice in a row takes twice as long"
+    case.provider.now += 1.0
+    del case.provider.worth[KEYS[0]]
+    for _ in range(3):
+        assert case.ask().status_code == 200
+    assert case.provider.asked.count(KEYS[0]) == 3
+    assert case.pool.able() == 3
+
+
+def test_when_every_key_is_refused_the_caller_is_told_when_to_come_again(case: Case) -> None:
+    for key, seconds in zip(KEYS, ("30", "9", "60"), strict=True):
+        case.provider.worth[key] = (429, seconds)
+    assert case.ask().status_code == 429
+    assert sorted(case.provider.asked) == sorted(KEYS), "each was asked once"
+    again = case.ask()
+    assert (again.status_code, again.headers["retry-after"]) == (429, "9")
+    assert len(case.provider.asked) == 3, "nobody is asked while all are set aside"
+    case.provider.now = 10.0
+    case.provider.worth.clear()
+    assert case.ask().status_code == 200
+
+
+def test_when_no_key_is_accepted_it_is_not_the_callers_mistake(case: Case) -> None:
+    for key in KEYS:
+        case.provider.worth[key] = (401, "")
+    for _ in range(2):
+        answer = case.ask()
+        assert answer.status_code == 502
+        assert "does not accept the key" in answer.json()["error"]["message"]
+        assert "planted-key" not in answer.text
+    assert len(case.provider.asked) == 3
+
+
+def test_a_key_whose_calls_fail_rests_alone(case: Case) -> None:
+    case.provider.worth[KEYS[1]] = (500, "")
+    seen = [case.ask().status_code for _ in range(3 * FAILURES)]
+    assert seen.count(502) == FAILURES
+    del case.provider.asked[:]
+    assert [case.ask().status_code for _ in range(6)] == [200] * 6
+    assert KEYS[1] not in case.provider.asked
+    case.provider.now = 3.0  # the rest is over
+    del case.provider.worth[KEYS[1]]
+    assert [case.ask().status_code for _ in range(3)] == [200] * 3
+    assert KEYS[1] in case.provider.asked
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 422])
+def test_a_request_at_fault_takes_no_key_out(case: Case, status: int) -> None:
+    for key in KEYS:
+        case.provider.worth[key] = (status, "")
+    case.ask()
+    assert len(case.provider.asked) == 1
+    assert case.pool.able() == 3
