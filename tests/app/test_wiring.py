@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fairlead import engines
-from fairlead.app import Fairlead, build, credentials, packaged_weights, price_of, wiring
+from fairlead.app import Fairlead, build, credentials, machines, packaged_weights, price_of
 from fairlead.errors import CredentialMissing
 from fairlead.gateway import Principal
 from fairlead.records import now_us
@@ -85,7 +85,7 @@ async def _live_release(settings: Settings) -> str:
 async def test_missing_weights_leave_the_live_variant_answering(
     project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(wiring, "packaged_weights", lambda name: tmp_path / f"{name}.gguf")
+    monkeypatch.setattr(machines, "packaged_weights", lambda name: tmp_path / f"{name}.gguf")
     fairlead = build(project())
     try:
         await fairlead.start()
