@@ -25,7 +25,7 @@ from fairlead.errors import (
     MessageTooLong,
 )
 from fairlead.records import AuditEntry, Conversation, Feedback, Handoff, Message, Record, new_id, now_us
-from fairlead.spec.model import Handoff as HandoffPolicy
+from fairlead.spec.policy import Handoff as HandoffPolicy
 from fairlead.store import Store
 
 LEASE_S: Final = 45.0

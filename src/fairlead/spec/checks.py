@@ -27,19 +27,18 @@ from fairlead.spec.metrics import (
 from fairlead.spec.model import (
     Budget,
     Dataset,
-    Handoff,
     Judge,
     Knowledge,
     Limit,
     Objective,
-    Policy,
     Routing,
-    Tools,
     Users,
-    Variant,
 )
+from fairlead.spec.policy import Handoff, Policy
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.target import Kind
+from fairlead.spec.tools import Tools
+from fairlead.spec.variant import Variant
 from fairlead.spec.yaml_source import Source
 
 P = TypeVar("P", bound=BaseModel)

@@ -12,37 +12,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 
 from fairlead.errors import ChoiceUnknown
-from fairlead.secret import REFERENCE
-from fairlead.spec import release
 from fairlead.spec.bounds import BoundText, Quantity, QuantityText
 from fairlead.spec.canonical import digest
-from fairlead.spec.hours import Hours, HoursError
 from fairlead.spec.metrics import Aggregation, Metric, MetricEntry, effective
+from fairlead.spec.part import MetricName, Name, Part, RelativePath, Sentence, Usd
+from fairlead.spec.policy import Policy
 from fairlead.spec.prices import PriceTable, table_for
-from fairlead.spec.target import Target, TargetError, read_target
+from fairlead.spec.tools import Tools
+from fairlead.spec.variant import Price, Variant
 
 Channel = Literal["chat", "widget", "api"]
 Risk = Literal["minimal", "limited", "high"]
 Unit = Literal["inference", "conversation"]
 ObjectiveKind = Literal["goal", "guardrail"]
-MaskKind = Literal["email", "phone", "card", "iban"]
 Purpose = Literal["train", "eval", "calibration"]
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Sentence = Annotated[str, Field(min_length=1, max_length=2000)]
-RelativePath = Annotated[str, Field(min_length=1, max_length=500)]
-Usd = Annotated[float, Field(ge=0, le=1e9)]
-
-
-class Part(BaseModel):
-    """What all parts share: frozen, typed strictly, no unknown keys, texts without outer white space."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, str_strip_whitespace=True)
 
 
 class Owner(Part):
@@ -138,161 +125,6 @@ class Limit(Part):
         return not self.only or name in self.only
 
 
-class Sampling(Part):
-    """How a model writes. Left out means the model's own default."""
-
-    temperature: float | None = Field(default=None, ge=0, le=2, description="0 is the most predictable.")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="Share of probability that is sampled from.")
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000, description="Longest answer, in tokens.")
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1, description="Makes sampling repeatable where supported.")
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
-        default=(), max_length=4, description="Texts at which the answer ends."
-    )
-
-
-class Retrieval(Part):
-    """What a model is given to read."""
-
-    passages: int = Field(default=3, ge=0, le=50, description="Passages from the knowledge that go with a question.")
-
-
-class Price(Part):
-    """What a model costs. Without it the price table says, or the cost is unknown, never 0."""
-
-    input_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens read.")
-    output_usd_per_million: float = Field(ge=0, le=1e6, description="USD for a million tokens written.")
-
-    @property
-    def nanos_per_token(self) -> tuple[float, float]:
-        """(input, output) in nano-dollars per token; a price per million tokens in USD, times 1,000."""
-        return round(self.input_usd_per_million * 1000, 6), round(self.output_usd_per_million * 1000, 6)
-
-
-class Between(Part):
-    """The two that a router chooses from."""
-
-    small: Name = Field(description="Variant that answers what is easy.")
-    big: Name = Field(description="Variant that answers what needs it.")
-
-
-class Variant(Part):
-    """One way to answer: model, prompt, sampling and retrieval together."""
-
-    id: Name = Field(description="Name of the variant, unique in the file.")
-    model: Annotated[str, Field(min_length=1, max_length=500)] = Field(
-        description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, "
-        "http(s)://host/v1#NAME, or router:./file.json."
-    )
-    adapter: RelativePath | None = Field(
-        default=None,
-        description="LoRA adapter of its model: a folder with vllm-serve:NAME, a .gguf file with a GGUF file.",
-    )
-    prompt: RelativePath | None = Field(default=None, description="File with the system prompt.")
-    sampling: Sampling = Field(default=Sampling(), description="How the model writes.")
-    retrieval: Retrieval = Field(default=Retrieval(), description="What the model is given to read.")
-    api_key: Annotated[str, Field(pattern=REFERENCE)] | None = Field(
-        default=None,
-        description="Where the provider's key is: env:NAME, file:PATH or keyring:SERVICE/NAME; never the key.",
-    )
-    api_keys: tuple[Annotated[str, Field(pattern=REFERENCE)], ...] = Field(
-        default=(),
-        max_length=32,
-        description="Several keys of the provider, instead of api_key: used in turn, one that is refused is set aside.",
-    )
-    price: Price | None = Field(default=None, description="What the model's tokens cost.")
-    fallback: tuple[Name, ...] = Field(
-        default=(), max_length=5, description="Variants asked in its place, in this order, while it cannot answer."
-    )
-    batch: Annotated[str, Field(min_length=1, max_length=1000)] = Field(
-        default="gateway",
-        description="Who answers its batches: gateway, provider (its own, at half price), or a command line with "
-        "{input}, {output} and {model} in it, such as vllm run-batch.",
-    )
-    weights: dict[Name, Annotated[float, Field(gt=0, le=1_000_000)]] = Field(
-        default={},
-        max_length=6,
-        description="Shares of its requests this variant and its fallbacks are asked first, as in {main: 9, small: 1}.",
-    )
-    between: Between | None = Field(
-        default=None, description="Of a router: the two variants it chooses from, by their ids."
-    )
-    hedge: bool = Field(
-        default=False,
-        description="Ask a second time for a whole answer later than 95 % of those before; the first to come counts.",
-    )
-
-    _base: Path | None = PrivateAttr(default=None)
-
-    @field_validator("model")
-    @classmethod
-    def _check_model(cls, text: str) -> str:
-        try:
-            read_target(text)
-        except TargetError as error:
-            kind = "secret" if error.secret else "target"
-            raise PydanticCustomError(kind, "{expected}", {"expected": error.expected, "near": error.near}) from error
-        return text
-
-    @cached_property
-    def target(self) -> Target:
-        """What ``model`` points at."""
-        return read_target(self.model)
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """Where its keys are; empty when none is declared."""
-        return self.api_keys or ((self.api_key,) if self.api_key is not None else ())
-
-    @property
-    def priced(self) -> bool:
-        """Whether a budget can be kept for it: its price is declared, or it runs in this network and nobody bills."""
-        return self.price is not None or not self.target.external
-
-    def release_content(
-        self, *, knowledge: str = "", tools: str = "", routing: str = "", engine: str = ""
-    ) -> dict[str, Any]:
-        """Everything that decides an answer, as JSON data: ``release_hash`` of it names a release.
-
-        ``knowledge``, ``tools`` and ``routing`` are hashes of what the assistant reads, may call and goes by,
-        ``engine`` whatever identifies built-in weights or code. The prompt is read from its file. Raises OSError when
-        a file has gone.
-        """
-        return release.content(
-            model=self.target.kind if self.weights_path() else self.model,
-            prompt=self._path(self.prompt),
-            weights=self.weights_path(),
-            adapter=self.adapter_path(),
-            settings={
-                "sampling": self.sampling.model_dump(mode="json"),
-                "retrieval": self.retrieval.model_dump(mode="json"),
-            },
-            knowledge=knowledge,
-            tools=tools,
-            routing=routing,
-            engine=engine,
-        )
-
-    def prompt_text(self) -> str:
-        """The system prompt; empty when there is none."""
-        path = self._path(self.prompt)
-        return path.read_text(encoding="utf-8") if path else ""
-
-    def weights_path(self) -> Path | None:
-        """The file or folder of a model that is one, absolute; None for others."""
-        return self._path(self.target.path) if self.target.kind in ("gguf", "openvino") else None
-
-    def adapter_path(self) -> Path | None:
-        """Its LoRA adapter, absolute; None where there is none."""
-        return self._path(self.adapter)
-
-    def router_path(self) -> Path | None:
-        """The file of a ``router:`` model, absolute; None for others."""
-        return self._path(self.target.path) if self.target.routes else None
-
-    def _path(self, relative: str | None) -> Path | None:
-        return ((self._base or Path()) / relative).resolve() if relative else None
-
-
 class Paraphrases(Part):
     """Giving a kept answer to a question in other words, once its likeness has earned it."""
 
@@ -328,103 +160,6 @@ class Cache(Part):
         return given
 
 
-class Privacy(Part):
-    """What happens to personal data."""
-
-    mask: tuple[MaskKind, ...] = Field(
-        default=("email", "phone", "card", "iban"),
-        description="Kinds of personal data masked before anything is stored.",
-    )
-    store_content: bool = Field(default=True, description="Store (masked) message texts, not only figures.")
-    training_use: bool = Field(default=False, description="Conversations may be used to train models.")
-
-
-class Retention(Part):
-    """How long things are kept, in days."""
-
-    traces_days: int = Field(default=30, ge=1, le=3650, description="Days a trace is kept.")
-    conversations_days: int = Field(default=90, ge=1, le=3650, description="Days a conversation is kept.")
-
-
-class Residency(Part):
-    """Where data may go."""
-
-    regions: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z0-9-]{1,30})?$")], ...] = Field(
-        default=(),
-        max_length=50,
-        description="Regions where data may be stored, such as eu, us or eu-central-1; empty: any.",
-    )
-    external_models: bool = Field(default=True, description="Messages may be sent to models outside your own network.")
-
-
-class Handoff(Part):
-    """Talking to a person."""
-
-    enabled: bool = Field(default=True, description="Users can ask for a person.")
-    hours: str = Field(
-        default="24/7", max_length=300, description='When people answer: "Mon-Fri 09:00-17:00" or "24/7".'
-    )
-    timezone: str = Field(default="UTC", max_length=64, description="IANA time zone of the hours.")
-    message: Annotated[str, Field(max_length=2000)] = Field(
-        default="A person of our team will answer here.",
-        description="What the user reads when handed over.",
-    )
-    sla: QuantityText = Field(
-        default=Quantity(value=600.0, unit="s"),
-        description="How soon a person should have taken over, counted within the hours, as in 10 min.",
-        json_schema_extra={"default": "10 min"},
-        validate_default=False,
-    )
-
-    @field_validator("sla")
-    @classmethod
-    def _check_sla(cls, given: Quantity) -> Quantity:
-        if given.unit != "s" or not 0 < given.value <= 7 * 86_400:
-            raise PydanticCustomError("sla", "{expected}", {"expected": "a time up to 168 h", "near": "10 min"})
-        return given
-
-    @field_validator("hours")
-    @classmethod
-    def _check_hours(cls, text: str) -> str:
-        try:
-            return str(Hours.read(text))
-        except HoursError as error:
-            raise PydanticCustomError("hours", "{expected}", {"expected": str(error), "near": ""}) from error
-
-    @cached_property
-    def opening(self) -> Hours:
-        """``hours``, parsed."""
-        return Hours.read(self.hours)
-
-
-class Disclosure(Part):
-    """What users are told before the first answer."""
-
-    greeting: Annotated[str, Field(min_length=1, max_length=2000)] = Field(
-        default="Hello! I am an AI assistant. You can ask for a person at any time.",
-        description="First message of a conversation; says that an AI answers (EU AI Act, Article 50(1)).",
-    )
-
-
-class Identity(Part):
-    """How the site that embeds the chat says who is signed in: by a token it signs (JWT, HS256)."""
-
-    secret: Annotated[str, Field(pattern=REFERENCE)] = Field(
-        description="Where the shared secret is, at least 32 bytes: env:NAME, file:PATH or keyring:SERVICE/NAME."
-    )
-
-
-class Policy(Part):
-    """What must hold whatever is answered."""
-
-    privacy: Privacy = Field(default=Privacy(), description="What happens to personal data.")
-    retention: Retention = Field(default=Retention(), description="How long things are kept.")
-    residency: Residency = Field(default=Residency(), description="Where data may go.")
-    handoff: Handoff = Field(default=Handoff(), description="Talking to a person.")
-    disclosure: Disclosure = Field(default=Disclosure(), description="What users are told before the first answer.")
-    identity: Identity | None = Field(default=None, description="Taking over who is signed in from the site.")
-
-
 class Dataset(Part):
     """Examples for one purpose, a JSON object per line."""
 
@@ -441,67 +176,6 @@ class Knowledge(Part):
     """Pages the assistant answers from."""
 
     path: RelativePath = Field(description="A folder of Markdown pages, or one page.")
-
-
-class ToolCap(Part):
-    """The most a tool may do by itself."""
-
-    argument: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="The argument that counts.")
-    max: float = Field(
-        ge=0, description="The most it may come to for one customer; more waits for a person's approval."
-    )
-    hours: float = Field(default=24.0, gt=0, le=8_760, description="Within how many hours it is added up.")
-
-
-class ToolRule(Part):
-    """What a tool does, and what must come before it. What is not said here is as the tool declares it."""
-
-    effect: Literal["reads", "writes"] | None = Field(
-        default=None, description="Whether it only reads, or changes something and needs the customer's yes."
-    )
-    ask: str = Field(
-        default="", max_length=300, description="The question before it runs, with arguments in braces: {order_id}."
-    )
-    check: str = Field(default="", max_length=64, description="A reading tool that is called before the question.")
-    cap: ToolCap | None = Field(default=None, description="The most it may do without a person's approval.")
-    customer: bool = Field(default=False, description="Only for a known customer.")
-    identifies: bool = Field(default=False, description="Its result may say who the customer is.")
-    hidden: bool = Field(default=False, description="Not offered to models.")
-    bind: dict[Annotated[str, Field(min_length=1, max_length=64)], Literal["id", "email", "name"]] = Field(
-        default={}, description="Arguments taken from the known customer instead of from the model."
-    )
-
-
-class Tools(Part):
-    """What the assistant may call: a file of functions, or an MCP server. One of path, command and url."""
-
-    path: RelativePath | None = Field(default=None, description="A Python file with typed functions.")
-    command: tuple[Annotated[str, Field(min_length=1, max_length=1_000)], ...] = Field(
-        default=(), max_length=50, description="An MCP server to start: program and arguments, without a shell."
-    )
-    url: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000)] | None = Field(
-        default=None, description="An MCP server at an address (streamable HTTP)."
-    )
-    trusted: bool = Field(
-        default=False,
-        description="Whether what the MCP server says of its tools counts, and it is told who the customer is.",
-    )
-    secrets: dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=100)],
-        Annotated[str, Field(pattern=REFERENCE, max_length=500)],
-    ] = Field(
-        default={},
-        description="Environment of the command or headers of the url, as env:NAME, file:PATH or keyring:SERVICE/NAME.",
-    )
-    rules: dict[Annotated[str, Field(min_length=1, max_length=64)], ToolRule] = Field(
-        default={}, max_length=128, description="Rules for tools, by name."
-    )
-
-    @model_validator(mode="after")
-    def _check_one(self) -> Tools:
-        if sum(map(bool, (self.path, self.command, self.url))) != 1:
-            raise PydanticCustomError("target", "{expected}", {"expected": "one of path, command and url", "near": ""})
-        return self
 
 
 class Routing(Part):

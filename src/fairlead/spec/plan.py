@@ -16,7 +16,8 @@ import msgspec
 
 from fairlead.spec import power
 from fairlead.spec.metrics import PERCENTILES, Metric
-from fairlead.spec.model import Objective, UseCase, Variant
+from fairlead.spec.model import Objective, UseCase
+from fairlead.spec.variant import Variant
 
 ASSUMED_GAIN = 0.05
 """How much better than its bound the truth is assumed to be where an objective declares no margin: 5 points."""
