@@ -72,7 +72,7 @@ RECOGNISED = 0.75  # share of unanswerable questions at which figures are compar
 Matches = list[evidence.Match]
 NATURAL_SHOPS = Path(__file__).parents[1] / "training" / "natural"
 BLOCKS = Path(__file__).parents[1] / "training" / "pairs" / "calibration"
-TOOLS_DEV = Path(__file__).parent / "data" / "tools_dev.json"
+TOOLS_DEV = tuple(Path(__file__).parent / "data" / name for name in ("tools_dev.json", "tools_dev_more.json"))
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
@@ -428,19 +428,19 @@ def best_threshold(odds: Floats, right: Floats, answerable: npt.NDArray[np.bool_
 
 
 def fit_tools(embedder: Embedder) -> Odds:
-    """The odds that a message asks for a tool."""
+    """The odds that a message asks for a tool rather than for none: a softmax over the tools on offer and none."""
     rng = random.Random(SEED)
-    by_hand = [*from_file(TOOLS_DEV), *natural_requests()]
+    by_hand = [*(one for path in TOOLS_DEV for one in from_file(path)), *natural_requests()]
     generated = list(from_generator("train", CONVERSATIONS))
-    rows: list[Floats] = []
-    labels: list[bool] = []
-    weights: list[float] = []
+    blocks: list[tuple[Floats, npt.NDArray[np.bool_], float]] = []
 
     def add(text: str, tools: tuple[dict[str, Any], ...], wanted: str, weight: float) -> None:
         offered = read_tools(tools)
-        rows.append(toolmatch.tool_features(offered, text, embedder))
-        labels.extend(tool.name == wanted for tool in offered)
-        weights.extend([weight] * len(offered))
+        found = toolmatch.tool_features(offered, text, embedder)
+        rows = np.zeros((len(found) + 1, found.shape[1] + 1), np.float32)  # last row: none
+        rows[:-1, :-1], rows[:-1, -1] = found, 1
+        names = [*(tool.name for tool in offered), ""]
+        blocks.append((rows, np.array([name == wanted for name in names]), weight))
 
     for one in (*generated, *by_hand):
         if one.source != "generated" or len(one.turns) == 1:
@@ -449,9 +449,9 @@ def fit_tools(embedder: Embedder) -> Odds:
     for asked in from_folder(NATURAL_SHOPS, "train"):
         if not asked.earlier:
             add(asked.text, rng.choice(sets), "", NO_REQUEST)
-    linear, bias = fit_logistic(np.concatenate(rows), np.array(labels, np.float32), np.array(weights, np.float32))
+    *linear, bias = fit_order(blocks, np.zeros(len(toolmatch.TOOL_FEATURES) + 1))
     none = np.zeros(0, np.float32)
-    return Odds(linear.astype(np.float32), bias, np.zeros((len(linear), 0), np.float32), none, none)
+    return Odds(np.array(linear, np.float32), float(bias), np.zeros((len(linear), 0), np.float32), none, none)
 
 
 def fit_odds(rows: Floats, labels: Floats, weights: Floats) -> Odds:

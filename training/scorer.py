@@ -137,7 +137,7 @@ class Batcher:
         self._drawer = drawer
         self._told: dict[str, Text] = {}
         by_shelf: dict[int, list[Read]] = {}
-        for one in read:
+        for one in (some for some in read if some.units):
             by_shelf.setdefault(one.shelf, []).append(one)
         self._read = list(by_shelf.values())
         self._weights = [len(group) for group in self._read]
@@ -146,7 +146,7 @@ class Batcher:
         """A batch of either kind."""
         if self._read and rng.random() < READ:
             return self._read_batch(rng)
-        drawn = self._drawer.draw(rng)
+        drawn = [one for one in self._drawer.draw(rng) if one.units]
         vector = self._drawer.likeness
         likes = [torch.tensor(np.stack([vector[u] for u in one.units]) @ vector[one.one.text]) for one in drawn]
         kept = [(one.asked, one.units, torch.tensor(one.gold), None) for one in drawn]
@@ -315,6 +315,14 @@ def resume(
     return int(state["step"])
 
 
+def started(model: Scorer, path: Path) -> None:
+    """Take the weights of an earlier run; a block it did not have stays as it is made, and adds nothing yet."""
+    found = torch.load(path, weights_only=True)["model"]
+    missing, strange = model.load_state_dict(found, strict=False)
+    if strange or any(not name.startswith(("encoder.", "cross.")) for name in missing):
+        raise ValueError(f"{path} is of another shape: lacks {missing}, has {strange}")
+
+
 # ---------------------------------------------------------------- everything
 def main() -> None:
     """Prepare, train, measure, write."""
@@ -327,6 +335,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, nargs="+", default=ROUNDS, help="steps of each round of stage three")
     parser.add_argument("--read", type=Path, default=None, help="the folder of training.scorer_labels")
     parser.add_argument("--distil-steps", type=int, default=DISTIL_STEPS)
+    parser.add_argument("--start", type=Path, default=None, help="a state of an earlier third stage to start from")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
@@ -342,7 +351,7 @@ def main() -> None:
         kept.write_text(json.dumps(data_of.plain_texts(options.data, TEXTS)), encoding="utf-8")
     texts: list[str] = json.loads(kept.read_text(encoding="utf-8"))
     vectors = encoded(texts, options.work, "texts")
-    model = start_model(texts, vectors, library, options.work, options.distil_steps)
+    model = start_model(texts, vectors, library, options.work, options.start or options.distil_steps)
     drawer = Drawer(library, likeness_of(library, options.work), SHARES, QUESTIONS, CANDIDATES)
     read = read_labels(options.read) if options.read else []
     print(f"{len(read)} questions read by the tuned teacher", flush=True)
@@ -377,16 +386,19 @@ def main() -> None:
     write(model, options.out, card)
 
 
-def start_model(texts: list[str], vectors: Floats, library: Library, work: Path, steps: int) -> Scorer:
-    """A scorer after stages one and two. Its vocabulary is kept with it, so that the third stage may see new shops."""
+def start_model(texts: list[str], vectors: Floats, library: Library, work: Path, steps: int | Path) -> Scorer:
+    """A scorer after stages one and two, or an earlier run's. Its vocabulary is kept, so that it may see new shops."""
     kept = work / "vocabulary.txt"
     if not kept.is_file():
         own = [a.text for a in library.asked] + [u for s in library.shelves for u in s.units]
         kept.write_text("\n".join(data_of.vocabulary(texts, own, VOCABULARY)), encoding="utf-8")
     words = kept.read_text(encoding="utf-8").split("\n")
     start, basis = word_vectors(words, vectors, work)
-    begun = (work / "distil.pt").is_file()  # which holds the n-grams too
+    begun = isinstance(steps, Path) or (work / "distil.pt").is_file()  # which hold the n-grams too
     model = Scorer(words, start, np.zeros((BUCKETS, WIDTH), np.float32) if begun else fit_grams(words, start))
+    if isinstance(steps, Path):
+        started(model, steps)
+        return model
     target = vectors @ basis
     kept_share = float(np.square(target).sum(-1).mean())
     print(f"the basis keeps {kept_share:.3f} of the teacher's vectors; {len(words)} words", flush=True)

@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fairlead.engines.scorer import shared
 from fairlead.engines.scorer.pieces import apart
 from training.scorer_data import Library, gather
 from training.scorer_draw import Drawer, likeness_of
@@ -40,6 +41,7 @@ RATE, HEAD_RATE, DROP = 1e-4, 5e-4, 0.1
 STILL = 1  # layers of the encoder that stay as they are
 EACH = 0.5  # share of every unit judged by itself
 INVENTED = 40  # shops
+MEASURED_UNITS, MEASURED_EVERY = 12, 4  # likest units of a question, and every how manieth question, it is slow
 SHARES = {"natural": 0.45, "pairs": 0.33, "invented": 0.06, "faq": 0.05, "clapnq": 0.04, "mtrag": 0.07}
 
 
@@ -228,9 +230,11 @@ def main() -> None:
     reader.eval()
     for label, libraries in held_libraries():
         figures = Figures()
+        small = Figures()
         for held in libraries:
-            figures.add(measure(reader.rate, held))
-        print(f"{label}: {figures.row()}", flush=True)
+            figures.add(measure(reader.rate, held, likest=MEASURED_UNITS, every=MEASURED_EVERY))
+            small.add(measure(shared().score, held, likest=MEASURED_UNITS, every=MEASURED_EVERY))
+        print(f"{label}, teacher: {figures.row()}\n{label}, shipped scorer: {small.row()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from fairlead.engines.extractive.finders import (
     NO_PRODUCT,
     NUMBER,
     NUMBER_WORDS,
+    QUOTED,
     SIZE_TOKEN,
     TIME,
     WEIGHT,
@@ -138,6 +139,8 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
         return None
     if "new" in parameter.words.split() and kind in _LASTING and (later := _FROM_TO.search(message)):
         message = later[1]
+    if kind == "message" and not asked and _WORDS_WANTED.search(parameter.description) and not QUOTED.search(message):
+        return None
     finder = FINDERS.get(kind)
     found = finder(message) if finder else _named(parameter, message) if kind == "text" else None
     if (
@@ -155,6 +158,7 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
             "date",
             "size",
             "code",
+            "postcode",
             "id",
             "place",
             "weight",
@@ -179,6 +183,8 @@ def without(message: str, value: Value, kind: str) -> str:
     return re.sub(rf"(?<![\w.]){re.escape(str(value))}(?!\w)", "...", message, count=1)
 
 
+# What is to be written somewhere, word for word: the message that asks for it is not it.
+_WORDS_WANTED = re.compile(r"\b(?:new|words?|wording|text of|written|engraved|printed|say)\b", re.IGNORECASE)
 _LASTING = frozenset(("email", "address", "phone", "date"))
 _FROM_TO = re.compile(r"\b(?:from|of) .{3,120}? to (.{3,200})", re.IGNORECASE | re.DOTALL)
 

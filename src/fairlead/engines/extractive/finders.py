@@ -29,8 +29,12 @@ DATE = re.compile(
     rf"|this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
     re.IGNORECASE,
 )
+_HOUR = r"(?:\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
 TIME = re.compile(
-    r"\b\d{1,2}[:.]\d{2}\s?(?:am|pm)?\b|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midnight)\b", re.IGNORECASE
+    r"\b\d{1,2}[:.]\d{2}(?!\d)\s?(?:am\b|pm\b)?|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midday|midnight)\b"
+    rf"|\b(?:half(?: past)?|(?:quarter|(?:five|ten|twenty|\d{{1,2}})(?: minutes)?) (?:past|to)) {_HOUR}\b"
+    rf"|\b{_HOUR} (?:o'clock\b|in the (?:morning|afternoon|evening)\b)",
+    re.IGNORECASE,
 )
 MONEY = re.compile(
     r"(?<!-)(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
@@ -62,11 +66,22 @@ _SIZE = re.compile(
 SIZE_TOKEN = re.compile(r"(?<![\w.,])(?:xxs|xs|s|m|l|xl|xxl|xxxl|\d{1,2}(?:[.,]5)?)(?![\w'])", re.IGNORECASE)
 _SIZE_LETTERS = re.compile(r"(?:xxs|xs|s|m|l|xl|xxl|xxxl|\dxl|\d{1,2}(?:[.,]5)?|small|medium|large)$", re.IGNORECASE)
 _CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
-_POSTCODE = re.compile(r"\b(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|\d{4,5}(?:-\d{4})?)\b", re.IGNORECASE)
+_POSTCODE = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b", re.IGNORECASE)
+# Bare digits are a postcode where the words around them say so: "zip 90210", "ship to 8005", "8005 Zürich".
+_DIGIT_POSTCODE = re.compile(
+    r"\b(?i:zip|zip ?code|post ?code|postal code|plz)\b\W*(?i:is |of )?\W*(\d{4,5}(?:-\d{4})?)\b"
+    r"|\b(?i:to|in|near|around|at) (\d{4,5}(?:-\d{4})?)\b(?!\s*(?i:€|£|\$|eur|pounds|people))"
+    r"|\b(\d{4,5}) (?=[A-ZÀ-Þ][a-zß-ÿ]{2})"
+)
 _ADDRESS = re.compile(
     r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd"
     r"|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
-    r"|court|place|close|boulevard|blvd|alley|quay)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
+    r"|court|place|close|boulevard|blvd|alley|quay|terrace|grove|gardens|crescent|mews|walk|rise|view|parade|yard|wharf"
+    r"|hill|park|green|end|gate|fields?|bank|circus|parkway|highway)\b\.?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}"
+    r"|\b(?:(?:flat|apartment|apt|unit|suite) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?-i:[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,3})"
+    r",(?:,? (?-i:[A-Z0-9])[\w.' -]{1,40}){1,3}"
+    r"|\b(?:flat|apartment|apt|unit|suite) \w{1,5}, (?-i:[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,3})"
+    r"(?:,? (?-i:[A-Z0-9])[\w.' -]{1,40}){1,3}"
     r"|\b(?:(?-i:[A-Z])[\w.'-]* ){0,3}[A-Z]?[\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street|avenue|lane"
     r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
     re.IGNORECASE,
@@ -148,8 +163,22 @@ def _phone(message: str) -> str | None:
 
 
 def _postcode(message: str) -> str | None:
-    found = _POSTCODE.search(DATE.sub(" ", MONEY.sub(" ", message)))
+    bare = DATE.sub(" ", MONEY.sub(" ", message))
+    if found := _POSTCODE.search(bare):
+        return found[0]
+    found = _DIGIT_POSTCODE.search(bare)
+    return next(group for group in found.groups() if group) if found else None
+
+
+def _code(message: str) -> str | None:
+    """A voucher code: what looks like one, where the message speaks of codes or holds little else."""
+    if not _OF_CODES.search(message) and len(message.split()) > 3:
+        return None
+    found = _CODE.search(EMAIL.sub(" ", message))
     return found[0] if found else None
+
+
+_OF_CODES = re.compile(r"\b(?:code|voucher|coupon|gift ?card|gift|promo\w*|discount|token|redeem)s?\b", re.IGNORECASE)
 
 
 def identifier(message: str) -> str | None:
@@ -194,7 +223,16 @@ def _reason(message: str) -> str | None:
     for found in _STATE.finditer(message):
         if found[1].split()[0].lower() not in _NO_STATE:
             return found[1].strip()
-    return None
+    found = _DOES.search(message)
+    return found[1].strip() if found else None
+
+
+_DOES = re.compile(
+    r"\b(?:it|they|that|which|one|(?:my|the|this|that|these|those|both)(?: \w+){1,3}?) "
+    r"((?:keeps?|kept|won'?t|doesn'?t|don'?t|didn'?t|isn'?t|aren'?t|never|stopped|makes?|lost|broke|leaks?|smells?|hums?"
+    r"|rattles?|hurts?|pinch(?:es)?|rubs?|shrank|faded|fell|looks?|feels?|fits?)(?: [\w'-]+){0,5})(?=\s*[.,;!?]|$)",
+    re.IGNORECASE,
+)
 
 
 def _place(message: str) -> str | None:
@@ -264,7 +302,12 @@ _COLOUR = re.compile(
 
 
 def _message(message: str) -> str | None:
+    if found := QUOTED.search(message):
+        return found[1].strip()
     return message.strip()[:LONGEST_TEXT] or None
+
+
+QUOTED = re.compile(r"[\"“”«]([^\"“”«»]{3,400})[\"“”»]")
 
 
 FINDERS: dict[str, Callable[[str], str | None]] = {
@@ -278,7 +321,7 @@ FINDERS: dict[str, Callable[[str], str | None]] = {
     "weight": _first(WEIGHT),
     "id": identifier,
     "size": _size,
-    "code": _first(_CODE),
+    "code": _code,
     "name": _first(_NAME),
     "reason": _reason,
     "message": _message,
@@ -302,7 +345,7 @@ def whole(kind: str, message: str) -> str | None:
     most = {"text": 400, "reason": 400, "message": LONGEST_TEXT, "address": 200}.get(kind, 60)
     if not text or len(text) > most or (text.endswith("?") and kind != "message"):
         return None
-    if kind in ("id", "time", "date", "address", "weight") and not any(c.isdigit() for c in text):
+    if kind in ("id", "date", "address", "weight", "postcode") and not any(c.isdigit() for c in text):
         return None
     if kind == "id" and (" " in text or EMAIL.search(text)):
         return None

@@ -64,10 +64,13 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"mistake|get rid of|don'?t need|cancel\w*|call(?:ed)? off|stop(?:ped)?|void|withdraw\w*|revoke"
             r"|abort|undo|scrap|bin|"
             r"don'?t (?:want|need|send)|do not (?:want|need|send)|no longer (?:want|need)|not need|drop"
-            r"|won'?t (?:be )?need\w*|can'?t make it|take (?:\w+ ){1,3}off|leave out|remove\w*|without the"
+            r"|won'?t (?:be )?need\w*|can'?t make it|take (?:\w+ ){1,3}off|leave out|remove\w*"
+            r"|(?:send|deliver|ship|order) (?:\w+ ){0,3}without the"
         ),
         "track": (
-            r"left (?:yet|you)|what did i (?:book|order|buy)|has it left|should have (?:been|come|arrived)"
+            r"left (?:yet|you)|(?:did|have|had) (?:i|we) (?:book|order|buy|reserve)\w*|(?:i|we)(?: have|'ve)? booked"
+            r"|has it left|should have (?:been|come|arrived)|whereabouts|movement|an? updates?|any updates?"
+            r"|(?:go|gone|went) out|(?:have|did) you (?:\w+ )?sen[dt]|been delivered|nobody(?:'?s| has)? (?:been|come)"
             r"|g[eo]t lost|out for delivery"
             r"|when will (?:it|they)|track\w*|status|where|look ?up|check|find|show\w*|follow|news|arriv\w*"
             r"|ready|progress|how far|"
@@ -82,24 +85,32 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"bring (?:\w+ ){0,2}back|sent? back"
         ),
         "change": (
-            r"chang\w*|updat\w*|mov\w*|redirect\w*|shift\w*|edit|modify|wrong address|new address|"
+            r"chang\w*|(?<!an )(?<!any )updat\w*|mov(?:e|es|ed|ing)|redirect\w*|shift\w*|edit|modify|new address"
+            r"|wrong (?:\w+ )?(?:address|number|name|date|day|house number)|swap\w*|exchang\w*|"
             r"another address|different (?:address|date|day)|instead|go to my|"
             r"to my (?:office|work|neighbour)|resched\w*|postpone|rather than|another (?:day|time|e ?mail|one)"
             r"|lower\w*|rais(?:e|ed)|reduc\w*|put (?:\w+ ){0,5}(?:up|down) to|make it \d+|from now on|bring forward"
+            r"|(?:an?|one|two|\d|few) (?:hours?|days?|weeks?) (?:later|earlier|sooner)|prefer|not (?:at |to )?my old"
+            r"|(?:deliver|ship|send) (?:\S+ ){1,3}to (?:my|our|the|\d)"
         ),
         "book": (
-            r"drop in|pop in|come (?:in|round)|book(?:ed|s)?|book(?:ed)? (?:me )?in|appointment\w*|reserv\w*"
+            r"drop in|pop in|come (?:in|round|and \w+)|(?<!did i )(?<!we )(?<!\bi )(?<!'ve )book(?:ed|s)?|book(?:ed)? "
+            r"(?:me )?in|appointment\w*|reserv\w*|keep (?:us |me )?an? \w+ (?:for|free)"
             r"|slot|schedul\w*|make an?|come by|"
             r"bring (?:my|it|\w+ \w+ (?:bike|car|phone|laptop|\w+) in)|drop (?:it|them|\w+ \w+) off|visit|aside|plan"
         ),
         "send": (
-            r"resend|mail\w*|copy|invoice|bill|receipt|(?:never|not|n'?t) (?:got|get|received?) (?:my|the|an?|any) "
-            r"(?:\w+ )?(?:e ?mail|mail|invoice|confirmation)|samples?|swatch\w*|post me|again"
+            r"resend|(?<!e )(?<!the )(?<!my )mail (?:me|us|it|them|my)|copy|invoice|bill|receipt|(?:never|not|n'?t) "
+            r"(?:got|get|received?|landed) (?:my|the|an?|any) (?:\w+ )?(?:e ?mail|mail|invoice|confirmation|tickets?)"
+            r"|samples?|swatch\w*|post me|e ?mails? (?:me|us|my|the|tickets?|copy|copies|invoice)|inbox|spam"
+            r"|(?:sen[dt]s?|get|e ?mail) (?:\S+ ){0,7}(?:again|once more)"
+            r"|(?:deleted|lost|can'?t find) (?:the|my|your) (?:e ?mail|mail|tickets?|confirmation|invoice|receipt)"
         ),
         "call": (r"phone call|call\w*|ring\w*|phone\w*|telephone|give me a (?:ring|call)|reach me"),
         "pay": (r"refund\w*|pay back|pays? money|money back|reimburs\w*|back for"),
         "join": (
-            r"put me (?:on|down)|your news|news to|hear about|subscribe\w*|sign(?:ed|s)? (?:me )?up|join|add"
+            r"put me (?:on|down)|your news|news to|hear (?:about|from)|subscribe\w*|sign(?:ed|s)? (?:me )?up|join|adds?"
+            r"|keep (?:me|us) (?:posted|informed|up to date|in the loop)|let (?:me|us) know (?:about|of|when) new"
             r"|mailing list|newsletter|register"
         ),
         "leave": (
@@ -110,7 +121,10 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
         "report": (
             r"report\w*|broken|broke|damag\w*|smashed|cracked|faulty|not working|does ?n'?t work|won'?t \w+|stuck"
             r"|gone out|went out|power cut|outage|no (?:power|electricity|water|heating|internet|signal)|leak\w*"
-            r"|scratched|puncture\w*|flat (?:tyre|tire|battery)|missing from|incomplete|fault|torn|dented"
+            r"|scratched|puncture\w*|flat (?:tyre|tire|battery)|missing from|incomplete|fault|torn|dented|snapped|bent"
+            r"|wilted|dead|rotten|mould\w*|melted|dirty|stained|burst|spil(?:t|led)|soaked|crushed|squashed|ripped|chipped"
+            r"|wobbl\w*|rattl\w*|(?:came|arrived|turned up|sent) (?:\w+ ){0,2}(?:without|wrong|brown|open|empty|wet)"
+            r"|wrong (?:colour|item|thing|one|product|flowers|model)|in (?:bits|pieces)|instead of the one"
         ),
         "balance": (r"owe\w*|balance|in credit|credit|last bill|statement|outstanding|to pay"),
         "record": (r"readings?|meter|submit\w*|record"),

@@ -7,7 +7,6 @@ its descriptions and the types of its arguments say; no list of known tools stan
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -83,7 +82,7 @@ def _meaning_of(name: str, description: str, details: str, embedder: Embedder) -
         concepts_of(title),
         embedder.encode_words(every),
         embedder.encode_words(own),
-        deeds_of(" ".join(title)) or deeds_of(" ".join(told)),
+        (deeds_of(" ".join(title)) | deeds_of(" ".join(told[:3]))) or deeds_of(" ".join(told)),
     )
 
 
@@ -292,11 +291,12 @@ def tool_odds() -> Odds:
 
 
 def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[Tool, float]]:
-    """Tools with the chance, 0 to 1, that the message asks for them, best first."""
+    """Tools with the chance, 0 to 1, that the message asks for them, best first; what is left to 1 is for none."""
     if not tools or not words_of(message):
         return []
-    odds = tool_odds().of(tool_features(tools, message, embedder)).tolist()
-    scored = [(tool, 1 / (1 + math.exp(-value))) for tool, value in zip(tools, odds, strict=True)]
+    odds = np.append(tool_odds().of(tool_features(tools, message, embedder)), 0)  # the last is for none
+    shares = np.exp(odds - odds.max())
+    scored = list(zip(tools, (shares / shares.sum()).tolist(), strict=False))
     scored.sort(key=lambda pair: -pair[1])
     return scored
 

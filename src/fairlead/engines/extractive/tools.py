@@ -14,11 +14,14 @@ from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import phrases
 from fairlead.engines.extractive.arguments import Parameter, Value, extract, kind_of, without
+from fairlead.engines.extractive.finders import identifier
+from fairlead.engines.extractive.manner import deeds_of
 from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP
 from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
 
 MOST_TOOLS = 128
+MOST_BESIDE = 12  # words beside a number that was given late
 CHOOSE_FROM = 0.3
 _SUREST = 0.99  # of a tool chosen anew; only a plan that goes on is surer
 _NUMBER_WORDS = STOP | frozenset(("order", "number", "no", "nr", "id", "ref", "reference", "ticket", "code", "email"))
@@ -94,12 +97,24 @@ def plan(
         return None
     if sticky and (going := _continued(tools, turns, embedder)):
         return going
-    going_on = len(said) > 1 and not any(w not in _NUMBER_WORDS for w in words_of(bare_of(said[-1])))
-    # Nothing but a number: it belongs to what was asked before.
+    going_on = len(said) > 1 and _only_names(said[-1])
     ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], embedder)
     if not ranked or ranked[0][1] < CHOOSE_FROM:
         return None
     return fill(ranked[0][0], min(ranked[0][1], _SUREST), said, asked=None, together=2 if going_on else 1)
+
+
+def _only_names(message: str) -> bool:
+    """Whether a message gives a number and wants nothing by itself: it belongs to what was asked before."""
+    bare = words_of(bare_of(message))
+    if all(w in _NUMBER_WORDS for w in bare):
+        return True
+    return (
+        len(bare) <= MOST_BESIDE
+        and "?" not in message
+        and identifier(message) is not None
+        and not deeds_of(" ".join(bare))
+    )
 
 
 def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | None, together: int = 1) -> Plan:
