@@ -318,6 +318,10 @@ class Remembering:
             )
         return np.array([self._known[question, unit] for unit in units], np.float32)
 
+    def alike(self, message: str, units: Sequence[str]) -> Floats:
+        """As the scorer's."""
+        return self._scorer.alike(message, units)
+
 
 def see(prepared: Sequence[Prepared], readers: Readers) -> list[Seen]:
     """Every question with its units as the engine orders them now."""
@@ -427,7 +431,7 @@ def best_threshold(odds: Floats, right: Floats, answerable: npt.NDArray[np.bool_
     return float(candidates[np.array(sums) >= max(sums) - NEARLY].min())
 
 
-def fit_tools(embedder: Embedder) -> Odds:
+def fit_tools(readers: Readers) -> Odds:
     """The odds that a message asks for a tool rather than for none: a softmax over the tools on offer and none."""
     rng = random.Random(SEED)
     by_hand = [*(one for path in TOOLS_DEV for one in from_file(path)), *natural_requests()]
@@ -436,7 +440,7 @@ def fit_tools(embedder: Embedder) -> Odds:
 
     def add(text: str, tools: tuple[dict[str, Any], ...], wanted: str, weight: float) -> None:
         offered = read_tools(tools)
-        found = toolmatch.tool_features(offered, text, embedder)
+        found = toolmatch.tool_features(offered, text, readers)
         rows = np.zeros((len(found) + 1, found.shape[1] + 1), np.float32)  # last row: none
         rows[:-1, :-1], rows[:-1, -1] = found, 1
         names = [*(tool.name for tool in offered), ""]
@@ -546,7 +550,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.tools_only:
         kept = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
-        write({**kept, "tool": fit_tools(shared().embedder).stored(toolmatch.TOOL_FEATURES)})
+        write({**kept, "tool": fit_tools(shared()).stored(toolmatch.TOOL_FEATURES)})
         return
     readers = Readers(shared().embedder, Remembering(shared().scorer))
     by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration"), *from_blocks()]
@@ -575,7 +579,7 @@ def main() -> None:
     some = hand | np.array([s == "shops" for s in told.sources])
     constants["answer_from"] = round(best_threshold(odds[some], told.either[some], told.answerable[some]), 3)
     constants["sure_from"] = round(sure_threshold(odds[hand], told.alone[hand]), 3)
-    constants["tool"] = fit_tools(readers.embedder).stored(toolmatch.TOOL_FEATURES)
+    constants["tool"] = fit_tools(shared()).stored(toolmatch.TOOL_FEATURES)
     write(constants)
     print({name: constants[name] for name in ("answer_from", "sure_from")})
     show("fitted", odds, told, constants["answer_from"])

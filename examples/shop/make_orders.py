@@ -2,16 +2,18 @@
 
 Everything is invented. Mail addresses end in the domains reserved for examples (RFC 2606), phone numbers come from
 ranges that the regulators of Germany, the United Kingdom, France and Ireland keep free for films and books. Dates are
-counted from TODAY below, so that the orders fit together; they do not move with the calendar.
+counted from TODAY below, so that the orders fit together and the questions on them keep their answers; they do not move
+with the calendar. For a demonstration they can be counted from the day it is.
 
     python make_orders.py            writes data/orders.sqlite
+    python make_orders.py --now      the same, as of today; `data/questions.jsonl` then asks for other days
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime, time, timedelta
@@ -158,15 +160,15 @@ FIXED = (
 )
 
 
-def main(path: Path) -> None:
-    """Write the database to ``path``, replacing what is there."""
+def main(path: Path, today: date = TODAY) -> None:
+    """Write the database to ``path``, replacing what is there; the newest orders are of ``today``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection, connection:
-        fill(connection)
+        fill(connection, today)
 
 
-def fill(connection: sqlite3.Connection) -> None:
+def fill(connection: sqlite3.Connection, today: date) -> None:
     """Create the tables in an empty database and fill them."""
     dice = random.Random(SEED)
     connection.executescript(SCHEMA)
@@ -176,14 +178,14 @@ def fill(connection: sqlite3.Connection) -> None:
     for number in range(ORDERS):
         if number < len(FIXED):
             fixed = FIXED[number]
-            make_order(connection, dice, fixed.id, customers[number], fixed.status, fixed.days_ago)
+            make_order(connection, dice, fixed.id, customers[number], fixed.status, today, fixed.days_ago)
             continue
         order_id = f"TT-{dice.randrange(100_000, 1_000_000)}"
         while order_id in taken:
             order_id = f"TT-{dice.randrange(100_000, 1_000_000)}"
         taken.add(order_id)
         status = dice.choices([name for _, name in STATUSES], weights=[share for share, _ in STATUSES])[0]
-        make_order(connection, dice, order_id, dice.choice(customers), status, days_since(dice, status))
+        make_order(connection, dice, order_id, dice.choice(customers), status, today, days_since(dice, status))
 
 
 def make_customers(dice: random.Random) -> Iterator[Customer]:
@@ -236,7 +238,13 @@ def days_since(dice: random.Random, status: str) -> int:
 
 
 def make_order(
-    connection: sqlite3.Connection, dice: random.Random, order_id: str, customer: Customer, status: str, days_ago: int
+    connection: sqlite3.Connection,
+    dice: random.Random,
+    order_id: str,
+    customer: Customer,
+    status: str,
+    today: date,
+    days_ago: int,
 ) -> None:
     """Insert one order with its items and its events."""
     _, standard_cents, free_from, days, express_cents, _ = COUNTRIES[customer.country]
@@ -252,11 +260,11 @@ def make_order(
     member = customer.country == "Germany" and customer.level in {"Ember", "Blaze"}
     delivery_cents = express_cents if express else 0 if member or items_cents >= free_from else standard_cents
     discount_cents = items_cents // 10 if items_cents >= 5000 and dice.random() < 0.12 else 0
-    placed = at(TODAY - timedelta(days=days_ago), 6) + timedelta(minutes=dice.randrange(6 * 60))
+    placed = at(today - timedelta(days=days_ago), 6) + timedelta(minutes=dice.randrange(6 * 60))
     leaves = placed.date() if placed.weekday() < 5 else working_day_after(placed.date(), 1)
     expected = working_day_after(leaves, 1 if express else days)
     if status == "out for delivery":
-        expected = TODAY
+        expected = today
     events = list(make_events(status, placed, leaves, expected, customer.city))
     shipped = status in {"shipped", "out for delivery", "delivered", "returned"}
     delivered = next((moment.date() for moment, _, text in events if text == "Delivered"), None)
@@ -333,6 +341,9 @@ def working_day_after(day: date, count: int) -> date:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "data" / "orders.sqlite"
-    main(target)
-    print(f"{ORDERS} orders of {CUSTOMERS} customers in {target}")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path, nargs="?", default=Path(__file__).parent / "data" / "orders.sqlite")
+    parser.add_argument("--now", action="store_true", help=f"count from today instead of {TODAY}")
+    options = parser.parse_args()
+    main(options.path, datetime.now().astimezone().date() if options.now else TODAY)
+    print(f"{ORDERS} orders of {CUSTOMERS} customers in {options.path}")

@@ -136,6 +136,18 @@ class Slow:
         return min(MOST, max(LEAST, found + float(self.w["likeness"]) * sum(both)))
 
 
+def test_alike_is_the_cosine_of_what_two_texts_say() -> None:
+    with np.load(WEIGHTS) as arrays:
+        slow = Slow(arrays["vocabulary"].tobytes().decode("utf-8").split("\n"), unpacked(arrays))
+    told, hung = unit_pieces(UNITS[0])
+    asked = question_pieces(QUESTIONS[0])
+    unit = slow.read(told, [1] * hung + [2] * (len(told) - hung))[1]
+    found = shared().alike(QUESTIONS[0], [UNITS[0], "", UNITS[0]])
+    assert found[0] == pytest.approx(float(np.dot(slow.read(asked, [0] * len(asked))[1], unit)), abs=1e-4)
+    assert (found[1], found[2]) == (0.0, found[0])
+    assert shared().alike("", UNITS).tolist() == [0.0] * len(UNITS)
+
+
 def test_it_computes_what_the_slow_version_computes() -> None:
     with np.load(WEIGHTS) as arrays:
         slow = Slow(arrays["vocabulary"].tobytes().decode("utf-8").split("\n"), unpacked(arrays))

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_the_database_in_the_repository_is_the_one_it_makes(orders: sqlite3.Conn
     assert path.stat().st_size < 300_000
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as kept:
         assert list(kept.iterdump()) == list(orders.iterdump())
+
+
+@pytest.mark.parametrize("today", [date(2027, 3, 14), date(2028, 2, 29), date(2027, 1, 1)])
+def test_orders_as_of_another_day_are_the_same_but_for_their_dates(
+    orders: sqlite3.Connection, tmp_path: Path, today: date
+) -> None:
+    shop_module("make_orders").main(tmp_path / "now.sqlite", today)
+    what = "SELECT id, customer, status, service, total_cents FROM orders ORDER BY id"
+    with closing(sqlite3.connect(tmp_path / "now.sqlite")) as now:
+        assert now.execute(what).fetchall() == orders.execute(what).fetchall()
+        assert now.execute("SELECT max(date(placed)) FROM orders").fetchone() == (today.isoformat(),)
+        late = now.execute(
+            "SELECT id FROM orders WHERE status IN ('delivered', 'returned') AND delivered > ?", (str(today),)
+        )
+        assert late.fetchall() == []
+        due = now.execute("SELECT DISTINCT expected FROM orders WHERE status = 'out for delivery'").fetchall()
+        assert due == [(today.isoformat(),)]
 
 
 def test_money_adds_up(orders: sqlite3.Connection) -> None:

@@ -8,11 +8,14 @@ matched in linear time.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, NamedTuple
 
+from fairlead.engines.embed.embedder import shared
 from fairlead.engines.embed.words import fold, words_of
 from fairlead.engines.extractive.finders import (
     AFTER_NOUN,
+    CODE,
     DATE,
     EMAIL,
     FINDERS,
@@ -81,7 +84,7 @@ def kind_of(parameter: Parameter) -> str:
     if parameter.type in ("integer", "number"):
         return "amount" if "amount" in name else "number"
     described = f" {' '.join(words_of(parameter.description)[:12])} "
-    for kind, marks in (*_KIND_MARKS[:10], _KIND_MARKS[_FAULT]):
+    for kind, marks in (*_KIND_MARKS[:_DESCRIBED], _KIND_MARKS[_FAULT]):
         if any(f" {mark} " in described for mark in marks):
             return kind
     return "text"
@@ -109,7 +112,8 @@ _KIND_MARKS: list[tuple[str, tuple[str, ...]]] = [
             "booking", "subscription")),
     ("place", ("country", "destination")),
     ("size", ("size",)),
-    ("date", ("date", "day", "when")),
+    ("moment", ("when", "availability", "suits")),
+    ("date", ("date", "day")),
     ("time", ("time", "hour", "slot")),
     ("amount", ("amount", "price", "value", "total", "sum", "refund amount")),
     ("reason", ("reason", "why", "cause")),
@@ -121,6 +125,8 @@ _KIND_MARKS: list[tuple[str, tuple[str, ...]]] = [
 ]  # fmt: skip
 
 
+_DESCRIBED = next(place for place, (kind, _) in enumerate(_KIND_MARKS) if kind == "moment")
+"""The kinds before it are told by a description too."""
 _FAULT = next(place for place, (kind, _) in enumerate(_KIND_MARKS) if kind == "fault")
 
 
@@ -143,37 +149,31 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
         return None
     finder = FINDERS.get(kind)
     found = finder(message) if finder else _named(parameter, message) if kind == "text" else None
-    if (
-        found is None
-        and asked
-        and kind
-        in (
-            "text",
-            "name",
-            "reason",
-            "message",
-            "product",
-            "address",
-            "time",
-            "date",
-            "size",
-            "code",
-            "postcode",
-            "id",
-            "place",
-            "weight",
-            "colour",
-            "fault",
-        )
-    ):
-        found = whole(kind, message)
-    if found is None and asked and kind == "size" and (size := SIZE_TOKEN.search(message)):
-        found = size[0]
+    if found is None and asked:
+        found = _answered(kind, message)
     if found is None:
         return None
     if kind == "date" and parameter.schema.get("format") == "date":
         found = iso_date(found) or found
     return found if _allowed(parameter, found) else None
+
+
+def _answered(kind: str, message: str) -> str | None:
+    """The value in a message that answers the question for it, where no finder sees one."""
+    if kind == "code" and (code := CODE.search(message)):
+        return code[0]
+    if kind in _WHOLE and (told := whole(kind, message)) is not None:
+        return told
+    size = SIZE_TOKEN.search(message) if kind == "size" else None
+    return size[0] if size else None
+
+
+_WHOLE = frozenset(
+    (
+        "text", "name", "reason", "message", "product", "address", "time", "moment", "date", "size", "code", "postcode",
+        "id", "place", "weight", "colour", "fault",
+    )
+)  # fmt: skip
 
 
 def without(message: str, value: Value, kind: str) -> str:
@@ -190,10 +190,34 @@ _FROM_TO = re.compile(r"\b(?:from|of) .{3,120}? to (.{3,200})", re.IGNORECASE | 
 
 
 def _named(parameter: Parameter, message: str) -> str | None:
-    """The thing a parameter is named for, as the customer calls it: "my road bike" for ``bike``."""
+    """The thing a parameter is named for, as the customer calls it: "road bike" for ``bike``, "puppy" for ``pet``."""
     noun = parameter.words.split()[-1] if parameter.words else ""
     if len(noun) < 3 or not noun.isalpha() or noun in NO_PRODUCT:
         return None
+    return _with_noun(noun, message) or _of_its_kind(parameter, noun, message)
+
+
+def _of_its_kind(parameter: Parameter, noun: str, message: str) -> str | None:
+    """The word of a message that is nearest to what a parameter is named for and described as."""
+    embedder = shared()
+    wanted = embedder.encode_words([noun, *(w for w in words_of(parameter.description) if w not in _NO_KIND)])
+    own = frozenset(stem(w) for w in words_of(f"{parameter.about} {parameter.words} {parameter.description}"))
+    found = [w for w in _THINGS.findall(message) if fold(w) not in STOP and stem(fold(w)) not in own]
+    if not found:
+        return None
+    near = (embedder.encode_words([fold(w) for w in found]) @ wanted.T).max(axis=1)
+    best = int(near.argmax())
+    return found[best] if near[best] >= OF_A_KIND else None
+
+
+_THINGS = re.compile(r"(?i:\b(?:my|our|an?|the|this|his|her|their|one|two|three|new|old|for)\s+)+([^\W\d_][\w'-]+)")
+OF_A_KIND = 0.28
+"""Cosine from which a word counts as of a kind with another: cat and pet .47, rabbit and pet .29, rose and pet -.08."""
+_NO_KIND = STOP | frozenset(words_of("kind what sort type name which customer"))
+
+
+def _with_noun(noun: str, message: str) -> str | None:
+    """What stands before a noun with it, where that says more than the noun."""
     found = re.search(rf"((?:[A-Za-z][\w'-]* ){{0,3}}(?:[A-Za-z]+-)?{re.escape(noun)}s?)\b", message, re.IGNORECASE)
     words = found[1].split() if found else []
     while words and (stem(words[0].lower()) in _BEFORE_NOUN or respell(words[0].lower()) in AFTER_NOUN):
@@ -229,10 +253,13 @@ def _choice(parameter: Parameter, message: str) -> Value | None:
 
 
 def _by_idea(parameter: Parameter, message: str) -> Value | None:
-    """The only choice that shares an idea with the message: "smashed" for "damaged"."""
+    """The choice that shares most ideas with the message, one of its own counting most: "smashed" for "damaged"."""
     ideas = concepts_of(words_of(message))
-    alike = [c for c in parameter.choices if isinstance(c, str) and concepts_of(words_of(c.replace("_", " "))) & ideas]
-    return alike[0] if len(alike) == 1 else None
+    shared = {c: concepts_of(words_of(c.replace("_", " "))) & ideas for c in parameter.choices if isinstance(c, str)}
+    often = Counter(idea for some in shared.values() for idea in some)
+    worth = {c: sum(1 / often[idea] for idea in some) for c, some in shared.items() if some}
+    best = [c for c, value in worth.items() if value == max(worth.values())]
+    return best[0] if len(best) == 1 else None
 
 
 def _boolean(message: str) -> bool | None:
@@ -255,7 +282,7 @@ def _number(parameter: Parameter, kind: str, message: str, *, asked: bool) -> in
         text = found[1] or found[2]
     elif kind in ("quantity", "number", "amount"):
         bare = TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", EMAIL.sub(" ", message))))
-        marked = MARKED_ID.sub(" ", bare) if kind == "quantity" else bare
+        marked = _LETTERED.sub(" ", MARKED_ID.sub(" ", bare) if kind == "quantity" else bare)
         found = NUMBER.search(marked)
         text = found[0] if found and (asked or kind != "number") else None
         if text is None and kind == "number":
@@ -274,6 +301,10 @@ def _number(parameter: Parameter, kind: str, message: str, *, asked: bool) -> in
     if (isinstance(low, int | float) and number < low) or (isinstance(high, int | float) and number > high):
         return None
     return number
+
+
+# A number with letters or dashes in it names a thing and counts nothing: "HF-30022", "4410-882".
+_LETTERED = re.compile(r"(?<!\w)[A-Za-z]{0,6}[-_/]?\d+[-_/]\w+|(?<!\w)[A-Za-z]{1,6}[-_/]?\d{2,}\w*")
 
 
 def _after_its_name(parameter: Parameter, message: str) -> str | None:

@@ -76,6 +76,9 @@ class Scores(Protocol):
     def score(self, question: str, units: Sequence[str]) -> Vectors:
         """Log-odds (units,) that each unit answers the question."""
 
+    def alike(self, message: str, units: Sequence[str]) -> Vectors:
+        """How alike a message and each unit are as wholes (units,), -1 to 1."""
+
 
 class Readers(NamedTuple):
     """The two learned models: the embedder for words and texts, the scorer for a question beside a unit."""

@@ -21,12 +21,14 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
+_WEEKDAY = r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|(?-i:Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)\b)"
 DATE = re.compile(
-    rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b|\b\d{{1,2}}(?:st|nd|rd"
-    rf"|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
-    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?|\bthe \d{{1,2}}(?:st|nd|rd|th)\b|\b(?:today"
-    rf"|tomorrow|the day after tomorrow|(?:next "
-    rf"|this )?(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    rf"\b\d{{4}}-\d{{1,2}}-\d{{1,2}}\b|\b\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}}\b"
+    rf"|\b(?:{_WEEKDAY},? (?:the )?)?\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b(?:,? \d{{4}}\b)?"
+    rf"|\b(?:{_WEEKDAY},? )?{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?\b(?:,? \d{{4}}\b)?"
+    rf"|\b(?:{_WEEKDAY},? )?the \d{{1,2}}(?:st|nd|rd|th)\b|\b{_WEEKDAY} \d{{1,2}}(?:st|nd|rd|th)\b"
+    rf"|\b(?:today|tonight|tomorrow|the day after tomorrow|(?:this|next) (?:week|weekend|month)"
+    rf"|(?:a week on |next |this )?{_WEEKDAY}(?: week| after next)?)\b|(?<![\d/])(?!24/7)\d{{1,2}}/\d{{1,2}}(?![\d/])",
     re.IGNORECASE,
 )
 _HOUR = r"(?:\d{1,2}|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)"
@@ -34,6 +36,15 @@ TIME = re.compile(
     r"\b\d{1,2}[:.]\d{2}(?!\d)\s?(?:am\b|pm\b)?|\b\d{1,2}\s?(?:am|pm|o'clock)\b|\b(?:noon|midday|midnight)\b"
     rf"|\b(?:half(?: past)?|(?:quarter|(?:five|ten|twenty|\d{{1,2}})(?: minutes)?) (?:past|to)) {_HOUR}\b"
     rf"|\b{_HOUR} (?:o'clock\b|in the (?:morning|afternoon|evening)\b)",
+    re.IGNORECASE,
+)
+_DAYTIME = r"(?:morning|afternoon|evening|night|lunchtime)s?"
+# When something suits: a day, a time, or both.
+_MOMENT = re.compile(
+    rf"(?:{DATE.pattern})(?:,? (?:at |around |about |after |before |from )?(?:{TIME.pattern})"
+    rf"|,? (?:in the )?{_DAYTIME})?"
+    rf"|\b(?:this |in the |any |every |weekday )?{_DAYTIME}\b|\b(?:on )?(?:weekdays|weekends)\b|\b(?:any ?time|now)\b"
+    rf"|\b(?:after|before|around|about|from)? ?(?:{TIME.pattern})|\b(?:after|before|around) \d{{1,2}}\b",
     re.IGNORECASE,
 )
 MONEY = re.compile(
@@ -65,7 +76,8 @@ _SIZE = re.compile(
 )
 SIZE_TOKEN = re.compile(r"(?<![\w.,])(?:xxs|xs|s|m|l|xl|xxl|xxxl|\d{1,2}(?:[.,]5)?)(?![\w'])", re.IGNORECASE)
 _SIZE_LETTERS = re.compile(r"(?:xxs|xs|s|m|l|xl|xxl|xxxl|\dxl|\d{1,2}(?:[.,]5)?|small|medium|large)$", re.IGNORECASE)
-_CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
+CODE = re.compile(r"\b(?=[A-Z0-9-]*\d)(?=[A-Z0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{3,24}\b|\b[A-Z]{5,16}\b")
+_SURE_CODE = re.compile(r"\b[A-Z]{3,16}\d{1,3}\b")  # no order number looks like it
 _POSTCODE = re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b", re.IGNORECASE)
 # Bare digits are a postcode where the words around them say so: "zip 90210", "ship to 8005", "8005 Zürich".
 _DIGIT_POSTCODE = re.compile(
@@ -99,9 +111,9 @@ _REASON = re.compile(
 _STATE = re.compile(
     r"\b(?:it|they|that|which|one|order [\w#-]+|[a-z]{0,5}-?\d{3,}|(?:my|the|this|that)(?: \w+){1,3}?)(?:'s|'re"
     r"| is| are"
-    r"| was| were| came| arrived)"
-    r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+)?)(?=\s*[.,;!?]|$|\s+(?:and|so"
-    r"|please|can|on|in|at|when|after|any)\b)",
+    r"| was| were| came| arrived| turned (?:up|out)(?: to be)?)"
+    r" ((?:not |too |the wrong |much |far |badly |completely )?[a-z]+(?: [a-z]+| (?:at|to) (?:the )?[a-z]+)?)"
+    r"(?=\s*[.,;!?]|$|\s+(?:and|so|please|can|on|in|at|when|after|any)\b)",
     re.IGNORECASE,
 )
 _NO_STATE = frozenset(("here", "there", "it", "on", "in", "at", "my", "mine", "for", "possible", "ok", "okay", "back"))
@@ -114,7 +126,9 @@ NUMBER_WORDS = {
 
 
 _PRODUCT = re.compile(
-    r"\b(?:the|an?|my|this|that|some|any|of|for|your)\s+(?:(?:the|an?|my|this|that|some|any|your)\s+)?"
+    r"\b(?:the|an?|my|our|this|that|these|those|some|any|of|for|your"
+    r"|(?:two|three|four|five|six|eight|ten|twelve|\d{1,2})(?= (?:[a-z-]+ ){0,2}[a-z-]+s\b))\s+"
+    r"(?:(?:the|an?|my|this|that|some|any|your)\s+)?"
     r"((?:pair of )?(?:[a-zA-Z][\w'-]*\s+){0,3}[a-zA-Z][\w'-]+)",
     re.IGNORECASE,
 )
@@ -171,10 +185,9 @@ def _postcode(message: str) -> str | None:
 
 
 def _code(message: str) -> str | None:
-    """A voucher code: what looks like one, where the message speaks of codes or holds little else."""
-    if not _OF_CODES.search(message) and len(message.split()) > 3:
-        return None
-    found = _CODE.search(EMAIL.sub(" ", message))
+    """A voucher code: what looks like one, where the message speaks of codes or holds little else; else a sure one."""
+    of_codes = _OF_CODES.search(message) is not None or len(message.split()) <= 3
+    found = (CODE if of_codes else _SURE_CODE).search(EMAIL.sub(" ", message))
     return found[0] if found else None
 
 
@@ -192,11 +205,22 @@ def identifier(message: str) -> str | None:
 
 
 def _size(message: str) -> str | None:
+    """The size a message wants; of several the one that is not there already: "I have an M but need an L"."""
+    sizes = []
     for found in _SIZE.finditer(message):
         value = next(g for g in found.groups() if g)
+        before = message[max(0, found.start() - 24) : found.start()]
         if _SIZE_LETTERS.match(value) and (value.isupper() or found[1] or found[2] or found[4]):
-            return value
-    return None
+            sizes.append((bool(_NOT_THIS.search(before)), value))
+    wanted = [value for unwanted, value in sizes if not unwanted]
+    return wanted[0] if wanted else None
+
+
+_NOT_THIS = re.compile(
+    r"\b(?:instead of|rather than|not|from|picked|ordered|bought|chose|took|got|have|had|sent|wear)(?: me| us)?"
+    r"(?: in)?(?: an?| the| my)?(?: size)? ?$",
+    re.IGNORECASE,
+)
 
 
 def _product(message: str) -> str | None:
@@ -256,7 +280,10 @@ AFTER_NOUN = frozenset(
     words_of(
         "in on at for with to from that which is are was has and or please because still i you it of not back by size "
         "available availability left stock sold aside under until when if here there anywhere now today as thanks "
-        "cheers can could would should must off out pls plz thx arrived came turned broke got per again but so"
+        "cheers can could would should must off out pls plz thx arrived came turned broke got per again but so keep "
+        "keeps kept yet comes come fall falls fell look looks feel feels fit fits do does did have had having run "
+        "runs go goes smell smells make makes stop stopped will wont cant don't doesn't won't isn't aren't fitted "
+        "stuck hums once too very"
     )
 )
 NO_PRODUCT = frozenset(
@@ -286,7 +313,7 @@ def _fault(message: str) -> str | None:
 
 
 _CAME_WITH = re.compile(
-    r"\b(?:came|arrived|turned up|has|have|had|got)(?: here)? with (?:a |an |some )?"
+    r"\b(?:came|arrived|turned up|has|have|had|got)(?: here)? (?:with (?:a |an |some )?(?!out\b)|(?=without\b))"
     r"([a-z][\w-]*(?: [\w-]+){0,4}?)(?=\s*[.,;!?]|$|\s+(?:and|so|please|can|in|on)\b)",
     re.IGNORECASE,
 )
@@ -310,11 +337,17 @@ def _message(message: str) -> str | None:
 QUOTED = re.compile(r"[\"“”«]([^\"“”«»]{3,400})[\"“”»]")
 
 
+def _moment(message: str) -> str | None:
+    found = _MOMENT.search(_PHONE.sub(" ", message))
+    return found[0].strip(" ,") if found else None
+
+
 FINDERS: dict[str, Callable[[str], str | None]] = {
     "email": _first(EMAIL),
     "phone": _phone,
     "date": _first(DATE),
     "time": _first(TIME),
+    "moment": _moment,
     "address": _address,
     "postcode": _postcode,
     "place": _place,

@@ -135,6 +135,14 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"(?:there|any|one|some) [^.?!]{0,30}left"
         ),
         "price": (r"charge|rate|what would|price|cost\w*|quote|postage|how much|fee|calculat\w*"),
+        "notify": (
+            r"notif\w*|let (?:me|us) know|drop (?:me|us) a (?:line|mail|note)|alert\w*|(?:in stock|available) again"
+            r"|(?:tell|e ?mail|text|message) (?:me|us) (?:when|once|if|as soon)|back in(?: stock)?"
+        ),
+        "order": (
+            r"^orders|^order (?:an?|the|some|more|one)|(?:like|want|need) to order|more packs?|more of|another pack"
+            r"|need (?:more|another|some more)|top ?up|refill\w*|nearly gone|almost gone|run(?:ning)? (?:out|low)"
+        ),
         "voucher": (r"voucher\w*|coupon\w*|code\w*|redeem|discount|money off"),
         "hours": (r"open\w*|clos\w*|hours"),
     }.items()

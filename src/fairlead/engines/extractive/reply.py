@@ -66,7 +66,7 @@ def respond(request: Request, readers: Readers) -> Answer:
     if request.forced:
         return _forced(request, said, readers)
     last_answer = request.turns[-2][1] if len(request.turns) > 1 and request.turns[-2][0] == "assistant" else ""
-    plan = tools.plan(request.tools, request.turns, readers.embedder)
+    plan = tools.plan(request.tools, request.turns, readers)
     if plan is None or plan.score < 1.0 or acts.wishes_person(message):
         reaction = acts.react(message, last_answer)
         if reaction:
@@ -138,10 +138,10 @@ def _call(plan: Plan, turn: int) -> ToolUse:
 def _forced(request: Request, said: list[str], readers: Readers) -> Answer:
     """`tool_choice` demands a tool: the best of the allowed ones, or the question for what it lacks."""
     allowed = [tool for tool in request.tools if tool.name in request.forced]
-    going = tools.plan(allowed, request.turns, readers.embedder)
+    going = tools.plan(allowed, request.turns, readers)
     if going is None:
         message = said[-1] if said else ""
-        ranked = rank(allowed, message, readers.embedder)
+        ranked = rank(allowed, message, readers)
         tool, score = ranked[0] if ranked else (allowed[0], 0.0)
         going = tools.fill(tool, score, said or [""], asked=None)
     return _use(going, request, said[-1] if said else "")
@@ -156,7 +156,7 @@ def _after_tools(
     extra: list[Quote] = []
     if len(parts) > 1:
         for part, quote in _quotes(message, said, passages, readers):
-            ranked = rank(request.tools, part, readers.embedder)
+            ranked = rank(request.tools, part, readers)
             if quote.known and quote.sure and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
                 extra.append(quote)
     lines = [text, *(quote.said for quote in extra)]

@@ -19,10 +19,12 @@ import numpy as np
 from fairlead.engines.embed.embedder import Embedder, Vectors
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.arguments import Parameter, extract, kind_of
+from fairlead.engines.extractive.evidence import Readers
 from fairlead.engines.extractive.manner import Manner, deeds_of, manner_of
 from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP, concepts_of, near, respell, stem
+from fairlead.engines.scorer import with_context
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
 SPACED = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[_\-.:/]+")
@@ -35,6 +37,7 @@ TOOL_FEATURES = (
     "own of it", "only it", "indefinite", "condition", "given to it alone", "all given to it alone", "telling given",
     "given and same action", "given and other action", "given and no idea shared", "given and no action",
     "shared and covered", "given alone and no action", "only it and request",
+    "sense", "lead in sense", "read", "lead in reading",
 )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def _meaning_of(name: str, description: str, details: str, embedder: Embedder) -
         concepts_of(title),
         embedder.encode_words(every),
         embedder.encode_words(own),
-        (deeds_of(" ".join(title)) | deeds_of(" ".join(told[:3]))) or deeds_of(" ".join(told)),
+        (deeds_of(" ".join(title)) | deeds_of(" ".join(told[:1]))) or deeds_of(" ".join(told)),
     )
 
 
@@ -117,8 +120,12 @@ class _Given(NamedTuple):
     detail: bool
 
 
-def tool_features(tools: Sequence[Tool], message: str, embedder: Embedder) -> Vectors:
+def tool_features(tools: Sequence[Tool], message: str, readers: Readers) -> Vectors:
     """The features (tools, len(TOOL_FEATURES)) of a message with at least one word."""
+    embedder = readers.embedder
+    told = [with_context(SPACED.sub(" ", tool.name), tool.description[:1000]) for tool in tools]
+    alike = readers.scorer.alike(message, told).tolist()
+    answers = (readers.scorer.score(message, told) / 4).tolist()
     asked = _read(message, embedder)
     meanings = [meaning_of(tool, embedder) for tool in tools]
     given = _given(tools, message)
@@ -129,9 +136,13 @@ def tool_features(tools: Sequence[Tool], message: str, embedder: Embedder) -> Ve
     for i, (tool, meaning) in enumerate(zip(tools, meanings, strict=True)):
         found = {
             "cosine": cosines[i],
-            "lead in cosine": cosines[i] - max((c for j, c in enumerate(cosines) if j != i), default=0.3),
+            "lead in cosine": _lead(cosines, i, 0.3),
             "coverage": cover[i],
-            "lead in coverage": cover[i] - max((c for j, c in enumerate(cover) if j != i), default=0.3),
+            "lead in coverage": _lead(cover, i, 0.3),
+            "sense": alike[i],
+            "lead in sense": _lead(alike, i, 0.3),
+            "read": answers[i],
+            "lead in reading": _lead(answers, i, answers[i]),
             "only it": any(
                 not any(deed in other.deeds for j, other in enumerate(meanings) if j != i)
                 for deed in meaning.deeds & asked.deeds
@@ -143,6 +154,11 @@ def tool_features(tools: Sequence[Tool], message: str, embedder: Embedder) -> Ve
         found |= _together(found)
         rows.append([float(found[name]) for name in TOOL_FEATURES])
     return np.array(rows, np.float32)
+
+
+def _lead(values: Sequence[float], i: int, alone: float) -> float:
+    """How far one value is above the highest of the others; above ``alone`` where there is no other."""
+    return values[i] - max((value for j, value in enumerate(values) if j != i), default=alone)
 
 
 def _together(found: dict[str, float]) -> dict[str, float]:
@@ -290,11 +306,11 @@ def tool_odds() -> Odds:
     return Odds.read(json.loads(CALIBRATION.read_text(encoding="utf-8"))["tool"], TOOL_FEATURES)
 
 
-def rank(tools: Sequence[Tool], message: str, embedder: Embedder) -> list[tuple[Tool, float]]:
+def rank(tools: Sequence[Tool], message: str, readers: Readers) -> list[tuple[Tool, float]]:
     """Tools with the chance, 0 to 1, that the message asks for them, best first; what is left to 1 is for none."""
     if not tools or not words_of(message):
         return []
-    odds = np.append(tool_odds().of(tool_features(tools, message, embedder)), 0)  # the last is for none
+    odds = np.append(tool_odds().of(tool_features(tools, message, readers)), 0)  # the last is for none
     shares = np.exp(odds - odds.max())
     scored = list(zip(tools, (shares / shares.sum()).tolist(), strict=False))
     scored.sort(key=lambda pair: -pair[1])

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fairlead.engines.embed.embedder import Embedder
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import phrases
 from fairlead.engines.extractive.arguments import Parameter, Value, extract, kind_of, without
+from fairlead.engines.extractive.evidence import Readers
 from fairlead.engines.extractive.finders import identifier
 from fairlead.engines.extractive.manner import deeds_of
 from fairlead.engines.extractive.question import bare_of
@@ -23,6 +23,7 @@ from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
 MOST_TOOLS = 128
 MOST_BESIDE = 12  # words beside a number that was given late
 CHOOSE_FROM = 0.3
+CHOOSE_IDENTIFIED_FROM = 0.1  # when the message names the very order, ticket or account that the tool wants
 _SUREST = 0.99  # of a tool chosen anew; only a plan that goes on is surer
 _NUMBER_WORDS = STOP | frozenset(("order", "number", "no", "nr", "id", "ref", "reference", "ticket", "code", "email"))
 
@@ -86,7 +87,7 @@ def noun_of(parameter: Parameter) -> str:
 
 
 def plan(
-    tools: Sequence[Tool], turns: Sequence[tuple[str, str]], embedder: Embedder, *, sticky: bool = True
+    tools: Sequence[Tool], turns: Sequence[tuple[str, str]], readers: Readers, *, sticky: bool = True
 ) -> Plan | None:
     """The tool for the last of ``turns`` ((role, text), oldest first), or None when none fits.
 
@@ -95,13 +96,16 @@ def plan(
     said = [text for role, text in turns if role == "user"]
     if not tools or not said:
         return None
-    if sticky and (going := _continued(tools, turns, embedder)):
+    if sticky and (going := _continued(tools, turns, readers)):
         return going
     going_on = len(said) > 1 and _only_names(said[-1])
-    ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], embedder)
-    if not ranked or ranked[0][1] < CHOOSE_FROM:
+    ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], readers)
+    least = CHOOSE_IDENTIFIED_FROM if ranked and identifies(ranked[0][0], said[-1]) else CHOOSE_FROM
+    if not ranked or ranked[0][1] < least:
         return None
-    return fill(ranked[0][0], min(ranked[0][1], _SUREST), said, asked=None, together=2 if going_on else 1)
+    return fill(
+        ranked[0][0], min(max(ranked[0][1], CHOOSE_FROM), _SUREST), said, asked=None, together=2 if going_on else 1
+    )
 
 
 def _only_names(message: str) -> bool:
@@ -128,7 +132,10 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
     for parameter in sorted(tool.parameters, key=_claim_of):
         kind = kind_of(parameter)
         loose = asked is None and kind in _LOOSE
-        for back, message in enumerate((whole if kind in _WORDY else left)[: together if loose else None]):
+        told = list(enumerate((whole if kind in _WORDY else left)[: together if loose else None]))
+        if asked is not None and asked.name != parameter.name and kind in _LOOSE:
+            told = told[1:] + told[:1]  # the newest answers another question
+        for back, message in told:
             is_answer = back == 0 and asked is not None and asked.name == parameter.name
             value = extract(parameter, message, asked=is_answer)
             if value is not None:
@@ -136,10 +143,24 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
                 if kind in _CLAIMS:
                     left[back] = without(message, value, kind)
                 break
+    _strip_colour(tool, found)
     arguments = {
-        p.name: found[p.name] for p in tool.parameters if p.name in found and (p.required or kind_of(p) != "message")
+        p.name: found[p.name]
+        for p in tool.parameters
+        if p.name in found and (p.required or not (kind_of(p) in _WORDY and found[p.name] in whole))
     }
     return Plan(tool, score, arguments, next((p for p in tool.parameters if p.required and p.name not in found), None))
+
+
+def _strip_colour(tool: Tool, found: dict[str, Value]) -> None:
+    """A colour that has a parameter of its own is no part of the product: "white Wren radios"."""
+    colours = [str(found[p.name]) for p in tool.parameters if kind_of(p) == "colour" and p.name in found]
+    for parameter in tool.parameters:
+        value = found.get(parameter.name)
+        if kind_of(parameter) == "product" and isinstance(value, str):
+            for colour in colours:
+                value = value.removeprefix(f"{colour} ")
+            found[parameter.name] = value
 
 
 _LOOSE = frozenset(("message", "product", "quantity", "number", "amount", "reason", "fault", "colour", "text"))
@@ -153,7 +174,7 @@ def _claim_of(parameter: Parameter) -> int:
     return _CLAIMS.index(kind) if kind in _CLAIMS else len(_CLAIMS)
 
 
-def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], embedder: Embedder) -> Plan | None:
+def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], readers: Readers) -> Plan | None:
     """The plan whose question the turn before asked, if the customer's last message answers it."""
     if len(turns) < 2 or turns[-2][0] != "assistant":
         return None
@@ -170,7 +191,7 @@ def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], embedder
     if not open_plans:
         return None
     earlier = " ".join(said[:-1][-3:])
-    scores = {tool.name: score for tool, score in rank(tools, earlier, embedder)}
+    scores = {tool.name: score for tool, score in rank(tools, earlier, readers)}
     tool, parameter = max(open_plans, key=lambda pair: scores.get(pair[0].name, 0.0))
     going = fill(tool, 1.0, said, asked=parameter)
     if parameter.name in going.arguments:

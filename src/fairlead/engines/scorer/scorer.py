@@ -97,6 +97,15 @@ class Scorer:
         score_of = dict(zip(known, found, strict=True))
         return np.array([score_of.get(unit, LEAST) for unit in units], np.float32)
 
+    def alike(self, message: str, units: Sequence[str]) -> Floats:
+        """How alike a message and each unit are as wholes (units,), -1 to 1; 0 where either has no piece."""
+        asked = question_pieces(message)
+        read = self._read_units(sorted(set(units)))
+        if not asked:
+            return np.zeros(len(units), np.float32)
+        query = self._read([(asked, [_QUESTION] * len(asked))])[0]
+        return np.array([float(query.sense @ read[unit].sense) for unit in units], np.float32)
+
     def _read_units(self, units: list[str]) -> dict[str, Read]:
         """Every unit as read, from the cache where it was read before."""
         cached = {unit: found for unit in units if (found := self._cache.get(unit)) is not None}
