@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -40,6 +39,7 @@ from fairlead.assistant.knowledge import Knowledge
 from fairlead.assistant.masking import PublicMask
 from fairlead.assistant.outcomes import Outcomes
 from fairlead.assistant.prompt import clean, drop_citations, last_question
+from fairlead.assistant.recording import Recording, Trace
 from fairlead.assistant.tools import Tools
 from fairlead.engines.extractive.phrases import MAYBE
 from fairlead.errors import (
@@ -60,8 +60,6 @@ from fairlead.store import Store
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_FEEDBACK_CHARS: Final = 2_000
 RANGES: Final[Mapping[str, tuple[float, float]]] = {"thumb": (0, 1), "solved": (0, 1), "csat": (1, 5)}
-WAITED_FOR: Final = frozenset({"chat", "widget", "cli"})
-"""Channels at whose other end a person waits."""
 
 WAITING: Final = "Your message is with our team; a colleague will answer here."
 RESUMED: Final = "All right, I go on helping you. What would you like to know?"
@@ -94,12 +92,12 @@ class Assistant(Decisions):
         self.knowledge = knowledge
         self.tools = tools
         self._store = store
-        self._record = record or store.traces.append
-        self._releases = releases if releases is not None else {}
         self._max_chars = max_message_chars
         self._mask = PublicMask(mask, (passage.text for passage in knowledge.passages))
-        self._keep_texts = usecase.policy.privacy.store_content
-        self._acting = Acting(store=store, tools=tools, mask=self._mask, columns=self._action_columns)
+        self._recording = Recording(
+            usecase, releases if releases is not None else {}, self._mask, record or store.traces.append
+        )
+        self._acting = Acting(store=store, tools=tools, mask=self._mask, columns=self._recording.columns)
         self._agent = Agent(
             gateway=gateway, usecase=usecase, knowledge=knowledge, tools=tools, acting=self._acting, router=router,
             splits=splits,
@@ -126,7 +124,7 @@ class Assistant(Decisions):
         secret, secret_hash = talk.new_secret()
         identifier, now = new_id(), now_us()
         conversation = Conversation(
-            **self._columns(identifier, now, tenant, f"conversation:{identifier}", self.usecase.live.id),
+            **self._recording.columns(identifier, now, tenant, f"conversation:{identifier}"),
             channel=channel, language=language, updated=now, secret_hash=secret_hash,
         )  # fmt: skip
         self._store.conversations.create(conversation, visitor=talk.hash_secret(visitor)[:32] if visitor else "")
@@ -189,11 +187,7 @@ class Assistant(Decisions):
         self, thread: Thread, conversation: Conversation, text: str, variant: Variant, client_id: str
     ) -> AsyncGenerator[Event, None]:
         message_id = new_id()
-        if not client_id or client_id != thread.last_client_id:  # else it is said again because its answer was lost
-            facts = {"client_id": client_id} if client_id else {}
-            await asyncio.to_thread(self._add, conversation, new_id(), "user", text, facts=facts)
-            thread.remember("user", text)
-            thread.last_client_id = client_id
+        await self._hear(thread, conversation, text, client_id)
         yield Started(message_id=message_id)
         if conversation.state in {"waiting", "with_person"}:
             async for event in self._wait(thread, conversation, text, message_id):
@@ -201,7 +195,9 @@ class Assistant(Decisions):
             return
         outcome: Outcome | None = None
         said = ""
-        inference = _Trace(self, conversation.tenant, conversation.subject, conversation.id, conversation.channel)
+        inference = Trace(
+            self._recording, conversation.tenant, conversation.subject, conversation.id, conversation.channel
+        )
         try:
             async with aclosing(self._agent.answer(self._ask(thread, inference, variant, conversation))) as parts:
                 async for part in parts:
@@ -235,7 +231,16 @@ class Assistant(Decisions):
             yield await asyncio.to_thread(self.handoff, conversation.id, outcome.reason or "the customer asked")
         yield Done(message_id=message_id, inference_id=inference.id, act=outcome.act, total_us=inference.total_us)
 
-    def _ask(self, thread: Thread, inference: _Trace, variant: Variant, conversation: Conversation) -> Turn:
+    async def _hear(self, thread: Thread, conversation: Conversation, text: str, client_id: str) -> None:
+        """Keep what the customer says, unless it is said again because its answer was lost."""
+        if client_id and client_id == thread.last_client_id:
+            return
+        facts = {"client_id": client_id} if client_id else {}
+        await asyncio.to_thread(self._add, conversation, new_id(), "user", text, facts=facts)
+        thread.remember("user", text)
+        thread.last_client_id = client_id
+
+    def _ask(self, thread: Thread, inference: Trace, variant: Variant, conversation: Conversation) -> Turn:
         return Turn(
             messages=tuple(thread.said),
             variant=variant,
@@ -269,7 +274,7 @@ class Assistant(Decisions):
         conversation: Conversation,
         message_id: str,
         said: str,
-        inference: _Trace,
+        inference: Trace,
         variant: Variant,
         outcome: Outcome | None,
     ) -> None:
@@ -278,7 +283,9 @@ class Assistant(Decisions):
         if outcome is not None and outcome.action:
             facts["action"] = outcome.action
         if outcome is not None and outcome.facts:
-            facts["cards"] = self._mask_json([{"title": card.title, "rows": card.rows} for card in outcome.facts])
+            facts["cards"] = self._recording.masked(
+                [{"title": card.title, "rows": card.rows} for card in outcome.facts]
+            )
         await asyncio.to_thread(
             self._add, conversation, message_id, "assistant", said,
             facts=facts, sources=outcome.sources if outcome is not None else (),
@@ -401,7 +408,7 @@ class Assistant(Decisions):
         context = context or CallContext(channel="internal")
         tenant = principal.tenant if principal is not None else context.tenant
         subject = principal.subject if principal is not None else context.subject
-        trace = _Trace(self, tenant, subject, context.conversation, context.channel, context)
+        trace = Trace(self._recording, tenant, subject, context.conversation, context.channel, context)
         turn = Turn(
             messages=tuple(history),
             variant=chosen,
@@ -448,7 +455,7 @@ class Assistant(Decisions):
             [{"role": "user", "content": text}], variant=variant, context=CallContext(channel=channel, subject=channel)
         )
 
-    def _whole(self, outcome: Outcome, trace: _Trace) -> Answer:
+    def _whole(self, outcome: Outcome, trace: Trace) -> Answer:
         return Answer(
             text=outcome.text,
             act=outcome.act,
@@ -456,7 +463,7 @@ class Assistant(Decisions):
             sources=outcome.sources,
             facts=tuple(outcome.facts),
             variant=outcome.variant,
-            release=self._releases.get(outcome.variant, ""),
+            release=self._recording.release_of(outcome.variant),
             answered=outcome.answered,
             inference=trace.id,
             input_tokens=outcome.input_tokens,
@@ -477,135 +484,28 @@ class Assistant(Decisions):
             raise MessageTooLong(found=len(text), limit=self._max_chars)
         return text
 
-    def _columns(self, identifier: str, time: int, tenant: str, subject: str, variant: str) -> dict[str, Any]:
-        return {
-            "id": identifier,
-            "time": time,
-            "tenant": tenant,
-            "subject": subject,
-            "usecase": self.usecase.name,
-            "spec_hash": self.usecase.spec_hash,
-            "release": self._releases.get(variant, ""),
-        }
-
-    def _action_columns(self, identifier: str, time: int, tenant: str, subject: str) -> dict[str, Any]:
-        return self._columns(identifier, time, tenant, subject, self.usecase.live.id)
-
     def _add(
         self, conversation: Conversation, identifier: str, role: Any, text: str, *, variant: str = "", **more: Any
     ) -> None:
         """Store a message, masked."""
         self._store.conversations.add(
             Message(
-                **self._columns(
-                    identifier, now_us(), conversation.tenant, conversation.subject, variant or self.usecase.live.id
-                ),
+                **self._recording.columns(identifier, now_us(), conversation.tenant, conversation.subject, variant),
                 conversation=conversation.id,
                 role=role,
-                text=self._mask(text) if self._keep_texts else "",
+                text=self._recording.text(text),
                 **more,
             )
         )
 
     async def _touch(self, thread: Thread, conversation: Conversation, asked: str) -> None:
         """Count the turn, and give the conversation its first question as a title."""
-        title = None if conversation.title or not self._keep_texts else self._mask(" ".join(asked.split()))[:80]
+        title = None if conversation.title else self._recording.text(" ".join(asked.split()))[:80]
         turns = conversation.turns + 1
         await asyncio.to_thread(
             self._store.conversations.update, conversation.id, turns=turns, updated=now_us(), title=title or None
         )
         thread.version = (turns, thread.version[1] if thread.version else "")
-
-    def _mask_json(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._mask(value)
-        if isinstance(value, list | tuple):
-            return [self._mask_json(part) for part in value]
-        if isinstance(value, dict):
-            return {key: self._mask_json(part) for key, part in value.items()}
-        return value
-
-    def record(self, inference: Inference) -> None:
-        """Hand a trace to the store; a full queue is counted there."""
-        self._record(inference)
-
-
-class _Trace:
-    """The record of one answer, parent of the model calls made for it."""
-
-    def __init__(
-        self,
-        assistant: Assistant,
-        tenant: str,
-        subject: str,
-        conversation: str,
-        channel: str,
-        outer: CallContext | None = None,
-    ) -> None:
-        self._assistant = assistant
-        self._outer = outer or CallContext()
-        self.id = new_id()
-        self.time = now_us()
-        self.tenant, self.subject = tenant, subject
-        self.conversation, self.channel = conversation, channel
-        self.total_us = 0
-        self.open = True
-        self._began = time.perf_counter_ns()
-
-    def context(self) -> CallContext:
-        """The context of the calls below."""
-        return CallContext(
-            request=self._outer.request or self.id, tenant=self.tenant, subject=self.subject,
-            conversation=self.conversation, parent=self.id, channel=self.channel,
-            payer=self._outer.payer, priority="interactive" if self.channel in WAITED_FOR else self._outer.priority,
-        )  # fmt: skip
-
-    def finish(self, outcome: Outcome, text: str) -> None:
-        """Record an answer."""
-        shown = {
-            "text": outcome.text,
-            "act": outcome.act,
-            "confidence": outcome.confidence,
-            "sources": [source.location for source in outcome.sources],
-        }
-        self._record(
-            outcome.variant, text, shown, steps=outcome.steps, tags={"act": outcome.act, **outcome.tags},
-            first_token_us=outcome.first_text_us, finish="stop",
-            input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens,
-        )  # fmt: skip
-
-    def fail(self, error: ServiceError, variant: Variant, text: str, said: str) -> None:
-        """Record that there was no answer, or only a piece."""
-        self._record(variant.id, text, {"text": said}, status=error.status, error=error.code)
-
-    def cancel(self, variant: Variant, text: str, said: str) -> None:
-        """Record that nobody waited for the end."""
-        self._record(variant.id, text, {"text": said}, status=499, error="cancelled")
-
-    def _record(self, variant: str, text: str, shown: dict[str, Any], **more: Any) -> None:
-        if not self.open:
-            return
-        self.open = False
-        self.total_us = (time.perf_counter_ns() - self._began) // 1000
-        assistant = self._assistant
-        keep = assistant._keep_texts  # noqa: SLF001  (one class in two parts)
-        mask = assistant._mask_json  # noqa: SLF001
-        assistant.record(
-            Inference(
-                **assistant._columns(self.id, self.time, self.tenant, self.subject, variant),  # noqa: SLF001
-                conversation=self.conversation,
-                parent=self._outer.parent,
-                request=self._outer.request or self.id,
-                operation="assistant",
-                variant=variant,
-                provider="fairlead",
-                model=assistant.usecase.name,
-                total_us=self.total_us,
-                input=msgspec.json.encode(mask({"message": text})).decode() if keep else "",
-                output=msgspec.json.encode(mask(shown)).decode() if keep else "",
-                **more,
-            )
-        )
 
 
 def _retry_after(error: ServiceError) -> float | None:

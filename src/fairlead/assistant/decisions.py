@@ -17,6 +17,7 @@ from fairlead.assistant.conversation import Thread, Threads
 from fairlead.assistant.events import Confirm, Delta, Done, Event, Facts, Started
 from fairlead.assistant.handoff import Desk
 from fairlead.assistant.identity import read_token
+from fairlead.assistant.recording import Recording
 from fairlead.errors import ActionUnknown, FairleadError, IdentityRefused, SecretUnreadable
 from fairlead.records import Action, Conversation, new_id
 from fairlead.spec import UseCase
@@ -39,7 +40,7 @@ class Decisions:
     _add: Callable[..., None]
     _touch: Callable[..., Awaitable[None]]
     _mask: Callable[[str], str]
-    _mask_json: Callable[[Any], Any]
+    _recording: Recording
     _enter: Callable[..., Any]
 
     async def confirm_action(self, conversation_id: str, action_id: str, yes: bool) -> tuple[Event, ...]:
@@ -141,7 +142,7 @@ class Decisions:
         events: list[Event] = [Started(message_id=message_id), Delta(text=ended.text)]
         if ended.card is not None:
             events.append(Facts(title=ended.card.title, rows=ended.card.rows))
-            facts["cards"] = self._mask_json([{"title": ended.card.title, "rows": ended.card.rows}])
+            facts["cards"] = self._recording.masked([{"title": ended.card.title, "rows": ended.card.rows}])
         thread.remember("assistant", ended.text)
         await asyncio.to_thread(self._add, conversation, message_id, "assistant", ended.text, facts=facts)
         await self._touch(thread, conversation, "")
