@@ -204,9 +204,15 @@ async def test_aws_credentials_sign_and_are_never_sent() -> None:
 
 
 def test_windows_by_the_longest_beginning() -> None:
-    found = window_of("openai", "gpt-4.1-mini")
-    assert found is not None
-    assert found.context == 1_047_576
+    for model, context, output in (
+        ("gpt-4.1-mini", 1_047_576, 32_768), ("gpt-5-2025-08-07", 400_000, 128_000), ("gpt-5-pro", 400_000, 272_000),
+        ("gpt-5.4", 1_050_000, 128_000),
+    ):  # fmt: skip
+        found = window_of("openai", model)
+        assert found is not None
+        assert (found.context, found.output) == (context, output)
+        assert found.source
+    assert window_of("openai", "gpt-5.5") is None, "another model whose name begins alike"
     assert window_of("openai", "unheard-of") is None
     assert window_of("nobody", "gpt-4.1") is None
     assert facts_of("nobody").tools is None
