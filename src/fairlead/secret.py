@@ -18,6 +18,7 @@ REFERENCE: Final = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|keyring:[^/\s]+/\S+)
 SHORTEST: Final = 6
 """Shorter values are too likely to be a part of ordinary words to be taken out of them."""
 _LOOKS_LIKE_ONE = re.compile(r"\b(?:(?:sk|fl|key|pk|xoxb)[-_]|Bearer +)[A-Za-z0-9_\-.]{8,}")
+_IN_ADDRESS = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 
 _known: set[str] = set()
@@ -39,15 +40,22 @@ def read(reference: str, base: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise SecretUnreadable(reference=reference, detail=str(error)) from error
     found = found.strip()
-    if len(found) >= SHORTEST:
-        _known.add(found)
+    remember(found)
     return found
 
 
+def remember(value: str) -> None:
+    """Take ``value`` out of whatever is written from now on."""
+    if len(value) >= SHORTEST:
+        _known.add(value)
+
+
 def hide(text: str) -> str:
-    """``text`` without any secret that has been read, and without what looks like a key."""
+    """``text`` without any secret that has been read, what looks like a key, and passwords in addresses."""
     for value in _known:
         text = text.replace(value, "[secret]")
+    if "@" in text:
+        text = _IN_ADDRESS.sub(r"\1[secret]@", text)
     return _LOOKS_LIKE_ONE.sub("[key]", text)
 
 

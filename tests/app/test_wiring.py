@@ -14,6 +14,7 @@ from fairlead.app import Fairlead, build, credentials, machines, packaged_weight
 from fairlead.errors import CredentialMissing
 from fairlead.gateway import Principal
 from fairlead.records import now_us
+from fairlead.secret import hide
 from fairlead.settings import Settings
 from fairlead.spec import SpecError, UseCase, load
 from tests.gateway.gateway_harness import CHAT
@@ -177,3 +178,19 @@ def test_a_variant_that_residency_forbids_gets_no_route(project: Callable[..., S
         assert {"extractive", "mini", "embed", "shop-support"} <= set(fairlead.gateway.routes)
     finally:
         fairlead.store.close()
+
+
+def test_the_parts_of_aws_credentials_are_secrets_each_for_itself(
+    project: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7PLANTED"), ("AWS_SECRET_ACCESS_KEY", "planted/secret/of/aws"),
+        ("AWS_SESSION_TOKEN", "planted-token-of-aws"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    hosted = "  - {id: hosted, model: 'bedrock:eu-west-1/openai.gpt-oss-20b-1:0', price: {input_usd_per_million: 1, "
+    usecase = _load(project(("live: extractive", f"{hosted}output_usd_per_million: 1}}}}\nlive: extractive")))
+    (found,) = credentials(usecase.variant("hosted"), usecase)
+    assert found == "AKIAIOSFODNN7PLANTED:planted/secret/of/aws:planted-token-of-aws"
+    told = hide("the server said planted/secret/of/aws and planted-token-of-aws of AKIAIOSFODNN7PLANTED")
+    assert told == "the server said [secret] and [secret] of AKIAIOSFODNN7PLANTED"

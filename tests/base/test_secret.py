@@ -77,6 +77,21 @@ def test_what_looks_like_a_key_is_hidden_though_nobody_read_it(text: str) -> Non
     assert secret.hide(f"refused {text}.") in ("refused [key].", "refused [key]")
 
 
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("via http://ada:pass@proxy:80 now", "via http://ada:[secret]@proxy:80 now"),
+        ("https://:p@h/x and http://a:b:c@h", "https://:[secret]@h/x and http://a:[secret]@h"),
+        ("redis://default:s3@host", "redis://default:[secret]@host"),
+        ("http://host:80/a@b", "http://host:80/a@b"),
+        ("ada@example.com", "ada@example.com"),
+        ("http://ada@host", "http://ada@host"),
+    ],
+)
+def test_passwords_in_addresses_are_hidden(text: str, hidden: str) -> None:
+    assert secret.hide(text) == hidden
+
+
 def test_ordinary_words_stay() -> None:
     said = "The key is missing; a bearer of the token asks for skating, sk-ies and fl-oors."
     assert secret.hide(said) == said

@@ -15,13 +15,15 @@ import pytest
 
 from fairlead.batch.command import Command, _started
 from fairlead.batch.provider import Provider
-from fairlead.errors import UpstreamUnreachable
+from fairlead.errors import UpstreamRefused, UpstreamUnreachable
 from fairlead.providers.base import Call
 from fairlead.providers.batches import ProviderBatches
+from fairlead.providers.network import Network
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.store import Store
 from tests.batch.batch_harness import Place, chat, content, opened, served, submit, wait
 from tests.gateway.gateway_harness import serving
+from tests.gateway.hostile import hostile, whole
 
 SECRET = b"s" * 32
 PRICE = (400.0, 1600.0)
@@ -96,6 +98,28 @@ def test_a_provider_s_batch_at_half_the_price(store: Store, theirs: tuple[Place,
     assert "ada@example.com" not in json.dumps(sent), "the user's name stays here"
     assert store.files.page("default", purpose="batch"), "our input stays"
     assert far.store.files.page("default") == [], "theirs are deleted"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_provider_cannot_send_us_elsewhere(tmp_path: Path, status: int) -> None:
+    with hostile(whole(b"inside")) as inside:
+        lines = f"HTTP/1.1 {status} Moved\r\nlocation: {inside.url}/files/x/content\r\ncontent-length: 0\r\n\r\n"
+        with hostile([lines.encode()]) as server:
+            account = ProviderBatches("hosted", server.url, "planted-key-123")
+            with pytest.raises(UpstreamRefused):
+                await account.download("x", tmp_path / "got")
+            with pytest.raises(UpstreamRefused):
+                await account.get("x")
+        assert inside.requests == []
+
+
+async def test_a_name_that_looks_public_does_not_lead_a_batch_inside(tmp_path: Path) -> None:
+    with hostile(whole(b"{}")) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(UpstreamUnreachable, match="no public address"):
+            await ProviderBatches("hosted", url, "planted-key-123", Network(private=False)).get("x")
+        assert server.requests == []
+        assert await ProviderBatches("hosted", url, "planted-key-123").get("x") == {}
 
 
 def test_a_crash_between_making_and_noting_pays_nothing_twice(

@@ -303,6 +303,14 @@ def test_doctor_finds_what_is_missing(run: Run, tmp_path: Path, shop: Path) -> N
     assert healthy.code == 0, healthy.out
 
 
+def test_doctor_shows_no_password_of_a_proxy(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('proxy = "http://ada:planted-pass@proxy.example:8080"\n')
+    for more in ((), ("--json",)):
+        shown = run("doctor", "--settings", "--project", tmp_path, *more)
+        assert "planted-pass" not in shown.out + shown.err
+        assert "proxy.example" in shown.out
+
+
 def test_doctor_shows_the_settings_in_force(run: Run, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("port = 1234\n")
     rows = {row["name"]: row for row in json.loads(run("doctor", "--settings", "--project", tmp_path, "--json").out)}

@@ -55,7 +55,8 @@ class Hostile:
                 while b"\r\n\r\n" not in received:
                     received += self._more(connection)
                 head, _, body = received.partition(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                _, found, rest = head.lower().partition(b"content-length: ")
+                length = int(rest.split(b"\r\n")[0]) if found else 0
                 while len(body) < length:
                     body += self._more(connection)
                 self.requests.append(head + b"\r\n\r\n" + body)

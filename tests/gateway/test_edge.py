@@ -34,7 +34,9 @@ async def _page(scope: Scope, receive: Receive, send: Send) -> None:
     ("path", "public", "admin"),
     [
         ("/console", False, True), ("/console/", False, True), ("/console/traces", False, True),
-        ("/metrics", False, True), ("/%63onsole", False, True), ("/consoles", True, False), ("/chat", True, False),
+        ("/metrics", False, True), ("/admin/engines", False, True), ("/admin", False, True),
+        ("/%61dmin/engines", False, True), ("/%63onsole", False, True), ("/consoles", True, False),
+        ("/chat", True, False),
         ("/v1/models", True, False), ("/healthz", True, True), ("/readyz", True, True), ("/static/x.css", True, True),
         ("/", True, False), ("//console", True, False),
     ],
@@ -51,6 +53,7 @@ def test_administration_is_shown_at_its_own_address_alone(path: str, public: boo
 def test_every_path_of_administration_is_hidden_from_the_public(rest: str) -> None:
     assert not Shown(_page, admin=False).shows(f"/console/{rest}")
     assert not Shown(_page, admin=False).shows(f"/metrics/{rest}")
+    assert not Shown(_page, admin=False).shows(f"/admin/{rest}")
 
 
 def ask(url: str, origin: str = PAGE, stream: bool = False) -> httpx.Response:

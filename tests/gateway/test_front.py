@@ -89,6 +89,13 @@ def test_who_waits_for_100_continue_is_told_to(url: str) -> None:
         ["transfer-encoding : chunked"],
         [f"content-length: {len(BODY)}", "transfer-encoding:\x0bchunked"],
         ["content-length: 4", "x: y\r z: w"],
+        [f"content-length: {len(BODY)}", "transfer-encoding:\r\n chunked"],
+        [f"content-length: {len(BODY)}", "x: y\r\n transfer-encoding: chunked", "transfer-encoding: chunked"],
+        ["transfer-encoding: chunked\r\n , identity"],
+        ["content-length:\r\n 4", f"content-length: {len(BODY)}"],
+        [f"content-length: {len(BODY)}", "Transfer-Encoding: CHUNKED"],
+        [f"content-length: {len(BODY)}\x00"],
+        ["content-length: 4", "transfer-encoding: chunked", "transfer-encoding: identity"],
         ["content-length: 18446744073709551617"],
     ],
 )

@@ -51,9 +51,22 @@ async def test_a_name_that_leads_inside_is_refused_where_it_is_resolved() -> Non
     with pytest.raises(AddressRefused, match="private_hosts"):
         await allowed_addresses(loop, "localhost", 80, private=False)
     assert await allowed_addresses(loop, "localhost", 80, private=True)
-    assert await allowed_addresses(loop, "169.254.169.254", 80, private=False) == [
-        "169.254.169.254"
-    ]  # as it is written
+    assert await allowed_addresses(loop, "10.0.0.5", 80, private=False) == ["10.0.0.5"], "as it is written"
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "64:ff9b::a9fe:a9fe"]
+)
+async def test_an_address_where_no_model_can_be_is_refused_though_it_is_written_out(host: str) -> None:
+    with pytest.raises(AddressRefused):
+        await allowed_addresses(asyncio.get_running_loop(), host, 80, private=True)
+
+
+@pytest.mark.parametrize("host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.16689662", "169.254.43518"])
+async def test_other_ways_to_write_the_address_of_metadata_lead_nowhere(host: str) -> None:
+    """Resolvers take them for 169.254.169.254, so that what is compared is what was resolved."""
+    with pytest.raises(OSError, match=r".+"):
+        await allowed_addresses(asyncio.get_running_loop(), host, 80, private=True)
 
 
 async def test_the_client_calls_no_undeclared_private_address() -> None:

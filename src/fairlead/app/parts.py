@@ -20,6 +20,7 @@ from fairlead.engines.openvino import made_for_tokens
 from fairlead.errors import CredentialMissing, FairleadError, RouterRefused, RoutingRefused, SecretUnreadable
 from fairlead.gateway.cache import Rules, Verified
 from fairlead.gateway.route import Split
+from fairlead.providers.aws import Credentials
 from fairlead.providers.base import Operation
 from fairlead.providers.facts import facts_of
 from fairlead.providers.network import Network
@@ -204,14 +205,24 @@ def credential(variant: Variant, usecase: UseCase, reference: str) -> str | None
         raise CredentialMissing(variant=variant.id, reference=reference, detail=detail) from error
     if not found:
         log.warning("variant %s has no key: %s is empty or not set", variant.id, reference)
+    _remember(found)
     return found or None
+
+
+def _remember(found: str) -> None:
+    """The parts of AWS credentials are secrets each for itself; a name of a key alone is none."""
+    parts = Credentials.read(found)
+    for part in (parts.secret, parts.token) if parts is not None else (found,):
+        secret.remember(part)
 
 
 def _of_aws() -> str | None:
     """AWS credentials from where AWS's own tools look for them first, as one text."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     found = [os.environ.get(name, "") for name in names]
-    return ":".join(filter(None, found)) if found[0] and found[1] else os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+    whole = ":".join(filter(None, found)) if found[0] and found[1] else os.environ.get("AWS_BEARER_TOKEN_BEDROCK", "")
+    _remember(whole)
+    return whole or None
 
 
 def router_identity(variant: Variant, releases: Mapping[str, str]) -> str:

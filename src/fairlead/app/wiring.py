@@ -52,6 +52,7 @@ from fairlead.guard import Masker
 from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
+from fairlead.providers.facts import OPENVINO as OPENVINO_FACTS
 from fairlead.providers.facts import facts_of
 from fairlead.providers.structured import Structured
 from fairlead.records import Inference, Release, now_us
@@ -243,7 +244,8 @@ class Fairlead:
             from fairlead.batch.provider import Provider  # aiohttp takes 0.2 s, and few use cases need it
             from fairlead.providers.batches import ProviderBatches
 
-            account = ProviderBatches(variant.id, variant.target.base_url, credentials(variant, self.usecase)[0])
+            key, network = credentials(variant, self.usecase)[0], network_of(variant, self.settings)
+            account = ProviderBatches(variant.id, variant.target.base_url, key, network)
             return Provider(account, variant.target.name, price, secret)
         from fairlead.batch.command import Command
 
@@ -344,7 +346,7 @@ class Fairlead:
         if weights in IN_PROCESS:
             return upstream
         gated = self._gated(upstream, weights, upstream.name, places=2 * self.machines.slots(weights))
-        return Structured(gated, facts_of("openvino")) if weights.startswith(OPENVINO) else gated
+        return Structured(gated, OPENVINO_FACTS) if weights.startswith(OPENVINO) else gated
 
     def _gated(self, upstream: Upstream, engine: str, name: str, *, places: int | None = None) -> Upstream:
         """``upstream`` behind the lane of its engine, which variants share.

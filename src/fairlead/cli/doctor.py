@@ -19,6 +19,7 @@ from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, wit
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
 from fairlead.errors import FairleadError, UsageError, install_extra
+from fairlead.secret import hide
 from fairlead.settings import Settings
 from fairlead.store import Store
 
@@ -182,9 +183,14 @@ def _browser(_: Settings) -> Iterator[Finding]:
     yield Finding("browser", "ok" if path else "warning", path or "no Chromium", mend)
 
 
+def _shown(value: object) -> object:
+    """A value without a password in it, as a proxy's address may hold one."""
+    return hide(value) if isinstance(value, str) else value
+
+
 def _show_settings(settings: Settings, *, as_json: bool) -> None:
     rows = [
-        {"name": name, "value": getattr(settings, name), "default": default, "type": kind, "help": text}
+        {"name": name, "value": _shown(getattr(settings, name)), "default": default, "type": kind, "help": text}
         for name, kind, default, text in settings_module.table()
     ]
     if as_json:

@@ -6,13 +6,17 @@ come from it in pieces.
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fairlead.errors import UpstreamBroken, UpstreamRefused, UpstreamUnreachable
+from fairlead.providers.network import NETWORK, AddressRefused, Network, allowed_addresses
 from fairlead.providers.openai_compatible import read_error
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_read=120)
@@ -24,8 +28,9 @@ PAGES = 20
 class ProviderBatches:
     """The batches of one provider account. ``base_url`` ends where the protocol's paths begin."""
 
-    def __init__(self, name: str, base_url: str, api_key: str | None) -> None:
+    def __init__(self, name: str, base_url: str, api_key: str | None, network: Network = NETWORK) -> None:
         self.name = name
+        self._network = network
         self._base = base_url.rstrip("/")
         self._secret = api_key
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -88,16 +93,17 @@ class ProviderBatches:
                 raise
 
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT)
+        connector = aiohttp.TCPConnector(resolver=_Resolver(private=self._network.private), use_dns_cache=False)
+        return aiohttp.ClientSession(headers=self._headers, timeout=_TIMEOUT, connector=connector)
 
     def _get(self, session: aiohttp.ClientSession, file: str) -> Any:
-        return session.get(f"{self._base}/files/{file}/content")
+        return session.get(f"{self._base}/files/{file}/content", allow_redirects=False)
 
     async def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         async with (
             self._explained(),
             self._session() as session,
-            session.request(method, self._base + path, **body) as response,
+            session.request(method, self._base + path, allow_redirects=False, **body) as response,
         ):
             await self._check(response)
             answer = await response.json(content_type=None)
@@ -120,6 +126,29 @@ class ProviderBatches:
         return _Explained(self.name)
 
 
+class _Resolver(AbstractResolver):
+    """Addresses that may be called, asked for at every connection."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """See AbstractResolver. Raises AddressRefused, OSError."""
+        loop = asyncio.get_running_loop()
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, proto=0, flags=socket.AI_NUMERICHOST,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+            )
+            for address in await allowed_addresses(loop, host, port, private=self._private)
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
 class _Explained:
     """The client's errors as Fairlead's."""
 
@@ -131,7 +160,8 @@ class _Explained:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.ClientConnectionError | TimeoutError):
-            detail = str(error) or "no answer in time"
+            cause = getattr(error, "os_error", None)
+            detail = str(cause if isinstance(cause, AddressRefused) else error) or "no answer in time"
             raise UpstreamUnreachable(name=self._name, detail=detail) from error
         if isinstance(error, aiohttp.ClientError | ValueError):
             raise UpstreamBroken(name=self._name, detail=str(error) or type(error).__name__) from error

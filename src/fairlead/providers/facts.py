@@ -60,13 +60,14 @@ FACTS: Mapping[str, Facts] = MappingProxyType(
         "sglang": Facts(json_schema=True, grammar=True),
         "ollama": Facts(json_schema=True, cache=False),
         "llamacpp": Facts(tools=True, strict_tools=True, json_schema=True, grammar=True),
-        "openvino": Facts(
-            operations=frozenset({"chat", "completion"}), tools=False, json_schema=False, vision=False, cache=False
-        ),
         "litellm": Facts(operations=_NO_COMPLETION),
     }
 )  # fmt: skip
 """By a target's ``provider``."""
+OPENVINO = Facts(
+    operations=frozenset({"chat", "completion"}), tools=False, json_schema=False, vision=False, cache=False
+)
+"""Of our own server around OpenVINO GenAI."""
 
 _WINDOWS: tuple[tuple[str, str, Window], ...] = (
     ("openai", "gpt-4.1", Window(1_047_576, 32_768, "contextwindows.dev/models/gpt-4-1")),
@@ -93,9 +94,9 @@ _WINDOWS: tuple[tuple[str, str, Window], ...] = (
     ("groq", "openai/gpt-oss-20b", Window(131_072, 65_536, "console.groq.com/docs/models")),
     ("groq", "openai/gpt-oss-120b", Window(131_072, 65_536, "console.groq.com/docs/models")),
 )  # fmt: skip
-"""Provider, a model's name up to a dash or its end, and its window, read on 30 November 2026 in stored copies of the pages
-named. Of gpt-4o, o3, o4-mini, gemini-2.5-pro and Groq's no copy was found that day: those are from before, and the
-address says where to look. Moving names (``-latest``) and models of which sources disagree are left out.
+"""Provider, a model's name up to a dash or its end, and its window, read on 30 November 2026 in stored copies of the
+pages named. Of gpt-4o, o3, o4-mini, gemini-2.5-pro and Groq's no copy was found that day: those are from before, and
+the address says where to look. Moving names (``-latest``) and models of which sources disagree are left out.
 """
 
 

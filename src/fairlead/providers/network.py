@@ -76,13 +76,20 @@ class AddressRefused(OSError):
 async def allowed_addresses(loop: asyncio.AbstractEventLoop, host: str, port: int, *, private: bool) -> list[str]:
     """The addresses of ``host`` that may be called, in the resolver's order. Raises OSError, AddressRefused.
 
-    An address written out is its own declaration. Otherwise link-local ones (where clouds keep their metadata),
-    multicast and unspecified ones are never called, and private or loopback ones only where ``private`` says so.
+    Link-local ones (where clouds keep their metadata), multicast and unspecified ones are never called. Any
+    other address written out is its own declaration; a name leads to private or loopback ones only where ``private``
+    says so.
     """
     try:
-        return [str(ipaddress.ip_address(host))]
+        written = str(ipaddress.ip_address(host))
     except ValueError:
         pass
+    else:
+        if not may_call(written, private=True):
+            raise AddressRefused(
+                f"{host} is no address of a model server; clouds keep their metadata at such addresses"
+            )
+        return [written]
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     allowed = [address for address in addresses if may_call(address, private=private)]

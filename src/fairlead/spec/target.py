@@ -83,6 +83,7 @@ FORMS = (
 ROUTER = "router:"
 """Begins the model line of a variant that chooses between two others, by a file of ``fairlead route learn``."""
 _API_VERSION = re.compile(r"(?P<name>[^@]+)@(?P<version>\d{4}-\d{2}-\d{2}(?:-preview)?)")
+_ODD_NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.IGNORECASE)
 _PLACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 # Forms that are planned; a clear sentence instead of "unknown".
 _PLANNED = {
@@ -256,12 +257,22 @@ def _http(text: str) -> Target:
         raise TargetError("an address without a user name or password; use api_key: env:NAME", secret=True)
     if not host or any(character.isspace() for character in text):
         raise TargetError(expected)
+    if _ODD_NUMBER.fullmatch(host) and not _is_address(host):  # it hides where it leads, outside or in
+        raise TargetError("the name of a host, or an address in its usual form, as 10.0.0.5 or [fd00::5]")
     if parts.query:
         raise TargetError("an address without a query (?...); secrets belong in api_key: env:NAME", secret=True)
     if not parts.fragment:
         raise TargetError(expected, f"{text.rstrip('#')}#NAME")
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return Target("http", parts.fragment, base, provider="http")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_private(host: str) -> bool:
