@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -314,10 +315,11 @@ def add_hits(report: Report, runs: int, seconds: float) -> None:
         server, tool = gateway.build(folder)
         upstream = gateway.free_port()
         with gateway.running([str(server), str(upstream)], folder / "upstream.out"), cached(upstream, folder) as peer:
-            for mode, figure, target in (
+            for kind, figure, target in (
                 (gateway.ONE_SHOT, "exact hit over HTTP: CPU", "<= 60"),
                 (gateway.BURST, "exact hit as a stream over HTTP: CPU", ""),
             ):
+                mode = dataclasses.replace(kind, repeated=True)
                 values = gateway.cpu_per_thousand(tool, peer, mode, runs, seconds, folder)
                 report.add(figure, min(values), "us", n=len(values), low=min(values), high=max(values), target=target)
 

@@ -2,11 +2,12 @@
 
 The figure to trust is the CPU time of the gateway's whole process tree per request (user and system, from /proc): it
 hardly depends on what else the machine does. Every gateway stands alone between the same load generator and the same
-model server, both small C programs of ours (compiled here), neither of which is ever the limit. Fairlead runs with
-everything this version has switched on: keys, checks, masking, recording to its store on disk.
+model server, both small C programs of ours (compiled here), neither of which is ever the limit. No two requests are the
+same. Fairlead is measured twice: its data plane (keys, checks, masking, recording to its store on disk), and
+`fairlead serve` with everything on: limits for key, tenant and user, two budgets, the cache (which misses), lanes.
 
-    make bench NAME=gateway            needs gcc; nginx and LiteLLM where found, named as missing where not
-    FAIRLEAD_BENCH_LITELLM=/path/to/python python -m benchmarks.gateway --runs 5 --seconds 2
+    make bench NAME=gateway            needs gcc; nginx and the peers where found, named as missing where not
+    python -m benchmarks.gateway --install-peers ~/peers   first installs LiteLLM and TensorZero there, apart
 """
 
 from __future__ import annotations
@@ -34,24 +35,26 @@ HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "/v1/chat/completions"
 THIN = "thin relay"
+EVERYTHING_ON = "Fairlead, everything on"
 START_S = 120.0
 LITELLM_KEY = "sk-" + "0123456789abcdef" * 2
 CONTENT = (
     "My parcel was due on Monday and the tracking page has not changed for three days. I would like to know where it "
     "is, whether I can still send it to another address, and what happens if it is lost on the way. I am at work until "
-    "six, so an evening delivery would suit me best. "
+    "six, so an evening delivery would suit me best. My reference is ########."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """One kind of load. ``rate`` 0 sends as fast as answers come."""
+    """One kind of load. ``rate`` 0 sends as fast as answers come; ``repeated`` asks the very same thing every time."""
 
     name: str
     model: str
     stream: bool
     connections: int
     rate: float = 0
+    repeated: bool = False
 
 
 ONE_SHOT = Mode("one-shot, 32 at once", "plain", False, 32)
@@ -94,7 +97,8 @@ def body(mode: Mode) -> bytes:
     request: dict[str, Any] = {"model": mode.model, "messages": messages, "temperature": 0, "max_tokens": 200}
     if mode.stream:
         request["stream"] = True
-    return json.dumps(request, separators=(",", ":")).encode()
+    encoded = json.dumps(request, separators=(",", ":")).encode()
+    return encoded.replace(b"#" * 8, b"TT-48213") if mode.repeated else encoded
 
 
 def tree(root: int) -> list[int]:
@@ -271,6 +275,52 @@ def fairlead(upstream: int, folder: Path) -> Iterator[Peer]:
     with Store.open(folder / "data") as store:
         status = store.traces.status()
         print(f"fairlead recorded: {status}", file=sys.stderr)
+
+
+EVERYTHING = """
+fairlead: 1
+name: benchmark
+purpose: Measure a gateway.
+users: {who: nobody}
+risk: minimal
+variants:
+  - id: plain
+    model: "http://127.0.0.1:PORT/v1#plain"
+    price: {input_usd_per_million: 0.4, output_usd_per_million: 1.6}
+  - id: paced
+    model: "http://127.0.0.1:PORT/v1#paced"
+    price: {input_usd_per_million: 0.4, output_usd_per_million: 1.6}
+live: plain
+budget: {per_day_usd: 1000, per_month_usd: 20000}
+cache: {enabled: true}
+limits:
+  - {per: key, requests_per_minute: 100000000, tokens_per_minute: 100000000000, concurrent: 1000}
+  - {per: tenant, requests_per_minute: 100000000, tokens_per_minute: 100000000000, concurrent: 1000}
+  - {per: user, requests_per_minute: 100000000, tokens_per_minute: 100000000000, concurrent: 1000}
+"""
+"""Everything a use case can have on, with limits no benchmark meets."""
+
+
+@contextlib.contextmanager
+def everything(upstream: int, folder: Path) -> Iterator[Peer]:
+    """`fairlead serve` as people run it, with all of it on."""
+    port, project = free_port(), folder / "everything"
+    log = folder / "everything.out"
+    project.mkdir()
+    (project / "fairlead.yaml").write_text(EVERYTHING.replace("PORT", str(upstream)), encoding="utf-8")
+    from fairlead.store import Store
+
+    with Store.open(project / ".fairlead") as store:
+        _, secret = store.keys.create("benchmark", ["inference"])
+    headers = (f"authorization: Bearer {secret}",)
+    command = [sys.executable, "-m", "fairlead", "serve", "--project", str(project), "--port", str(port)]
+    with running([*command, "--log-level", "warning"], log) as pid:
+        await_answer(port, headers, log)
+        yield Peer(EVERYTHING_ON, port, pid, headers)
+    with Store.open(project / ".fairlead") as store:
+        print(f"everything on, recorded: {store.traces.status()}", file=sys.stderr)
+        if faults := store.ledger.reconcile("benchmark"):
+            raise RuntimeError(f"the ledger does not agree: {faults}")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,8 @@
    RATE 0: closed loop, every connection sends again when its answer is complete. RATE r: open loop, r requests a second
    on idle connections, latency counted from when a request should have been sent, so that a stalled server cannot hide
    what it delays. Latencies in microseconds: `first` to the first byte of the body, `total` to the last. A request counts
-   as ok when its status is 200 and, for a stream, when [DONE] came. */
+   as ok when its status is 200 and, for a stream, when [DONE] came. Where the body says `########` each request says its
+   own number instead, in the letters a to j, so that no two are the same. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,6 +31,7 @@ struct connection {
 static struct connection connections[CONNECTIONS];
 static char request[1 << 18];
 static int request_size, port, poller, total;
+static char *number;
 static long good, bad, broken, events;
 static uint32_t *firsts, *totals;
 
@@ -63,6 +65,13 @@ static void start(struct connection *c, uint64_t since) {
     c->got = 0;
     c->first = 0;
     c->sent = since;
+    if (number) {
+        static long sent = -1;
+        char digits[9];
+        if (sent < 0) sent = now_ns() / 1000; /* another run begins elsewhere */
+        snprintf(digits, sizeof digits, "%08ld", ++sent % 100000000);
+        for (int i = 0; i < 8; i++) number[i] = digits[i] + ('a' - '0');
+    }
     if (send(c->fd, request, request_size, MSG_NOSIGNAL) != request_size) redial(c);
 }
 
@@ -135,6 +144,7 @@ int main(int count, char **word) {
     for (int i = 6; i < count; i++) request_size += sprintf(request + request_size, "%s\r\n", word[i]);
     request_size += sprintf(request + request_size, "\r\n");
     memcpy(request + request_size, body, body_size);
+    number = memmem(request + request_size, body_size, "########", 8);
     request_size += body_size;
     firsts = malloc(sizeof *firsts * MOST);
     totals = malloc(sizeof *totals * MOST);

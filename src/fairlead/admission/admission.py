@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fairlead.admission import headers
 from fairlead.admission.books import Book, Periods
@@ -30,7 +30,8 @@ from fairlead.errors import (
     UpstreamTimeout,
 )
 from fairlead.gateway import Exchange, Principal, Route
-from fairlead.gateway.usage import BYTES_PER_TOKEN, Usage, cost_of, size_of, usage_of
+from fairlead.gateway.exchange import Usage
+from fairlead.gateway.usage import BYTES_PER_TOKEN, cost_of, size_of, usage_of
 from fairlead.records import Key, now_us
 from fairlead.store.ledger import Scope
 
@@ -42,6 +43,8 @@ MESSAGE_TOKENS: Final = 16
 FIRST_OUTPUT: Final = 256.0
 """Tokens an answer is expected to have before any was seen."""
 MOST_BOOKS: Final = 20_000
+MOST_SEATS: Final = 10_000
+NOBODY: Final = Principal()
 OTHERS: Final = "(others)"
 """Users beyond MOST_BOOKS share one book, so that inventing users neither fills the memory nor avoids a limit."""
 REPORT_S: Final = 2.0
@@ -110,6 +113,19 @@ class Visit:
                 promise.keep(cost, counts=bool(used))
 
 
+class Seat(NamedTuple):
+    """Where the requests of one caller to one model count, who pays for them, and what they cost.
+
+    ``key`` is the book of the caller's own key, whose limits another key of the same account may have changed.
+    """
+
+    principal: Principal
+    key: Book | None
+    counted: tuple[Book, ...]
+    paying: tuple[Book, ...]
+    tariff: Tariff | None
+
+
 class Admission:
     """All limits of one process. ``count`` is told the reason of every refusal; ``unsent`` names requests (exchange
     ids) that were given up before their model was asked; ``own`` routes that nobody bills if they have no price;
@@ -140,65 +156,101 @@ class Admission:
         self._periods = Periods()
         self._tariffs: dict[str, Tariff] = {}
         self._books: dict[tuple[Scope, str], Book] = {}
+        self._seats: dict[tuple[int, str, str, str, bool], Seat] = {}
         self._whole = Book("usecase", rules.usecase, "", rules.whole) if rules.whole != NONE else None
 
     async def admit(self, x: Exchange) -> None:
         """Let ``x`` in, or say why not and when. Raises RateLimited, TooManyAtOnce, LimitTooSmall, BudgetSpent,
         BudgetUnavailable, PriceUnknown.
         """
-        principal = x.principal or Principal()
-        counted, paying = self._find_books(x, principal)
-        tariff = self._tariff(x.body["model"])
-        if not counted and not paying:
+        if self.admit_now(x):
             return
+        seat = self._seat(x)
         try:
-            now = self.clock()
-            visit = Visit(self, counted, tariff, now)
-            if tariff is not None:
-                visit.length = _length_of(x.body) or tariff.default_output
-            if counted:
-                self._take(x, counted, visit, now)
-            x.afterwards.append(visit)
-            if paying and tariff is not None and not tariff.is_free:
-                await self._promise(x, paying, tariff, visit)
+            await self._promise(x, seat.paying, seat.tariff, self._enter(x, seat, self.clock()))
         except ServiceError as error:
             self._count(error.code)
             raise
 
+    def admit_now(self, x: Exchange) -> bool:
+        """``admit`` where nobody has to be waited for; False, with nothing changed, where an account has to be asked.
+
+        Raises what ``admit`` raises of rates and numbers.
+        """
+        seat = self._seat(x)
+        if not seat.counted and not seat.paying:
+            return True
+        tariff = seat.tariff
+        purses: list[Purse] = []
+        cost = 0
+        if seat.paying and tariff is not None and not tariff.is_free:
+            if not tariff.known:
+                return False
+            cost, purses = self._most(x, tariff, _allowed(x, tariff)), self._purses(x, seat.paying)
+            for purse in purses:
+                if purse.free < cost:
+                    return False
+        try:
+            visit = self._enter(x, seat, self.clock())
+        except ServiceError as error:
+            self._count(error.code)
+            raise
+        if purses:
+            self._set_aside(purses, cost, visit)
+        return True
+
+    def _enter(self, x: Exchange, seat: Seat, now: int) -> Visit:
+        """Count ``x`` where it counts."""
+        visit = Visit(self, seat.counted, seat.tariff, now)
+        if seat.tariff is not None:
+            visit.length = _allowed(x, seat.tariff)
+        if seat.counted:
+            self._take(x, seat.counted, visit, now)
+        x.afterwards.append(visit)
+        return visit
+
     # --- whose limits -----------------------------------------------------------------------------------------------
 
-    def _find_books(self, x: Exchange, principal: Principal) -> tuple[list[Book], list[Book]]:
+    def _seat(self, x: Exchange) -> Seat:
+        """Where ``x`` counts and who pays for it; found once for all requests of one caller to one model."""
+        principal, model, context = x.principal or NOBODY, x.body["model"], x.context
+        payer, inner = context.payer, bool(context.parent) and context.channel == "api"
+        place = (id(principal), x.subject, model, payer, inner)
+        seat = self._seats.get(place)
+        known = seat is not None and seat.principal is principal
+        if seat is not None and known and (seat.key is None or seat.key.source is principal.limits):
+            return seat
+        counted, paying = self._find_books(principal, x.subject, model, payer, inner=inner)
+        key = self._books.get(("key", principal.account)) if principal.account else None
+        seat = Seat(principal, key, tuple(counted), tuple(paying), self._tariff(model))
+        if not payer:  # a payer's key may yet come to be known
+            if len(self._seats) >= MOST_SEATS:
+                self._seats.clear()
+            self._seats[place] = seat
+        return seat
+
+    def _find_books(
+        self, principal: Principal, subject: str, model: str, payer: str, *, inner: bool
+    ) -> tuple[list[Book], list[Book]]:
         """(books the request counts in, books that pay for it).
 
         A request counts where it comes in and is paid for where a model is called: the calls an assistant makes for a
-        request of the API count for their model only.
+        request of the API (``inner``) count for their model only.
         """
         scopes = self._rules.scopes
-        counted: list[Book] = []
-        paying = [self._whole] if self._whole is not None else []
-        inner = bool(x.context.parent) and x.context.channel == "api"
-        found: list[Book | None] = []
+        own: list[Book | None] = []
+        paying = [self._whole]
         if principal.account and (principal.limits != NONE or "key" in scopes):
-            found.append(self._key(principal))
-        elif x.context.payer and (payer := self._payer(x.context.payer)) is not None and payer.pays:
-            paying.append(payer)
+            own.append(self._key(principal))
+        elif payer:
+            paying.append(self._payer(payer))
         if "tenant" in scopes:
-            found.append(self._book("tenant", principal.tenant, principal.tenant))
-        if "user" in scopes and x.subject:
-            found.append(self._user(x.subject, principal.tenant))
-        for book in found:
-            if book is not None:
-                if not inner:
-                    counted.append(book)
-                if book.pays:
-                    paying.append(book)
-        if "model" in scopes and (name := x.body["model"]) in self._routes:
-            book = self._book("model", name, "")
-            if book is not None:
-                counted.append(book)
-                if book.pays:
-                    paying.append(book)
-        return counted, paying
+            own.append(self._book("tenant", principal.tenant, principal.tenant))
+        if "user" in scopes and subject:
+            own.append(self._user(subject, principal.tenant))
+        models = [self._book("model", model, "")] if "model" in scopes and model in self._routes else []
+        counted = [book for book in (*(own if not inner else ()), *models) if book is not None]
+        return counted, [book for book in (*paying, *own, *models) if book is not None and book.pays]
 
     def _key(self, principal: Principal) -> Book:
         name = principal.account
@@ -242,6 +294,7 @@ class Admission:
         now = self.clock()
         self._books = {name: book for name, book in self._books.items() if not book.is_idle(now)}
         self._accounts.clear()
+        self._seats.clear()
 
     def _tariff(self, name: str) -> Tariff | None:
         tariff = self._tariffs.get(name)
@@ -281,20 +334,27 @@ class Admission:
 
     # --- money ------------------------------------------------------------------------------------------------------
 
-    async def _promise(self, x: Exchange, books: Sequence[Book], tariff: Tariff, visit: Visit) -> None:
+    async def _promise(self, x: Exchange, books: Sequence[Book], tariff: Tariff | None, visit: Visit) -> None:
+        if tariff is None:
+            return
         if not tariff.known:
             raise PriceUnknown(model=x.body["model"])
-        cost = self._most(x, tariff, visit.length)
-        self._periods.turn(x.time)
-        purses: list[Purse] = []
-        for book in books:
-            purses += book.purses(self.bank, self._rules.usecase, self._periods)
+        cost, purses = self._most(x, tariff, visit.length), self._purses(x, books)
         if min(purse.free for purse in purses) < cost:
             await self.bank.fill(purses, cost)
             for purse in purses:
                 if not purse.may(cost):
                     raise self._spent(x, purse, cost)
-        visit.promises = tuple(purse.promise(cost) for purse in purses)
+        self._set_aside(purses, cost, visit)
+
+    def _purses(self, x: Exchange, books: Sequence[Book]) -> list[Purse]:
+        self._periods.turn(x.time)
+        if len(books) == 1:
+            return books[0].purses(self.bank, self._rules.usecase, self._periods)
+        return [purse for book in books for purse in book.purses(self.bank, self._rules.usecase, self._periods)]
+
+    def _set_aside(self, purses: Sequence[Purse], cost: int, visit: Visit) -> None:
+        visit.promises = tuple([purse.promise(cost) for purse in purses])
         for purse in purses:
             self.bank.prepare(purse, cost)
 
@@ -377,6 +437,11 @@ def _expected_tokens(x: Exchange, visit: Visit) -> int:
         return read
     length = tariff.written if visit.length is None else min(visit.length, tariff.written)
     return read + round(length) * _answers(x.body)
+
+
+def _allowed(x: Exchange, tariff: Tariff) -> int | None:
+    """The longest answer ``x`` allows, in tokens; None where nobody says."""
+    return _length_of(x.body) or tariff.default_output
 
 
 def _length_of(body: Mapping[str, Any]) -> int | None:

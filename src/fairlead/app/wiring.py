@@ -47,7 +47,7 @@ from fairlead.gateway.cascade import Cascade
 from fairlead.gateway.http import Receive, Scope, Send
 from fairlead.gateway.keypool import KeyPool
 from fairlead.gateway.keyring import pseudonym
-from fairlead.gateway.route import chosen_for, find_route
+from fairlead.gateway.route import Split, chosen_for, find_route
 from fairlead.guard import Masker
 from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import Operation, Upstream
@@ -133,29 +133,7 @@ class Fairlead:
         self.releases = releases = self._freeze(variants)
         self._go_live()
         self._routes = routes = {
-            variant.id: Route(
-                name=variant.id,
-                upstream=upstreams[variant.id],
-                model=self.machines.asked_as(variant),
-                variant=variant.id,
-                release=releases[variant.id],
-                operations=frozenset.intersection(*map(operations_of, usecase.answering(variant))),
-                price=price_of(usecase, variant),
-                defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-                | self.machines.defaults(variant),
-                deterministic=variant.target.quotes,
-                salt=DIALECTS[variant.target.provider].salt if variant.target.provider in DIALECTS else "",
-                retries=settings.retries if variant.target.remote else 0,
-                rests=variant.target.remote,
-                fallback=variant.fallback,
-                weights=variant.weights,
-                hedge=variant.hedge,
-                line=f"{variant.target.base_url} {variant.target.name} {' '.join(variant.references)}"
-                if variant.target.remote
-                else "",
-                split=splits.get(variant.id),
-            )
-            for variant in variants
+            variant.id: self._route(variant, upstreams[variant.id], splits.get(variant.id)) for variant in variants
         }
         if EMBED not in routes:
             embedder = self.machines.engine(EMBED).upstream()
@@ -189,6 +167,7 @@ class Fairlead:
             cache=self._cache(),
             telemetry=self.telemetry,
             steps={"admit": (self.admission.admit,)},
+            admit_now=self.admission.admit_now,
         )
         self.assistant = Assistant(
             gateway=self.gateway,
@@ -209,6 +188,30 @@ class Fairlead:
             rests=False,
         )  # fmt: skip
         self._wire_batches(variants)
+
+    def _route(self, variant: Variant, upstream: Upstream, split: Split | None) -> Route:
+        """How the gateway comes to a variant."""
+        usecase, target, settings = self.usecase, variant.target, self.settings
+        return Route(
+            name=variant.id,
+            upstream=upstream,
+            model=self.machines.asked_as(variant),
+            variant=variant.id,
+            release=self.releases[variant.id],
+            operations=frozenset.intersection(*map(operations_of, usecase.answering(variant))),
+            price=price_of(usecase, variant),
+            defaults=variant.sampling.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            | self.machines.defaults(variant),
+            deterministic=target.quotes,
+            salt=DIALECTS[target.provider].salt if target.provider in DIALECTS else "",
+            retries=settings.retries if target.remote else 0,
+            rests=target.remote,
+            fallback=variant.fallback,
+            weights=variant.weights,
+            hedge=variant.hedge,
+            line=f"{target.base_url} {target.name} {' '.join(variant.references)}" if target.remote else "",
+            split=split,
+        )
 
     def _wire_batches(self, variants: Iterable[Variant]) -> None:
         """Files, batches, and the worker that answers them on what room live traffic leaves."""

@@ -23,6 +23,18 @@ called, and ``recalled`` says where it is from) or refuse by raising a ServiceEr
 clock = time.perf_counter_ns
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens read, written, and of those read the cached; ``estimated`` where the model did not say, or said what
+    cannot be (``disbelieved``).
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    estimated: bool = False
+    disbelieved: bool = False
+
+
 class Shown(msgspec.Struct):
     """What the records show of a request and its answer, masked, once it was worked out for the first of many."""
 
@@ -95,6 +107,7 @@ class Exchange:
         "time",
         "timeout_s",
         "total_us",
+        "usage",
     )
 
     def __init__(
@@ -140,6 +153,7 @@ class Exchange:
         self.steps: dict[str, int] = {}
         self.tags: dict[str, str] = {}
         self.total_us = 0
+        self.usage: Usage | None = None
         self.time = now_us()
         self.started = self._mark = clock()
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fairlead.errors import BodyTooLarge, CallerGone
-from fairlead.gateway.http import Client, Head, Headers
+from fairlead.gateway.http import Client, Head, Headers, Write
 from fairlead.providers.base import Operation
 from fairlead.providers.deadline import Handle, wheel
 
@@ -40,6 +40,10 @@ class Served(Protocol):
         """Answer one request. Never raises."""
         ...
 
+    def answer_now(self, operation: Operation, head: Head, raw: bytes, write: Write) -> bool:
+        """Answer a request whose answer is in memory, through ``write``, now; False: it is for ``infer``."""
+        ...
+
 
 def fronting(served: Served) -> Any:
     """What uvicorn takes as ``http=``: connections of ours in front of ``served``."""
@@ -55,6 +59,8 @@ class Front(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._late: Handle | None = None
+        self._fresh: Direct | None = None
+        """A request whose body has not been looked at: nothing has begun for it yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -72,6 +78,8 @@ class Front(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         super().data_received(data)
+        if self._fresh is not None:  # its body comes in more than one piece
+            self._begin(self._fresh)
         if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
@@ -81,7 +89,9 @@ class Front(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._in_head = True
         self._head_bytes = 0
 
@@ -96,15 +106,37 @@ class Front(HttpToolsProtocol):
             or parser.get_http_version() != "1.1"
             or parser.should_upgrade()
         ):
+            given = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()  # makes the scope, which requests for a model can do without
+            self.url, self.headers, self.expect_100_continue = given
+            self.scope["headers"] = self.headers
             super().on_headers_complete()
             return
         before = self.cycle
-        self.cycle = Direct(self, self._served, operation)  # type: ignore[assignment]  # all that uvicorn uses of it
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
+        fresh = Direct(self, self._served, operation)
+        self.cycle = fresh  # type: ignore[assignment]  # all that uvicorn uses of it
+        if before is not None and not before.response_complete:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+        elif self.expect_100_continue:
+            self._begin(fresh)
+        else:
+            self._fresh = fresh
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        super().on_message_complete()
+        fresh = self._fresh
+        if fresh is not None:
+            self._fresh = None
+            if not fresh.answer_now():
+                self._begin(fresh)
+
+    def _begin(self, fresh: Direct) -> None:
+        """Start the task that answers ``fresh``; it takes itself out of the server's list, which spares a callback."""
+        self._fresh = None
+        fresh.task = task = self.loop.create_task(fresh.run_asgi(self.app))
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         """Called when a response has been written: the next request's turn."""
@@ -161,9 +193,11 @@ class Direct:
     __slots__ = (
         "_expect",
         "_front",
+        "_head_read",
         "_headers",
         "_left",
         "_operation",
+        "_raw",
         "_served",
         "_started",
         "_waiter",
@@ -174,6 +208,7 @@ class Direct:
         "more_body",
         "push",
         "response_complete",
+        "task",
     )  # fmt: skip
 
     def __init__(self, owner: Front, served: Served, operation: Operation) -> None:
@@ -187,6 +222,9 @@ class Direct:
         self._operation = operation
         self._headers = owner.headers
         self._expect = owner.expect_100_continue
+        self._head_read: Head | None = None
+        self._raw = b""
+        self.task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._left: Callable[[], None] | None = None
         self.push: Callable[[bytes], bool] | None = self._push
@@ -205,14 +243,31 @@ class Direct:
             left, self._left = self._left, None
             left()
 
+    def answer_now(self) -> bool:
+        """Answer the request, whose body is there, if its answer is: without a task, within the parser's callback."""
+        if self._front.flow.write_paused:
+            return False
+        self._head_read = head = Head({"headers": self._headers})
+        self._raw = raw = bytes(self.body)
+        try:
+            return self._served.answer_now(self._operation, head, raw, self._write)
+        except Exception:
+            logger.exception("A request failed.")
+            self._front.transport.close()
+            return True
+
     async def run_asgi(self, app: object) -> None:
         """Called by uvicorn: answer the request. Not through ``app``."""
+        head = self._head_read or Head({"headers": self._headers})
         try:
-            await self._served.infer(self._operation, Head({"headers": self._headers}), self)
+            await self._served.infer(self._operation, head, self)
         except Exception:
             logger.exception("A request failed.")
         finally:
             self.push = self.drained = self._left = None
+            if self.task is not None:
+                self._front.tasks.discard(self.task)
+                self.task = None
             if not self.response_complete and not self.disconnected:
                 self._front.transport.close()  # nothing that was begun may look like an end
 
@@ -234,7 +289,7 @@ class Direct:
             raise CallerGone
         if len(self.body) > limit:
             raise BodyTooLarge(limit=limit)
-        body = bytes(self.body)
+        body, self._raw = self._raw or bytes(self.body), b""
         self.body = bytearray()
         return body
 
@@ -250,8 +305,11 @@ class Direct:
         """See Client."""
         await self._writable()
         if not self.disconnected:
-            self._front.transport.write(self._head(status, headers) + body)
-            self._complete()
+            self._write(status, headers, body)
+
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        self._front.transport.write(self._head(status, headers) + body)
+        self._complete()
 
     async def start(self, headers: Headers) -> None:
         """See Client."""

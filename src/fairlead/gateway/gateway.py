@@ -32,6 +32,7 @@ from fairlead.gateway.edge import Origins
 from fairlead.gateway.exchange import Exchange, Step, clock
 from fairlead.gateway.http import ASGIApp, AsgiClient, Client, Delivery, Head, Message, Receive, Scope, Send
 from fairlead.gateway.keyring import ADMIN, INFERENCE, KeyRing, KeySource, Principal
+from fairlead.gateway.now import AdmitNow, Now
 from fairlead.gateway.path import Path, Slot
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.route import Identity, Route, find_route
@@ -59,7 +60,8 @@ class Gateway:
     ``record`` and ``mask`` are called off the request path. ``ready`` says what is not ready yet (empty: all is).
     ``pseudonym_secret`` keys the stand-ins for callers' user names; without one they change with every start.
     ``steps`` are those of other rooms, by the name of their place in the path. ``fallback`` answers every path that
-    is not the gateway's. Without a ``cache`` every request calls its model.
+    is not the gateway's. Without a ``cache`` every request calls its model. ``admit_now`` does what the one step of
+    ``admit`` does where that would not wait.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Gateway:
         steps: Mapping[Slot, tuple[Step, ...]] | None = None,
         pseudonym_secret: bytes | None = None,
         cache: Cache | None = None,
+        admit_now: AdmitNow | None = None,
     ) -> None:
         self.routes = routes
         self.settings = settings
@@ -118,6 +121,8 @@ class Gateway:
             retry_after_s=max(1, round(settings.shutdown_grace_s)),
             secret=pseudonym_secret or os.urandom(32),
         )
+        now = Now(self._path, cache, admit_now) if cache is not None else None
+        self._now = now if now is not None and now.able else None
         self._tasks: set[asyncio.Task[Any]] = set()
         if cache is not None:
             lines = cache.tally
@@ -268,8 +273,31 @@ class Gateway:
         """What a POST to ``url`` asks of a model; None when it has a query, or is none of a model's."""
         return _OPERATION_AT.get(url)
 
-    async def infer(self, operation: Operation, head: Head, client: Client) -> None:
-        """Answer one request for a model."""
+    def answer_now(self, operation: Operation, head: Head, raw: bytes, write: http.Write) -> bool:
+        """Answer a request whose answer is in memory; False: it is for ``infer``, and nothing has happened."""
+        now = self._now
+        if now is None or head.cache_control or head.content_encoding or (head.origin and self._origins):
+            return False
+        if head.content_type != http.JSON or not now.memory.may_know(head.authorization, operation, raw):
+            return False
+        x = self._arrived(operation, head)
+        x.raw = raw
+        try:
+            if not now.take(x):
+                return False
+            body = x.reply.body or b"" if x.reply is not None else b""
+            extra = ((b"x-inference-id", x.id.encode("ascii")), *x.headers)
+            write(200, http.headers_of(body, head.request, extra=extra), body)
+            x.mark("deliver")
+        except ServiceError as error:
+            x.error = error
+            body, extra = http.error_answer(error, head.request)
+            write(error.status, http.headers_of(body, head.request, extra=(*x.headers, *extra)), body)
+        now.over(x)
+        return True
+
+    def _arrived(self, operation: Operation, head: Head) -> Exchange:
+        """What begins with a request whose head has come."""
         self._keyring.watch()
         if self.cache is not None:
             self.cache.watch()
@@ -281,6 +309,11 @@ class Gateway:
             authorization=head.authorization,
         )
         x.cache_control = head.cache_control
+        return x
+
+    async def infer(self, operation: Operation, head: Head, client: Client) -> None:
+        """Answer one request for a model."""
+        x = self._arrived(operation, head)
         if head.origin and self._origins and client.push is not None:  # else ``_sharing`` does it
             x.headers = self._origins.headers(head.origin)
         delivery = Delivery(x, head, client)

@@ -28,13 +28,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
+Write = Callable[[int, Headers, bytes], None]
+"""Sends a complete answer: status, headers, body."""
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
-_KEPT = frozenset(
-    (b"authorization", b"cache-control", b"content-encoding", b"content-length", b"content-type", b"origin",
-     b"x-conversation-id", b"x-request-id", b"x-request-timeout")
-)  # fmt: skip
 LINGER_S = 1.0
 """How long a stream may stay open after its [DONE], so that its connection can be kept for the next."""
 _SANE = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
@@ -56,7 +54,7 @@ class Head:
     )
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
-        given = {name: value for name, value in scope["headers"] if name in _KEPT}.get
+        given = dict(scope["headers"]).get  # of one that is there twice the last one counts
         self.authorization = given(b"authorization", b"")
         self.content_type = given(b"content-type", b"")
         self.content_encoding = given(b"content-encoding", b"")
@@ -65,8 +63,8 @@ class Head:
         self.origin = given(b"origin", b"")
         self.timeout = given(b"x-request-timeout", b"")
         conversation, request = given(b"x-conversation-id", b""), given(b"x-request-id", b"")
-        self.conversation = conversation if _SANE.fullmatch(conversation) else b""
-        self.request = request.decode("ascii") if _SANE.fullmatch(request) else new_id()
+        self.conversation = conversation if conversation and _SANE.fullmatch(conversation) else b""
+        self.request = request.decode("ascii") if request and _SANE.fullmatch(request) else new_id()
 
     def timeout_s(self, limit: float) -> float:
         """The deadline asked for in ``x-request-timeout`` (seconds), never above ``limit``."""

@@ -117,8 +117,12 @@ class Path:
             for told in x.afterwards:
                 told(x)
             await x.close()
-            x.total_us = x.elapsed_us()
-            self.record(x)
+            self.over(x)
+
+    def over(self, x: Exchange) -> None:
+        """The last byte has gone, and whoever wanted to be told was."""
+        x.total_us = x.elapsed_us()
+        self.record(x)
 
     def authenticate(self, x: Exchange) -> None:
         """Who asks: given in process, proved by a key over HTTP."""
@@ -154,6 +158,11 @@ class Path:
 
     def choose(self, x: Exchange) -> None:
         """Who answers, and who in its place."""
+        x.route = self.pick(x)
+        x.mark("choose")
+
+    def pick(self, x: Exchange) -> Route:
+        """Who answers; who stands in for it is noted."""
         route = find_route(self.routes, x.body["model"], x.operation)
         if route.split is not None:
             x.named = route
@@ -166,8 +175,7 @@ class Path:
                 names = ordered([each.name for each in x.candidates], route.weights, x.context.conversation or x.id)
                 x.candidates = tuple(self.routes[name] for name in names)
                 route = x.candidates[0]
-        x.route = route
-        x.mark("choose")
+        return route
 
     async def call(self, x: Exchange) -> None:
         """Ask the model, again or another one while nothing has begun; returns when its status is known."""

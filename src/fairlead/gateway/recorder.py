@@ -174,15 +174,19 @@ class Recorder:
 
     def _mask_all(self, value: Any) -> Any:
         """``value`` with every text in it masked; numbers that could be personal (card, phone) as well."""
-        if isinstance(value, str):
-            if value.startswith("data:") and len(value) > LONGEST_DATA_URL:
-                return f"[{value[:64].partition(',')[0]}: {len(value)} characters]"
-            return self._mask(value) if len(value) >= SHORTEST_PERSONAL else value
-        if isinstance(value, dict):
+        kind = type(value)  # what comes from JSON is of no other
+        if kind is str:
+            size = len(value)
+            if size < SHORTEST_PERSONAL:
+                return value
+            if size > LONGEST_DATA_URL and value.startswith("data:"):
+                return f"[{value[:64].partition(',')[0]}: {size} characters]"
+            return self._mask(value)
+        if kind is dict:
             return {name: self._mask_all(part) for name, part in value.items()}
-        if isinstance(value, list):
+        if kind is list:
             return [self._mask_all(part) for part in value]
-        if type(value) is int and value > 99_999_999:
+        if kind is int and value > 99_999_999:
             text = str(value)
             masked = self._mask(text)
             return value if masked == text else masked

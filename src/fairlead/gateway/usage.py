@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 import orjson
 
-from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.exchange import Exchange, Usage
 from fairlead.gateway.fold import Folded, fold
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Route
@@ -17,25 +16,19 @@ MOST: Final = 100_000_000
 """Tokens no request has; a server that reports more is not believed."""
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens read, written, and of those read the cached; ``estimated`` where the model did not say, or said what
-    cannot be (``disbelieved``).
-    """
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    estimated: bool = False
-    disbelieved: bool = False
-
-
 NOTHING: Final = Usage()
 
 
 def usage_of(x: Exchange, folded: Folded | None = None) -> Usage:
-    """What ``x`` used. ``folded`` is its stream, put together; it is done here when needed and not given."""
+    """What ``x``, which is over, used. ``folded`` is its stream, put together; done here when needed and not given."""
     if x.recalled:
         return NOTHING  # no model read or wrote any
+    if x.usage is None:
+        x.usage = _said(x, folded)
+    return x.usage
+
+
+def _said(x: Exchange, folded: Folded | None) -> Usage:
     relay = x.relay
     if relay is not None:
         said = relay.usage

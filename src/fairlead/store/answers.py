@@ -25,6 +25,9 @@ VERSION: Final = 1
 BUSY_S: Final = 5.0
 _PAGE: Final = 500
 _OVERHEAD: Final = 400
+_UNKNOWN: Final = 1 << 62
+_WEIGHINGS: Final = 16
+"""What is kept is weighed when a 16th of the limit has come new, and then a 16th of room is made."""
 _SCHEMA: Final = """
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE, tenant TEXT NOT NULL, subject TEXT NOT NULL,
@@ -78,6 +81,7 @@ class Answers:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._unweighed = _UNKNOWN
         self.limit = limit
         self.words: list[str] = []
 
@@ -90,39 +94,49 @@ class Answers:
         Raises StoreError.
         """
         with self._opened() as connection:
-            if answers or tallied or (bands and generation >= 0):
-                with _writing(connection):
-                    current = self._generation(connection)
-                    if generation in (-1, current):
-                        self._write(connection, answers)
-                        if bands and generation >= 0:
-                            connection.execute("UPDATE state SET value = ? WHERE name = 'bands'", (bands,))
-                    self._count(connection, tallied)
-            return self._read(connection, after, generation)
+            if not (answers or tallied or (bands and generation >= 0)):
+                return self._read(connection, after, generation)
+            with _writing(connection):
+                told = self._read(connection, after, generation)  # before, so that what is written is not read again
+                if generation in (-1, told.generation):
+                    told.last = max(told.last, self._write(connection, answers))
+                    if bands and generation >= 0:
+                        connection.execute("UPDATE state SET value = ? WHERE name = 'bands'", (bands,))
+                self._count(connection, tallied)
+            return told
 
-    def _write(self, connection: sqlite3.Connection, answers: list[KeptAnswer]) -> None:
-        now = now_us()
-        for answer in answers:
-            data = msgspec.msgpack.encode(answer)
-            connection.execute(
-                "INSERT OR REPLACE INTO answers (key, tenant, subject, route, release, created, expires, size, answer) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    def _write(self, connection: sqlite3.Connection, answers: list[KeptAnswer]) -> int:
+        """Returns the number of the last one; -1 where there is none."""
+        if not answers:
+            return -1
+        encoded = [(answer, msgspec.msgpack.encode(answer)) for answer in answers]
+        connection.executemany(
+            "INSERT OR REPLACE INTO answers (key, tenant, subject, route, release, created, expires, size, answer) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
                 (
                     answer.key, answer.tenant, answer.subject, answer.route, answer.release, answer.created,
                     answer.expires, len(data) + _OVERHEAD, data,
-                ),
-            )  # fmt: skip
-        if not answers:
-            return
-        connection.execute("DELETE FROM answers WHERE expires <= ?", (now,))
-        over = int(connection.execute("SELECT coalesce(sum(size), 0) FROM answers").fetchone()[0]) - self.limit
-        while over > 0:
-            oldest = connection.execute("SELECT number, size FROM answers ORDER BY number LIMIT 64").fetchall()
-            for number, size in oldest:
-                if over <= 0:
-                    break
-                connection.execute("DELETE FROM answers WHERE number = ?", (number,))
-                over -= size
+                )
+                for answer, data in encoded
+            ],
+        )  # fmt: skip
+        connection.execute("DELETE FROM answers WHERE expires <= ?", (now_us(),))
+        self._unweighed += sum(len(data) + _OVERHEAD for _, data in encoded)
+        if self._unweighed > self.limit // _WEIGHINGS:
+            self._shrink(connection)
+        return int(connection.execute("SELECT max(number) FROM answers").fetchone()[0] or -1)
+
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        """Weigh everything, which takes a while where there is much, and let the oldest go where it is too much."""
+        self._unweighed = 0
+        rows = connection.execute("SELECT number, size FROM answers ORDER BY number DESC").fetchall()
+        held = 0
+        for number, size in rows:
+            held += size
+            if held > self.limit - self.limit // _WEIGHINGS:
+                connection.execute("DELETE FROM answers WHERE number <= ?", (number,))
+                return
 
     def _count(self, connection: sqlite3.Connection, tallied: Sequence[Line]) -> None:
         connection.executemany(

@@ -133,6 +133,10 @@ class Cache:
 
     # --- the path ---------------------------------------------------------------------------------------------------
 
+    def may_know(self, authorization: bytes, operation: str, raw: bytes) -> bool:
+        """Whether it is worth asking ``recognise``."""
+        return (authorization, operation, raw) in self._known
+
     def recognise(self, x: Exchange) -> bool:
         """Whether these very bytes were asked before by this caller and answered from here; then nothing is read."""
         known = self._known.get((x.authorization, x.operation, x.raw))
@@ -148,19 +152,26 @@ class Cache:
         if route is None or not x.raw:
             return
         control = read_control(x.cache_control) if x.cache_control else ANY
-        known = x.known
-        if known is not None and control is ANY and known.route is route:
-            entry = self._shelf.get(known.key, self._clock())
-            if entry is known.entry:
-                self._serve(x, entry, "exact", known.shown)
-                self._tell(x)
-                return
+        if control is ANY and self.has_known(x, route):
+            self.give_known(x)
+            return
         if control.unkept or why_not(x, route, sampled=self.rules.sampled):
             self.tally.count(_tenant(x), route.name, "bypassed")
             return
         question = ask(x, route, self._secret, framed=self._judge is not None)
         await self._look(x, route, question, control)
         self._tell(x)
+
+    def has_known(self, x: Exchange, route: Route) -> bool:
+        """Whether the answer given to these very bytes before is still what ``route`` would give."""
+        known = x.known
+        return known is not None and known.route is route and self._shelf.get(known.key, self._clock()) is known.entry
+
+    def give_known(self, x: Exchange) -> None:
+        """Set the reply to the answer that ``has_known`` said is there."""
+        if x.known is not None:
+            self._serve(x, x.known.entry, "exact", x.known.shown)
+            self._tell(x)
 
     def _tell(self, x: Exchange) -> None:
         """Say in a header how it went, to who proved by a key whose traffic it is: keys of others never lead here."""
