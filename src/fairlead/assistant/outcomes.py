@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -94,22 +94,25 @@ def judge(facts: Facts, before: ConversationOutcome, windows: Windows, *, now: i
         "csat": next((entry.value for entry in reversed(facts.feedback) if entry.kind == "csat"), None),
         "abandoned": None, "contained": None, "deflected": None, "resolved": None, "recontacted": None,
     }  # fmt: skip
-    due = NEVER if not asked else last + IDLE_US if state in ("open", "closed") else NEVER
+    due = last + IDLE_US if asked and state in ("open", "closed") else NEVER
     if ended:
         known["abandoned"] = _abandoned(said, reached=reached)
         known["contained"] = not handed_over
         known["recontacted"] = _within(again, last, windows.recontact, now)
         known["deflected"] = _deflected(facts, last, windows.deflection, now, reached=reached)
-        if handed_over or reached or known["abandoned"] or denied:
-            known["resolved"] = False
-        elif confirmed == "customer":
-            known["resolved"] = True
-        else:
-            came = _within(again, last, windows.resolution, now)
-            known["resolved"] = None if came is None else not came
+        failed = handed_over or reached or known["abandoned"] or denied
+        known["resolved"] = False if failed else _resolved(confirmed, again, last, windows.resolution, now)
         ends = {"recontacted": windows.recontact, "deflected": windows.deflection, "resolved": windows.resolution}
         due = min((last + window for name, window in ends.items() if known[name] is None), default=NEVER)
     return msgspec.structs.replace(before, **known, due=due, computed=now)
+
+
+def _resolved(confirmed: str, again: int, last: int, window: int, now: int) -> bool | None:
+    """Whether what nothing speaks against is solved: the customer says so, or did not come again in the window."""
+    if confirmed == "customer":
+        return True
+    came = _within(again, last, window, now)
+    return None if came is None else not came
 
 
 def _confirmation(facts: Facts, asked: Sequence[Message]) -> tuple[bool, str]:
@@ -276,10 +279,6 @@ def summarise(outcomes: Sequence[ConversationOutcome], confidence: float) -> lis
         people.setdefault(each.visitor or each.id, []).append(each)
     ended = [each for each in outcomes if each.contained is not None]
     rated = [each for each in outcomes if each.csat is not None]
-    per_person: Mapping[str, Callable[[list[bool | None]], bool | None]] = {
-        "deflection": lambda values: False if False in values else None if None in values else True,
-        "recontact": lambda values: True if True in values else None if None in values else False,
-    }
     rows: list[tuple[str, str, list[bool | None]]] = [
         ("resolution", "resolved by the assistant", [each.resolved for each in outcomes]),
         ("containment", "ended with the assistant, given up or not", [each.contained for each in outcomes]),
@@ -287,13 +286,20 @@ def summarise(outcomes: Sequence[ConversationOutcome], confidence: float) -> lis
         ("handed over", "passed on to a person", [each.handed_over for each in outcomes]),
         ("reached a person", "a person took over", [each.reached_person for each in outcomes]),
         ("deflection", "customers who reached no person in the window",
-         [per_person["deflection"]([each.deflected for each in own]) for own in people.values()]),
+         [_of_person([each.deflected for each in own], decides=False) for own in people.values()]),
         ("recontact", "customers who came back about the same matter in the window",
-         [per_person["recontact"]([each.recontacted for each in own]) for own in people.values()]),
+         [_of_person([each.recontacted for each in own], decides=True) for own in people.values()]),
         ("csat", "ratings of 4 or 5 out of 5", [(each.csat or 0) >= GOOD_RATING for each in rated]),
         ("csat response rate", "ended conversations that were rated", [each.csat is not None for each in ended]),
     ]  # fmt: skip
     return [_share(name, words, values, confidence) for name, words, values in rows]
+
+
+def _of_person(values: Sequence[bool | None], *, decides: bool) -> bool | None:
+    """Of a person's conversations one of the value ``decides`` tells; else all must be known."""
+    if decides in values:
+        return decides
+    return None if None in values else not decides
 
 
 def _share(name: str, words: str, values: Sequence[bool | None], confidence: float) -> Share:

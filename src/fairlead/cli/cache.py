@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,8 @@ from fairlead.settings import Settings
 from fairlead.store import Store
 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
+HITS: Mapping[str, str] = {"exact": "exact", "coalesced": "at once", "semantic": "alike"}
+"""Ways an answer is given again, as the store and as the table names them."""
 OPERATIONS: Mapping[str, Operation] = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
 
@@ -48,27 +50,8 @@ def stats(*, settings: Settings, tenant: Tenant = None, as_json: JsonFlag = Fals
     if not found["kept"] and not found["counted"]:
         out.print("Nothing was kept yet. Ask the API the same twice, with temperature 0.")
         return
-    kept = {(row["tenant"], row["route"]): row for row in found["kept"]}
-    counts: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in found["counted"]:
-        counts.setdefault((row["tenant"], row["route"]), {})[row["outcome"]] = row
-    rows = []
-    for place in sorted({*kept, *counts}):
-        by = counts.get(place, {})
-        hits = [by[name] for name in ("exact", "coalesced", "semantic") if name in by]
-        asked = sum(line["requests"] for name, line in by.items() if name != "bypassed")
-        answered = sum(line["requests"] for line in hits)
-        here = kept.get(place, {"answers": 0, "bytes": 0})
-        rows.append(
-            [
-                *place, here["answers"], f"{here['bytes'] / 1024:.0f} KiB", asked,
-                *(by.get(name, {}).get("requests", 0) for name in ("exact", "coalesced", "semantic")),
-                f"{answered / asked:.0%}" if asked else "–", money(sum(line["nanos"] for line in hits)),
-                span(sum(line["saved_us"] for line in hits)), by.get("bypassed", {}).get("requests", 0),
-            ]
-        )  # fmt: skip
-    columns = ["tenant", "model", "kept", "size", "asked", "exact", "at once", "alike", "answered", "saved", "time"]
-    print_table([*columns, "not kept"], rows, right=[*columns[2:], "not kept"])
+    columns = ["tenant", "model", "kept", "size", "asked", *HITS.values(), "answered", "saved", "time", "not kept"]
+    print_table(columns, _savings(found["kept"], found["counted"]), right=columns[2:])
     if bands:
         out.print()
         print_table(
@@ -81,6 +64,30 @@ def stats(*, settings: Settings, tenant: Tenant = None, as_json: JsonFlag = Fals
                 for band in bands
             ],
         )  # fmt: skip
+
+
+def _savings(kept: Sequence[dict[str, Any]], counted: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """A row for each tenant and model: what is kept, what was asked and answered, what that saved."""
+    held = {(row["tenant"], row["route"]): row for row in kept}
+    counts: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in counted:
+        counts.setdefault((row["tenant"], row["route"]), {})[row["outcome"]] = row
+    rows = []
+    for place in sorted({*held, *counts}):
+        by = counts.get(place, {})
+        hits = [by[name] for name in HITS if name in by]
+        asked = sum(line["requests"] for name, line in by.items() if name != "bypassed")
+        answered = sum(line["requests"] for line in hits)
+        here = held.get(place, {"answers": 0, "bytes": 0})
+        rows.append(
+            [
+                *place, here["answers"], f"{here['bytes'] / 1024:.0f} KiB", asked,
+                *(by.get(name, {}).get("requests", 0) for name in HITS),
+                f"{answered / asked:.0%}" if asked else "–", money(sum(line["nanos"] for line in hits)),
+                span(sum(line["saved_us"] for line in hits)), by.get("bypassed", {}).get("requests", 0),
+            ]
+        )  # fmt: skip
+    return rows
 
 
 @with_settings("project", "data_dir")

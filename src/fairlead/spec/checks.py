@@ -221,7 +221,11 @@ def _bound(source: Source, location: Location, objective: Objective, metric: Met
         yield source.problem(
             place, repr(str(bound)), f"a possible value of {objective.metric}: {limits or 'above 0'}", near
         )
-    margin = objective.margin
+    yield from _margin(source, location, objective, metric)
+
+
+def _margin(source: Source, location: Location, objective: Objective, metric: Metric) -> Iterator[Problem]:
+    margin, (low, high) = objective.margin, metric.range
     if margin.value and margin.unit != metric.unit:
         expected = f"{UNIT_WORDS[metric.unit]}, like the bound"
         yield source.problem((*location, "margin"), repr(str(margin)), expected)

@@ -134,6 +134,17 @@ def _warn_objectives(usecase: UseCase, evaluation: int, plans: list[ObjectivePla
             f"The evaluation data has {evaluation} rows, fewer than min_samples ({usecase.min_samples}): every verdict "
             "will be `not enough data`."
         )
+    yield from _warn_plans(usecase, evaluation, plans, {objective.id for objective in offline})
+    for objective in usecase.objectives:
+        low, high = usecase.effective_metrics[objective.metric].range
+        if objective.bound.value == (low if objective.bound.op == ">=" else high):
+            yield f"Objective {objective.id}: {objective.bound} holds whatever happens."
+        for other in usecase.effective_metrics[objective.metric].reported_with:
+            if other not in {each.metric for each in usecase.objectives}:
+                yield f"Objective {objective.id}: {objective.metric} says little without {other}; bound that too."
+
+
+def _warn_plans(usecase: UseCase, evaluation: int, plans: list[ObjectivePlan], offline: set[str]) -> Iterator[str]:
     for plan in plans:
         if plan.needed is None and "never be confirmed" in plan.note:
             yield f"Objective {plan.objective}: {plan.bound} is the very end of the range, no sample confirms it."
@@ -142,15 +153,8 @@ def _warn_objectives(usecase: UseCase, evaluation: int, plans: list[ObjectivePla
                 f"Objective {plan.objective}: {plan.evaluation.n} evaluation rows count for it, fewer than min_samples "
                 f"({usecase.min_samples})."
             )
-        elif plan.evaluation is None and plan.objective in {objective.id for objective in offline} and evaluation:
+        elif plan.evaluation is None and plan.objective in offline and evaluation:
             yield f"Objective {plan.objective}: none of the {evaluation} evaluation rows counts for {plan.metric}."
-    for objective in usecase.objectives:
-        low, high = usecase.effective_metrics[objective.metric].range
-        if objective.bound.value == (low if objective.bound.op == ">=" else high):
-            yield f"Objective {objective.id}: {objective.bound} holds whatever happens."
-        for other in usecase.effective_metrics[objective.metric].reported_with:
-            if other not in {each.metric for each in usecase.objectives}:
-                yield f"Objective {objective.id}: {objective.metric} says little without {other}; bound that too."
 
 
 def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
@@ -178,6 +182,10 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
         yield "The extractive model quotes from `knowledge:`, and there is none: it will answer that it does not know."
+    yield from _warn_costs(usecase, costs)
+
+
+def _warn_costs(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
     limited = any(value is not None for value in usecase.budget.model_dump().values())
     priced = [each for each in usecase.objectives if each.metric == "cost_per_resolution" and not each.slice]
     bounds = [each.bound.value for each in priced]

@@ -223,24 +223,29 @@ def _checks(given: Any, fill: Callable[[str], str], unmapped: Counter[str]) -> l
     texts = [fill(str(each)) for each in value] if isinstance(value, list) else [str(filled)]
     threshold = given.get("threshold", value if name in {"latency", "cost"} else None)
     bound = float(threshold) if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None
-    match name:
-        case "equals":
-            return [Check(scorer="exact", options={"strict": True}, reference=str(filled), negated=negated)]
-        case "is-json":
-            schema = value if isinstance(value, dict) else {}
-            return [Check(scorer="json_schema", options={"schema": schema}, negated=negated)]
-        case "similar":
-            least = 0.75 if bound is None else bound
-            return [Check(scorer="similarity", reference=texts, least=least, negated=negated)]
-        case "latency":
-            return [Check(scorer="latency", most=None if bound is None else bound / 1000, negated=negated)]
-        case "cost":
-            return [Check(scorer="cost", most=bound, negated=negated)]
+    if (check := _plain_check(name, value, filled, texts, bound)) is not None:
+        return [msgspec.structs.replace(check, negated=negated)]
     patterns = [_pattern(name, [text]) for text in texts] if name.endswith("-all") else [_pattern(name, texts)]
     if negated and len(patterns) > 1:
         unmapped[f"assertion {kind} of several texts"] += 1
         return []
     return [Check(scorer="regex", options={"pattern": pattern}, negated=negated) for pattern in patterns]
+
+
+def _plain_check(name: str, value: Any, filled: Any, texts: list[str], bound: float | None) -> Check | None:
+    """What an assertion is that one scorer of ours measures; None for those on patterns."""
+    match name:
+        case "equals":
+            return Check(scorer="exact", options={"strict": True}, reference=str(filled))
+        case "is-json":
+            return Check(scorer="json_schema", options={"schema": value if isinstance(value, dict) else {}})
+        case "similar":
+            return Check(scorer="similarity", reference=texts, least=0.75 if bound is None else bound)
+        case "latency":
+            return Check(scorer="latency", most=None if bound is None else bound / 1000)
+        case "cost":
+            return Check(scorer="cost", most=bound)
+    return None
 
 
 def _pattern(name: str, texts: Sequence[str]) -> str:
