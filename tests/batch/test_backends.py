@@ -16,7 +16,7 @@ import pytest
 from fairlead.batch.command import Command, _started
 from fairlead.batch.provider import Provider
 from fairlead.errors import UpstreamRefused, UpstreamUnreachable
-from fairlead.providers.base import Call
+from fairlead.providers.base import Call, Reply
 from fairlead.providers.batches import ProviderBatches
 from fairlead.providers.network import Network
 from fairlead.providers.scripted import Script, Scripted
@@ -203,6 +203,53 @@ def test_a_command_that_dies_is_run_again_for_the_rest(store: Store, tmp_path: P
         client.batches.cancel(made.id)
         ended = wait(client, made, within_s=120)
         assert [line["custom_id"] for line in content(client, ended.output_file_id)] == ["a"], "kept, and once"
+
+
+LIES: list[Any] = [
+    {"prompt_tokens": -9, "completion_tokens": -9}, {"prompt_tokens": "3", "completion_tokens": [1]},
+    {"prompt_tokens": 1.5, "completion_tokens": 10**30}, {"prompt_tokens": 10**12, "completion_tokens": 1},
+    "none", None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", LIES)
+def test_counts_that_cannot_be_lose_no_answer_and_give_no_money_back(store: Store, tmp_path: Path, usage: Any) -> None:
+    told = '"usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}'
+    assert told in COMMAND
+    made = command(tmp_path)
+    lie = json.dumps(usage).replace("null", "None")
+    (tmp_path / "run_batch.py").write_text(COMMAND.replace(told, f'"usage": {lie}}}'))
+    with served(Place(store, backends={"support": made})) as client:
+        ended = wait(client, submit(client, [chat("a"), chat("b")]), within_s=120)
+        assert [line["custom_id"] for line in content(client, ended.output_file_id)] == ["a", "b"]
+        row = store.batches.get(ended.id)
+        assert row is not None
+        assert (row.input_tokens, row.output_tokens) == (0, 1 * 2 if usage == LIES[3] else 0)
+        assert row.cost is None, "unknown, as nobody can say it"
+
+
+class Liar(Scripted):
+    """Says of its tokens what it is told to say."""
+
+    said: Any = None
+
+    async def open(self, call: Call) -> Reply:
+        reply = await super().open(call)
+        return Reply(200, body=json.dumps({**json.loads(reply.body or b""), "usage": self.said}).encode())
+
+
+@pytest.mark.parametrize("usage", LIES)
+def test_what_a_live_model_cannot_have_used_is_estimated_as_in_its_record(store: Store, usage: Any) -> None:
+    liar = Liar(script=Script(text="one two three"))
+    liar.said = usage
+    place = Place(store, liar)
+    with served(place) as client:
+        ended = wait(client, submit(client, [chat("a"), chat("b")]), within_s=120)
+        assert len(content(client, ended.output_file_id)) == 2
+        row = store.batches.get(ended.id)
+        assert row is not None
+        assert 0 < (row.cost or 0) < 10**6
+        assert min(row.input_tokens, row.output_tokens) > 0
 
 
 def test_a_command_that_is_not_there(store: Store) -> None:

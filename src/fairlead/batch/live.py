@@ -13,6 +13,7 @@ from fairlead.errors import ServiceError, UpstreamRefused, UpstreamUnreachable
 from fairlead.gateway import Gateway
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.http import error_object
+from fairlead.gateway.usage import cost_of, usage_of
 from fairlead.providers.base import CallContext
 from fairlead.records import new_id
 
@@ -102,13 +103,12 @@ def _is_away(error: ServiceError) -> bool:
 
 
 def _priced(number: int, line: bytes, x: Exchange) -> Answer:
-    """What an answer cost by the tokens it counted; nothing when no model was asked, unknown without both."""
-    usage = (x.answer or {}).get("usage") or {}
-    tokens = [usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")]
-    price = x.route.price if x.route else (0.0, 0.0)
-    known = price is not None and (usage or price == (0.0, 0.0))
-    cost = round(tokens[0] * price[0] + tokens[1] * price[1]) if price is not None and known else None
-    return Answer(number=number, ok=True, line=line, input_tokens=tokens[0], output_tokens=tokens[1], cost=cost)
+    """What an answer cost, as its record and the ledger have it; nothing when no model was asked, unknown without a
+    price.
+    """
+    usage = usage_of(x)
+    cost = 0 if x.recalled or x.route is None else cost_of(x.route, usage)
+    return Answer(number=number, ok=True, line=line, input_tokens=usage.input, output_tokens=usage.output, cost=cost)
 
 
 def _seconds(error: ServiceError) -> float:

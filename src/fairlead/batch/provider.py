@@ -17,6 +17,7 @@ import orjson
 from fairlead.batch.results import Answer, failure, success
 from fairlead.batch.work import BatchRefused, Price, Work, hide_user
 from fairlead.errors import UpstreamRefused
+from fairlead.gateway.usage import tokens_of
 from fairlead.providers.batches import ProviderBatches
 
 SHARE = 0.5
@@ -133,13 +134,8 @@ class _Line(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-
-
 class _Body(msgspec.Struct):
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 def take_lines(work: Work, path: Path, price: Price | None) -> None:
@@ -159,7 +155,8 @@ def take_lines(work: Work, path: Path, price: Price | None) -> None:
                 work.results.add(_answer(work, number, line, body.usage, price))
 
 
-def _answer(work: Work, number: int, line: _Line, usage: _Usage | None, price: Price | None) -> Answer:
+def _answer(work: Work, number: int, line: _Line, usage: Any, price: Price | None) -> Answer:
+    """One line of theirs as ours. Counts that are none cost an unknown sum, never less than nothing."""
     custom_id = work.requests.read(number).custom_id
     response = line.response
     if response is None or not response.status_code:
@@ -169,9 +166,13 @@ def _answer(work: Work, number: int, line: _Line, usage: _Usage | None, price: P
     made = success(custom_id, response.status_code, response.request_id or "", orjson.Fragment(bytes(response.body)))
     if response.status_code != 200:
         return Answer(number=number, ok=False, line=made, cost=0)
-    tokens = (usage.prompt_tokens, usage.completion_tokens or 0) if usage else (0, 0)
+    read, written = tokens_of(usage)
+    if isinstance(usage, dict) and usage.get("completion_tokens") is None:
+        written = 0  # embeddings have none
+    counted = read is not None and written is not None
+    tokens = (read or 0, written or 0)
     free = price is not None and price == Price(0, 0)
-    cost = price.of(*tokens) if price is not None and (usage or free) else None
+    cost = price.of(*tokens) if price is not None and (counted or free) else None
     return Answer(number=number, ok=True, line=made, input_tokens=tokens[0], output_tokens=tokens[1], cost=cost)
 
 

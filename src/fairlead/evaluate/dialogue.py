@@ -17,6 +17,7 @@ from fairlead.evaluate.candidates import Ask, context, principal
 from fairlead.evaluate.purse import Costs, Price, cost_of
 from fairlead.evaluate.scorers import Answer
 from fairlead.gateway import Gateway
+from fairlead.gateway.usage import tokens_of
 from fairlead.records import Sample, Turn
 
 THEN, GOAL = "then", "goal"
@@ -82,8 +83,7 @@ def played(gateway: Gateway, model: str, price: Price | None = None) -> Simulato
             text = str(answer["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError) as error:
             raise UpstreamBroken(name=model, detail="its answer holds no message") from error
-        usage = answer.get("usage") or {}
-        cost = cost_of(price, (usage.get("prompt_tokens"), usage.get("completion_tokens")))
+        cost = cost_of(price, tokens_of(answer.get("usage")))
         return Heard(text="" if END in text else text.strip(), cost_nanos=cost)
 
     return play
