@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from fairlead.cli import main
+from fairlead.settings import load
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 QUICK = ("--candidates", "extractive,baseline:retrieval", "--samples", "12")
@@ -228,3 +236,69 @@ def test_prices_are_listed_shown_updated_and_reset(run: Run) -> None:
     assert run("prices", "update").code == 2
     assert run("prices", "update", "new.csv", "--date", "soon").code == 2
     assert run("prices", "update", "nowhere.csv").code == 2
+
+
+def test_hosted_models_are_candidates_where_their_key_is_present(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("fairlead.yaml")
+    hosted = '  - {id: hosted, model: "openai+http://127.0.0.1:9/v1#m", api_key: env:MY_KEY}\nlive: extractive'
+    path.write_text(path.read_text(encoding="utf-8").replace("live: extractive", hosted), encoding="utf-8")
+    monkeypatch.delenv("MY_KEY", raising=False)
+    wanted = ("--candidates", "extractive,hosted", "--samples", "12", "--dry-run", "--json")
+    ran = run("select", *wanted)
+    assert [each["id"] for each in _json(ran)["candidates"]] == ["extractive"]
+    assert "hosted is left out: the key of hosted is not there (env:MY_KEY)" in ran.err
+    monkeypatch.setenv("MY_KEY", "k")
+    assert [each["id"] for each in _json(run("select", *wanted))["candidates"]] == ["extractive", "hosted"]
+
+
+@pytest.mark.parametrize("after", [0, 5, 60])
+def test_an_interrupt_at_any_moment_loses_no_answer(run: Run, after: int) -> None:
+    """Ctrl-C while it starts, early and later: the exit status says so, and the same command goes on from there."""
+    assert run("data", "list").code == 0
+    command = [sys.executable, "-m", "fairlead", "select", "--candidates", "extractive", "--no-baselines", "--all"]
+    process = subprocess.Popen([*command, "--fresh"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    settings = load({"project": Path()}, {})
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        if _kept(settings.data_path) >= after:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    # Before Python itself has begun nobody can say more than the signal; 3: it was done before the signal came.
+    assert process.returncode in (130, 3, *([-signal.SIGINT] if not after else [])), said
+    assert "Traceback" not in said
+    kept = _kept(settings.data_path)
+    assert kept >= after
+    report = _json(run("select", *command[4:], "--json"), 3)
+    assert report["paid_calls"] == report["calls"] - kept
+
+
+def _kept(folder: Path) -> int:
+    """Answers that a run of another process has kept so far."""
+    if not (folder / "fairlead.db").exists():
+        return 0
+    with sqlite3.connect(f"file:{folder / 'fairlead.db'}?mode=ro", uri=True) as database:
+        try:
+            return int(database.execute("select count(*) from answers").fetchone()[0])
+        except sqlite3.OperationalError:  # the tables are being made
+            return 0
+
+
+def test_the_example_for_github_actions_does_what_it_says(run: Run) -> None:
+    page = (SHOP.parents[1] / "docs" / "interchange.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page[page.index("```yaml\nname: objectives") + 8 :].split("```")[0])
+    [job] = example["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if step.get("run", "").startswith("fairlead")]
+    assert [command.split()[1] for command in commands] == ["check", "select", "interchange"]
+    quick = {"select": ("--candidates", "extractive", "--samples", "12", "--no-baselines")}
+    codes = []
+    for command in commands:
+        words = command.split()[1:]
+        codes.append(run(*words, *quick.get(words[0], ())).code)
+    assert codes == [0, 3, 0], "twelve samples are no evidence, and nothing failed"
+    verdicts = ElementTree.parse("verdicts.xml").getroot()
+    assert verdicts.findall(".//testcase")
+    assert Path("report.md").read_text(encoding="utf-8").startswith("# Selection")

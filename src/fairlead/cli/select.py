@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from fairlead.app import Fairlead, build, price_of
+from fairlead.app import Fairlead, build, credential, price_of
 from fairlead.app.rulers import candidates, judge_of, judge_standings
 from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
 from fairlead.errors import (
@@ -41,8 +41,9 @@ from fairlead.select.report import Report, Standing
 from fairlead.select.selection import Options, Selection, stays
 from fairlead.select.words import bounds, of_judge, percent
 from fairlead.settings import Settings
-from fairlead.spec import UseCase, power
+from fairlead.spec import UseCase, Variant, power
 from fairlead.spec.plan import DISCORDANCE
+from fairlead.spec.target import HOSTED
 from fairlead.store import Store
 
 Through = Literal["assistant", "gateway"]
@@ -278,6 +279,11 @@ async def _candidates(
     for variant in able:
         if wanted and variant.id not in wanted:
             continue
+        keyless = [each.id for each in usecase.answering(variant) if _lacks_key(usecase, each)]
+        if keyless:
+            err.print(f"  {variant.id} is left out: the key of {keyless[0]} is not there ({_key(usecase, keyless[0])})",
+                      markup=False)  # fmt: skip
+            continue
         try:
             await fairlead.start_variant(variant.id)
             chosen.append(variant)
@@ -290,6 +296,19 @@ async def _candidates(
     if not found:
         raise SelectionImpossible(detail="no candidate is left; fairlead.yaml declares the variants")
     return found
+
+
+def _lacks_key(usecase: UseCase, variant: Variant) -> bool:
+    """Whether a provider would refuse it: what stands for its key is empty, or it names none and needs one."""
+    host = HOSTED.get(variant.target.provider)
+    needed = variant.api_key is not None or (host is not None and bool(host.key) and variant.target.external)
+    return needed and credential(variant, usecase) is None
+
+
+def _key(usecase: UseCase, identifier: str) -> str:
+    variant = usecase.variant(identifier)
+    host = HOSTED.get(variant.target.provider)
+    return variant.api_key or f"api_key: env:{host.key if host is not None else 'NAME'}"
 
 
 def _conversing(fairlead: Fairlead, candidate: Candidate, samples: Sequence[Sample], user: str) -> Candidate:
