@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from fairlead.cli import main
+from fairlead.evaluate import datasets
 from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script, Scripted
+from fairlead.records import Answered, Result, Run, Sample, new_id, now_us
+from fairlead.store import Store
 from tests.gateway.gateway_harness import build, route, serving
 
 SPEC = """\
@@ -172,3 +175,61 @@ def test_a_project_without_judges_says_how_to_declare_one(judge: Judge) -> None:
     assert "No judge is declared" in judge("list").out
     assert _json(judge("list", "--json")) == []
     assert "fairlead.yaml declares them in `judges:`" in judge("show", "polite").err
+
+
+def _run_of_two(answers: dict[str, list[str]]) -> str:
+    """A run by store calls: what each candidate answered to sample s0, s1 and so on; an empty text is a failed call."""
+    base: dict[str, Any] = {
+        "time": now_us(), "tenant": "default", "subject": "", "usecase": "shop", "spec_hash": "h", "release": "",
+    }  # fmt: skip
+    with Store.open(Path(".fairlead")) as store:
+        samples = [Sample(id=f"s{n}", input=f"What of {n}?") for n in range(len(next(iter(answers.values()))))]
+        kept = datasets.add(store, "asked", samples, purpose="eval", licence="CC0-1.0").version
+        run = Run(
+            **base, id=new_id(), step="select", dataset=f"asked@{kept.version}", content=kept.content, state="done",
+            plan={"quality": "right"},
+        )  # fmt: skip
+        store.runs.begin(run)
+        for name, texts in answers.items():
+            for number, text in enumerate(texts):
+                named: dict[str, Any] = {"variant": name, "sample": f"s{number}"}
+                error = "" if text else "busy"
+                answered = Answered(**base, **named, id=new_id(), key=new_id(), error=error, answer={"text": text})
+                result = Result(**base, **named, id=new_id(), run=run.id, answered=answered.id, scores={})
+                store.runs.add([answered], [result])
+    return run.id
+
+
+def test_two_candidates_are_compared_by_a_pairwise_judge(judge: Judge, model: tuple[Scripted, str]) -> None:
+    polite, curt = "Thank you, it comes tomorrow.", "Wait for it."
+    run = _run_of_two({"one": [curt] * 12 + [polite] * 5 + [""], "two": [polite] * 12 + [polite] * 4 + [curt, polite]})
+    told = judge("compare", "better", f"{run}:one", f"{run}:two")
+    assert told.code == 0, told.err
+    assert "30 calls, 4 looks known from before, cost 0.00" in told.out
+    assert "better: uncalibrated" in told.out
+    found = _json(judge("compare", "better", f"{run}:one", f"{run}:two", "--json"))
+    assert (found["better"], found["worse"], found["ties"], found["flips"]) == (12, 1, 4, 4), (
+        "both thank: order decides"
+    )
+    assert (found["pairs"], found["calls"], found["known"]) == (17, 0, 34), "a call that failed is no answer to judge"
+    assert found["p_value"] < 0.01
+    assert found["preferred"]["value"] == pytest.approx(12 / 13)
+    turned = _json(judge("compare", "better", f"{run}:two", f"{run}:one", "--json"))
+    assert (turned["better"], turned["worse"]) == (1, 12)
+    asked = len(model[0].calls)
+    stopped = judge("compare", "better", f"{_run_of_two({'one': ['a'] * 9, 'two': ['b'] * 9})}:one", f"{run}:two",
+                    "--budget", "0")  # fmt: skip
+    assert "the budget of 0 USD" in stopped.err
+    assert len(model[0].calls) == asked
+
+
+def test_what_a_pairwise_judge_cannot_compare_is_told(judge: Judge) -> None:
+    run = _run_of_two({"one": ["a"], "two": [""]})
+    for words, told in (
+        (("polite", f"{run}:one", f"{run}:two"), "expected one of kind: pairwise"),
+        (("better", f"{run}:one", f"{run}:two"), "no answered sample in common"),
+        (("better", f"{run}:one", f"{run}:nobody"), "measured no 'nobody'"),
+        (("nobody", f"{run}:one", f"{run}:two"), "nobody"),
+    ):
+        ran = judge("compare", *words)
+        assert (ran.code, told in ran.err) == (2, True), ran.err

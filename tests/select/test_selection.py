@@ -110,6 +110,18 @@ async def test_a_handful_of_samples_is_never_enough(tmp_path: Path, count: int) 
     assert page.markdown(report)
 
 
+@pytest.mark.parametrize("racing", [True, False])
+async def test_macro_f1_stands_beside_the_share_of_right_labels(tmp_path: Path, racing: bool) -> None:
+    models = Models(a=lambda call: Script(text="card"))
+    report, _ = await run(tmp_path, models, {"a": CHEAP}, labelled(200), racing=racing)
+    found = report.standings[0].macro_f1
+    assert found is not None
+    assert found.value == pytest.approx(2 / 3 / 2), "of one label 2/3 of the F1, of the other none"
+    assert (found.low is None) == racing, "an interval for one look is none for a race"
+    for written in (page.html(report), page.markdown(report)):
+        assert "a 33.3 %" in written
+
+
 def test_an_empty_data_set_is_refused() -> None:
     with pytest.raises(SelectionImpossible, match="no sample"):
         measures.plan(usecase(["a"]), [])

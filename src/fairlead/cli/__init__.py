@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "knowledge": ("knowledge", "The pages the assistant answers from: add, list, search, check."),
     "data": ("data", "Samples to measure on and learn from: add, list, show, split, diff."),
     "plan": ("plan", "Say how many samples a difference takes, and what a number of samples shows."),
-    "judge": ("judge", "Models that judge answers: list, show, calibrate."),
+    "judge": ("judge", "Models that judge answers: list, show, calibrate, compare."),
     "select": ("select", "Measure the variants and say which to use."),
     "runs": ("runs", "What was measured: list, show, diff, delete."),
     "prices": ("prices", "What hosted models cost: list, show, update."),

@@ -20,6 +20,8 @@ from fairlead.evaluate.judges import Labelled, Standing, calibrate, read_labels,
 from fairlead.evaluate.judges.calibration import CONFIDENCE, REPEATED, Findings, findings_of, record_of, shown
 from fairlead.evaluate.reading import read
 from fairlead.records import JudgeCalibration
+from fairlead.select.duel import Duel, duel
+from fairlead.select.stored import compare, samples_of, side_of
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, load
 from fairlead.store import Store
@@ -31,10 +33,11 @@ NOT_YET = 3
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(no_args_is_help=True, help="Models that judge answers: list, show, calibrate.")
+    group = typer.Typer(no_args_is_help=True, help="Models that judge answers: list, show, calibrate, compare.")
     group.command("list")(list_judges)
     group.command("show")(show)
     group.command("calibrate")(calibrate_judge)
+    group.command("compare")(compare_candidates)
     app.add_typer(group, name="judge")
 
 
@@ -121,6 +124,66 @@ def calibrate_judge(
         _tell_reasons(standing)
     if standing.state != "calibrated":
         raise typer.Exit(NOT_YET)
+
+
+@with_settings("project", "data_dir", "engine_threads")
+def compare_candidates(
+    *,
+    settings: Settings,
+    name: Name,
+    before: Annotated[str, typer.Argument(help="RUN or RUN:CANDIDATE; without a candidate the chosen one.")],
+    after: Annotated[str, typer.Argument(help="What to compare with, written the same way.")],
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="USD this may cost; budget.evaluation_usd if left out.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Calls at once.")] = 4,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have a pairwise judge say which of two candidates answered each sample better, in both orders.
+
+    Of runs of fairlead select. Every look is kept: broken off, it goes on where it was.
+    """
+    usecase = load(settings.spec_path)
+    nanos = _budget(usecase, usecase.judge(name).variant, budget)
+    found, standing = asyncio.run(_compare(settings, name, before, after, concurrency, nanos))
+    if as_json:
+        print_json({"judge": name, "badge": standing.badge, "before": before, "after": after,
+                    **msgspec.to_builtins(found)})  # fmt: skip
+        return
+    print_table(
+        ["of", "pairs"],
+        [["after is better", found.better], ["before is better", found.worse],
+         [f"they tie ({found.flips} by the order alone)", found.ties], ["no verdict", found.invalid]],
+        right=["pairs"],
+    )  # fmt: skip
+    if found.preferred is not None:
+        chance = f"sign test, p = {found.p_value:.2g}"
+        out.print(f"after is preferred in {shown(found.preferred)} of those decided ({chance})", markup=False)
+    cost = "unknown" if found.cost_nanos is None else f"{found.cost_nanos / 1e9:.4f} USD"
+    out.print(f"{found.calls} calls, {found.known} looks known from before, cost {cost}", markup=False)
+    out.print(f"{name}: {standing.badge}", markup=False)
+    _tell_reasons(standing)
+    if found.stopped:
+        err.print(f"Stopped early: {found.stopped}. The same command goes on.", markup=False)
+
+
+async def _compare(
+    settings: Settings, name: str, before: str, after: str, concurrency: int, budget_nanos: int | None
+) -> tuple[Duel, Standing]:
+    fairlead = app.build(settings, observed=False)
+    try:
+        judge, store = fairlead.usecase.judge(name), fairlead.store
+        comparison = compare(side_of(store, before), side_of(store, after))
+        await fairlead.start_variant(judge.variant)
+        found = await duel(
+            rulers.judge_of(fairlead, name), comparison, samples_of(store, comparison.before.run),
+            confidence=fairlead.usecase.confidence, budget_nanos=budget_nanos, kept=store.derived,
+            concurrency=concurrency,
+        )  # fmt: skip
+        standings = {each.judge: each for each in rulers.judge_standings(fairlead.usecase, store)}
+        return found, standings[name]
+    finally:
+        await fairlead.stop()
 
 
 async def _calibrate(

@@ -20,12 +20,22 @@ from fairlead.console import export, ranges
 from fairlead.console.desk import HOME, Desk
 from fairlead.console.sessions import Session
 from fairlead.console.view import machine_time
-from fairlead.errors import DatasetUnknown, RecordUnknown, UsageError
+from fairlead.errors import RecordUnknown, UsageError
 from fairlead.records import Run, Sample, now_us
 from fairlead.select import page as written
 from fairlead.select.plot import pareto
 from fairlead.select.report import Report, Standing
-from fairlead.select.stored import Change, Comparison, came_to, compare, report_of, side_of, state_of, text_of
+from fairlead.select.stored import (
+    Change,
+    Comparison,
+    came_to,
+    compare,
+    report_of,
+    samples_of,
+    side_of,
+    state_of,
+    text_of,
+)
 from fairlead.select.words import percent, quality_name
 from fairlead.store.runs import Mark, Measured
 
@@ -175,7 +185,7 @@ class Choose:
         found = compare(sides[0], sides[1])
         show = query.get("show", "changed") if query.get("show") in KINDS else "changed"
         order = Order(query, CHANGE_ORDERS, "difference", {"before": before, "after": after, "show": show})
-        samples = self._samples(sides[0].run)
+        samples = samples_of(self._store, sides[0].run)
         rows = order.sort([_change_row(each, samples) for each in found.changes if _wanted(each, show)])
         path = PATH + "/compare"
         if query.get("format") in ("csv", "json"):
@@ -209,7 +219,7 @@ class Choose:
         chosen = [mark for mark, kind in zip(marks, kinds, strict=True) if show in ("all", kind)]
         order = Order(query, {"order": lambda row: row}, "order", {"candidate": candidate, "show": show})
         path, start = f"{PATH}/{run.id}/answers", _start(query)
-        samples = self._samples(run)
+        samples = samples_of(self._store, run)
         if query.get("format") in ("csv", "json"):
             exported = self._answers(run, candidate, scorer, chosen, samples)
             return export.respond(query["format"], f"answers-{run.id[-8:]}", ANSWER_COLUMNS, exported)
@@ -246,15 +256,6 @@ class Choose:
         """Each declared judge as it stands today, and whether this run asked it."""
         asked = run.plan.get("scorers") or {}
         return [(each, each.judge in asked) for each in judge_standings(self._fairlead.usecase, self._store)]
-
-    def _samples(self, run: Run) -> dict[str, Sample]:
-        """The samples a run was about; none when the data set is gone."""
-        name, _, number = run.dataset.rpartition("@")
-        try:
-            version = self._store.datasets.get(name, int(number))
-        except (DatasetUnknown, ValueError):
-            return {}
-        return {each.id: each for each in self._store.datasets.samples(version)}
 
 
 class Order:

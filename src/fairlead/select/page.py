@@ -98,6 +98,12 @@ def described(report: Report) -> list[tuple[str, str]]:
         ("run", f"{report.run}, {moment(report.time)}"),
         ("made with", ", ".join(f"{name} {value}" for name, value in report.made_with.items())),
     ]
+    labelled = [each for each in report.standings if each.macro_f1 is not None]
+    if labelled:
+        parts = [
+            f"{each.id} {percent(each.macro_f1.value)}{bounds(each.macro_f1)}" for each in labelled if each.macro_f1
+        ]
+        found.append(("macro-F1", ", ".join(parts)))
     found += [(f"judge {each.judge}", of_judge(each)) for each in report.judges]
     if report.users_usd != 0:
         found.append(("played users", f"{dollars(report.users_usd)} USD of what was spent"))

@@ -44,7 +44,8 @@ class Ruled(msgspec.Struct, frozen=True, kw_only=True):
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One candidate. ``n`` samples have a quality; ``left`` says why it was asked no further, empty at the end.
 
-    ``frontier`` is the share of resamples in which nothing was both better and cheaper (or quicker).
+    ``frontier`` is the share of resamples in which nothing was both better and cheaper (or quicker). ``macro_f1`` is
+    there where labels are compared; its interval holds for one look only, so a race gives none.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Ruled, ...]
     frontier: float = 0.0
     error: str = ""
+    macro_f1: Stat | None = None
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True):

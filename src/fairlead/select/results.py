@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fairlead.errors import DatasetUnknown, RoutingRefused, UsageError
+from fairlead.errors import RoutingRefused, UsageError
 from fairlead.evaluate.purse import NANOS
 from fairlead.records import Run
 from fairlead.select.routing import Tried
-from fairlead.select.stored import Side, side_of, value_of
+from fairlead.select.stored import Side, samples_of, side_of, value_of
 from fairlead.store import Store
 
 
@@ -51,14 +51,10 @@ def results_of(store: Store, runs: Iterable[str], small: str, big: str) -> Resul
 
 
 def _texts(store: Store, run: Run) -> dict[str, str]:
-    name, _, number = run.dataset.rpartition("@")
-    try:
-        version = store.datasets.get(name, int(number))
-    except (DatasetUnknown, ValueError) as error:
-        raise UsageError(
-            detail=f"the data set {run.dataset} of run {run.id[-8:]} is gone: fairlead data list"
-        ) from error
-    return {each.id: each.input for each in store.datasets.samples(version)}
+    samples = samples_of(store, run)
+    if not samples:
+        raise UsageError(detail=f"the data set {run.dataset} of run {run.id[-8:]} is gone: fairlead data list")
+    return {name: each.input for name, each in samples.items()}
 
 
 def _by_sample(side: Side) -> dict[str, float]:

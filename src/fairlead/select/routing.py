@@ -9,7 +9,6 @@ model, the coin that sends the same share at random, and the oracle that knows e
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 import msgspec
@@ -20,6 +19,7 @@ from fairlead.errors import RoutingRefused
 from fairlead.evaluate import bootstrap, intervals
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.numbers import Codes, Flags, Numbers
+from fairlead.select.gains import Model, features, learn_gains
 from fairlead.spec.canonical import digest
 
 CONFIDENCE = 0.95
@@ -27,14 +27,9 @@ FEWEST = 120
 """Questions below which nothing can be learnt, set and tested apart."""
 SHARES = (0.5, 0.25, 0.25)
 """Of the questions for learning, for the threshold, and for the test."""
-RIDGE = 20.0
 STEPS = 100
 """Thresholds that are tried: shares of the questions that go to the big model."""
-LONGEST = 8_000
-"""Characters of a question that are looked at: a long one must not take the time of the others."""
-FORMAT = 1
-_NUMBER = re.compile(r"\d")
-_WORD = re.compile(r"\w+")
+FORMAT = 2
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,21 +41,18 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
-    """What was learnt. ``weights`` belong to ``features``; a gain above ``threshold`` goes to ``big``."""
+    """What was learnt: a question whose expected gain is above ``threshold`` goes to ``big``."""
 
     small: str
     big: str
     threshold: float
-    weights: tuple[float, ...]
-    means: tuple[float, ...]
-    spreads: tuple[float, ...]
+    model: Model
     embedder: str
     format: int = FORMAT
 
     def gains(self, texts: Sequence[str]) -> Numbers:
         """What the big model is expected to gain on each question, up to scale."""
-        scaled = (features(texts) - np.array(self.means)) / np.array(self.spreads)
-        return np.asarray(scaled @ np.array(self.weights[:-1]) + self.weights[-1], np.float64)
+        return self.model.gains(texts)
 
     def wants_big(self, text: str) -> bool:
         """Whether a question goes to the big model."""
@@ -98,22 +90,6 @@ class Learnt(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
-def features(texts: Sequence[str]) -> Numbers:
-    """Cheap features of questions, shape (n, d): the vector of ``embed`` and a few of form. Microseconds a question."""
-    texts = [text[:LONGEST] for text in texts]
-    form = [
-        (
-            math.log1p(len(text)),
-            math.log1p(len(_WORD.findall(text))),
-            math.log1p(len(_NUMBER.findall(text))),
-            float(text.count("?")),
-            math.log1p(text.count("\n")),
-        )
-        for text in texts
-    ]
-    return np.hstack([np.asarray(shared().encode(texts), np.float64), np.array(form)])
-
-
 def learn(
     tried: Sequence[Tried],
     small: str,
@@ -130,40 +106,17 @@ def learn(
     for too few questions, scores outside 0..1, and costs that leave nothing to save.
     """
     _allow(tried, small_cost, big_cost, keep)
-    parts = _parts([each.text for each in tried], seed)
-    table = features([each.text for each in tried])
+    texts = [each.text for each in tried]
+    parts, table = _parts(texts, seed), features(texts)
     scores = np.array([(each.small, each.big) for each in tried])
     learning, setting, testing = (parts == part for part in range(3))
-    weights, means, spreads = fit(table[learning], scores[learning, 1] - scores[learning, 0])
-    gains = ((table - means) / spreads) @ weights[:-1] + weights[-1]
+    known = [text for text, part in zip(texts, parts, strict=True) if part == 0]
+    model = learn_gains(known, scores[learning, 1] - scores[learning, 0], table[learning])
+    gains = model.gains(texts, table)
     threshold = threshold_for(gains[setting], scores[setting], keep)
     report = judge(gains[testing] > threshold, scores[testing], keep, small_cost, big_cost)
-    router = Router(
-        small=small, big=big, threshold=threshold, weights=tuple(weights.tolist()), means=tuple(means.tolist()),
-        spreads=tuple(spreads.tolist()), embedder=shared().digest,
-    )  # fmt: skip
+    router = Router(small=small, big=big, threshold=threshold, model=model, embedder=shared().digest)
     return Learnt(router=router, report=report, content=digest([msgspec.to_builtins(each) for each in tried]))
-
-
-def fit(table: Numbers, gains: Numbers, ridge: float = RIDGE) -> tuple[Numbers, Numbers, Numbers]:
-    """(weights with the constant last, means, spreads): logistic regression of the gain, moved to 0..1, by Newton.
-
-    Features are brought to mean 0 and spread 1, weights are shrunk by ``ridge``, the constant is not.
-    """
-    means, spreads = table.mean(axis=0), table.std(axis=0)
-    spreads = np.where(spreads < 1e-9, 1.0, spreads)
-    rows = np.column_stack([(table - means) / spreads, np.ones(len(table))])
-    target, penalty = (gains + 1) / 2, np.diag([ridge] * table.shape[1] + [1e-6])
-    weights = np.zeros(rows.shape[1])
-    for _ in range(25):
-        odds = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
-        slope = rows.T @ (odds - target) + penalty @ weights
-        curve = (rows * (odds * (1 - odds))[:, None]).T @ rows + penalty
-        step = np.linalg.solve(curve, slope)
-        weights = weights - step
-        if float(np.abs(step).max()) < 1e-8:
-            break
-    return np.asarray(weights, np.float64), np.asarray(means, np.float64), np.asarray(spreads, np.float64)
 
 
 def threshold_for(gains: Numbers, scores: Numbers, keep: float, confidence: float = CONFIDENCE) -> float:

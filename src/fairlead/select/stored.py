@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from fairlead.errors import UsageError
+from fairlead.errors import DatasetUnknown, UsageError
 from fairlead.evaluate.significance import sign_test
-from fairlead.records import Run
+from fairlead.records import Run, Sample
 from fairlead.select.report import Report
 from fairlead.store import Store
 from fairlead.store.runs import Measured
@@ -108,6 +108,16 @@ def compare(before: Side, after: Side) -> Comparison:
     return Comparison(
         before=before, after=after, changes=changes, p_value=sign_test(better, worse) if single and changes else None
     )
+
+
+def samples_of(store: Store, run: Run) -> dict[str, Sample]:
+    """The samples a run was about, by id; none when the data set is gone."""
+    name, _, number = run.dataset.rpartition("@")
+    try:
+        version = store.datasets.get(name, int(number))
+    except (DatasetUnknown, ValueError):
+        return {}
+    return {each.id: each for each in store.datasets.samples(version)}
 
 
 def text_of(measured: Measured) -> str:

@@ -21,6 +21,8 @@ from fairlead.evaluate.measures import LONG_CHARS
 from fairlead.evaluate.numbers import Numbers
 from fairlead.evaluate.purse import NANOS
 from fairlead.evaluate.runner import Bill
+from fairlead.evaluate.scorers.labels import classify
+from fairlead.evaluate.scorers.texts import plain
 from fairlead.evaluate.significance import benjamini_hochberg, mcnemar, sign_test
 from fairlead.evaluate.verdict import Overall, Ruling
 from fairlead.records import Sample
@@ -135,7 +137,24 @@ def _standing(
         outcome=overall[name].outcome if name in overall else "not_enough_data",
         verdicts=tuple(_ruled(each) for each in rulings),
         error=tally.last_error,
+        macro_f1=_macro_f1(selection, name),
     )
+
+
+def _macro_f1(selection: Selection, name: str) -> Stat | None:
+    """Of the labels a candidate gave, each sample once; None where the references are none."""
+    if selection.plan.quality != "right_label":
+        return None
+    items = selection.runner.items.get(name, {})
+    rows = [
+        (plain(each.reference), plain(item.answer.text))
+        for each in selection.samples
+        if isinstance(each.reference, str) and (item := items.get((each.id, 0))) is not None and not item.answer.error
+    ]
+    if not rows:
+        return None
+    found = classify([row[0] for row in rows], [row[1] for row in rows], selection.usecase.confidence).macro_f1
+    return Stat(value=found.value) if selection.options.racing else stat_of(found)
 
 
 def _ruled(ruling: Ruling) -> Ruled:

@@ -42,7 +42,7 @@ class TfIdf:
             raise ValueError(
                 f"{len(texts)} texts with {len(labels)} labels, {len(names)} different; expected two or more"
             )
-        bags = [_terms_of(text) for text in texts]
+        bags = [terms_of(text) for text in texts]
         seen = Counter(itertools.chain.from_iterable(bags))
         terms = {term: number for number, (term, _) in enumerate(seen.most_common(MOST_TERMS))}
         counts = np.array([seen[term] for term in terms], np.float32)
@@ -54,7 +54,7 @@ class TfIdf:
 
     def label(self, text: str) -> str:
         """The likeliest label; of a text without known words the one that is likeliest anyway."""
-        columns, values = _row(_terms_of(text), self._terms, self._idf)
+        columns, values = _row(terms_of(text), self._terms, self._idf)
         return self.labels[int((values @ self._weights[columns] + self._bias).argmax())]
 
     @property
@@ -63,7 +63,8 @@ class TfIdf:
         return int(self._weights.nbytes + self._bias.nbytes + self._idf.nbytes)
 
 
-def _terms_of(text: str) -> Counter[str]:
+def terms_of(text: str) -> Counter[str]:
+    """The folded words and pairs of neighbouring words of a text, and how often they stand there."""
     words = words_of(text[:MOST_CHARS])
     return Counter([*words, *(f"{one} {other}" for one, other in itertools.pairwise(words))])
 

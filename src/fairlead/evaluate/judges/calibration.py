@@ -6,12 +6,11 @@ is kept under the judge's hash: a run that was broken off goes on where it was, 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,28 +19,16 @@ from fairlead.evaluate.judges import agreement
 from fairlead.evaluate.judges.labels import Labelled, content_of
 from fairlead.evaluate.judges.looks import Case, Compared, Instrument, Judgement, compare, rate
 from fairlead.evaluate.judges.peers import PEERS
+from fairlead.evaluate.judges.till import Kept, Till, each_within, total
 from fairlead.evaluate.numbers import codes_of
 from fairlead.records import JudgeCalibration, new_id, now_us
 from fairlead.spec import UseCase
-from fairlead.spec.canonical import digest
 from fairlead.spec.model import JudgeBar
 
 CONFIDENCE = 0.95
 REPEATED = 50
 """Cases that are asked about a second time."""
 State = Literal["calibrated", "failed", "changed", "uncalibrated"]
-
-
-class Kept(Protocol):
-    """Where looks are kept; ``store.derived`` is one."""
-
-    def get(self, key: str) -> bytes | None:
-        """What was put under a key of 64 hex digits."""
-        ...
-
-    def put(self, key: str, data: bytes) -> None:
-        """Keep it."""
-        ...
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,9 +100,9 @@ async def calibrate(
     order = list(range(len(labelled)))
     random.Random(seed).shuffle(order)
     cases = [labelled[place] for place in order]
-    begun, till = time.monotonic(), _Till(judge, kept, budget_nanos)
+    begun, till = time.monotonic(), Till(judge, kept, budget_nanos, (each.case for each in cases))
     pairwise = judge.definition.kind == "pairwise"
-    total, done = len(cases) + min(repeats, len(cases)), 0
+    count, done = len(cases) + min(repeats, len(cases)), 0
     looks: list[Judgement | Compared | None] = [None] * len(cases)
     again: list[Judgement | None] = [None] * min(repeats, len(cases))
 
@@ -127,9 +114,9 @@ async def calibrate(
         else:
             again[place - len(cases)] = await rate(till.instrument, cases[place - len(cases)].case, 1)
         done += 1
-        progress(done, total)
+        progress(done, count)
 
-    await _each(look, total, concurrency, till)
+    await each_within(look, count, concurrency, till)
     found = _measure(cases, looks, again)
     return msgspec.structs.replace(
         found,
@@ -137,9 +124,9 @@ async def calibrate(
         stopped=till.stopped,
         calls=till.calls,
         kept=till.found,
-        input_tokens=_total(till.judgements, "input_tokens"),
-        output_tokens=_total(till.judgements, "output_tokens"),
-        cost_nanos=_total(till.judgements, "cost_nanos"),
+        input_tokens=total(till.judgements, "input_tokens"),
+        output_tokens=total(till.judgements, "output_tokens"),
+        cost_nanos=total(till.judgements, "cost_nanos"),
         seconds=round(time.monotonic() - begun, 3),
     )
 
@@ -210,60 +197,6 @@ def shown(interval: Interval) -> str:
     return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
-class _Till:
-    """The judge with a purse and a memory: keeps looks, counts what they cost, and stops before the budget is spent."""
-
-    def __init__(self, judge: Instrument, kept: Kept | None, budget_nanos: int | None) -> None:
-        self.instrument = msgspec.structs.replace(judge, look=self._look)
-        self.judgements: list[Judgement] = []
-        self.calls = self.found = 0
-        self.stopped = ""
-        self._judge, self._kept, self._budget = judge, kept, budget_nanos
-        self._spent = self._dearest = self._open = 0
-
-    def affordable(self) -> bool:
-        """Whether another case may begin; what one look cost at most is what each open one is taken to cost."""
-        if self._budget is not None and not self.stopped:
-            looks = 2 if self._judge.definition.kind == "pairwise" else 1
-            ahead = (self._open + looks) * self._dearest
-            if self._spent + ahead > self._budget or self._budget == 0:
-                self.stopped = f"the budget of {self._budget / 1e9:g} USD would have been passed"
-        return not self.stopped
-
-    async def _look(self, case: Case, repetition: int) -> Judgement:
-        key = digest([self._judge.definition.hash, msgspec.to_builtins(case), repetition])
-        known = None if self._kept is None else self._kept.get(key)
-        if known is not None:
-            self.found += 1
-            return msgspec.json.decode(known, type=Judgement)
-        self._open += 1
-        try:
-            judgement = await self._judge.look(case, repetition)
-        finally:
-            self._open -= 1
-        self.judgements.append(judgement)
-        self.calls += judgement.calls
-        self._spent += judgement.cost_nanos or 0
-        self._dearest = max(self._dearest, judgement.cost_nanos or 0)
-        if self._kept is not None and not judgement.failed and judgement.calls:
-            self._kept.put(key, msgspec.json.encode(judgement))
-        return judgement
-
-
-async def _each(look: Callable[[int], Any], total: int, concurrency: int, till: _Till) -> None:
-    places = iter(range(total))
-
-    async def work() -> None:
-        for place in places:
-            if not till.affordable():
-                return
-            await look(place)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(max(1, min(concurrency, total))):
-            group.create_task(work())
-
-
 def _measure(
     cases: Sequence[Labelled], looks: Sequence[Judgement | Compared | None], again: Sequence[Judgement | None]
 ) -> Findings:
@@ -330,11 +263,6 @@ async def _peers(cases: Sequence[Labelled]) -> dict[str, Interval]:
 
 def _failed(look: Judgement | Compared) -> bool:
     return look.given.failed or look.turned.failed if isinstance(look, Compared) else look.failed
-
-
-def _total(judgements: Sequence[Judgement], field: str) -> int | None:
-    known = [value for each in judgements if (value := getattr(each, field)) is not None]
-    return sum(known) if len(known) == len(judgements) and known else None
 
 
 def _unbounded(figures: Mapping[str, Any]) -> dict[str, Any]:
