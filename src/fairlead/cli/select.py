@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import typer
 
-from fairlead.app import Fairlead, build, credential, price_of
+from fairlead.app import Fairlead, build, credentials, price_of
 from fairlead.app.rulers import candidates, judge_of, judge_standings
 from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
 from fairlead.errors import (
@@ -301,14 +301,14 @@ async def _candidates(
 def _lacks_key(usecase: UseCase, variant: Variant) -> bool:
     """Whether a provider would refuse it: what stands for its key is empty, or it names none and needs one."""
     host = HOSTED.get(variant.target.provider)
-    needed = variant.api_key is not None or (host is not None and bool(host.key) and variant.target.external)
-    return needed and credential(variant, usecase) is None
+    needed = bool(variant.references) or (host is not None and bool(host.key) and variant.target.external)
+    return needed and not any(credentials(variant, usecase))
 
 
 def _key(usecase: UseCase, identifier: str) -> str:
     variant = usecase.variant(identifier)
     host = HOSTED.get(variant.target.provider)
-    return variant.api_key or f"api_key: env:{host.key if host is not None else 'NAME'}"
+    return ", ".join(variant.references) or f"api_key: env:{host.key if host is not None else 'NAME'}"
 
 
 def _conversing(fairlead: Fairlead, candidate: Candidate, samples: Sequence[Sample], user: str) -> Candidate:
