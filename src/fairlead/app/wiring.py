@@ -8,7 +8,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -120,31 +120,62 @@ class Fairlead:
         self._pools: dict[str, KeyPool] = {}
         weights = {name: each.weight for each in usecase.limits if each.weight for name in each.only}
         self._weights: dict[str, float] = weights
-
-        variants = [variant for variant in usecase.variants if usecase.allows(variant)]
-        for variant in usecase.variants:
-            if variant not in variants:
-                log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
+        self._served = variants = self._allowed()
         splits = {variant.id: split_of(variant) for variant in variants if variant.target.routes}
+        self._routes = routes = self._make_routes(variants, splits)
+        self._wire_gateway(variants, routes)
+        self.assistant = Assistant(
+            gateway=self.gateway,
+            usecase=usecase,
+            store=self.store,
+            knowledge=self.knowledge,
+            tools=self.tools,
+            router=self.router,
+            splits=splits,
+            mask=self.mask,
+            record=self._record,
+            releases=self.releases,
+            max_message_chars=settings.chat_message_chars,
+        )
+        routes[usecase.name] = Route(
+            name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
+            release=self.releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0),
+            recorded_as="request", rests=False,
+        )  # fmt: skip
+        self._wire_batches(variants)
+
+    def _allowed(self) -> list[Variant]:
+        """The variants that may be asked."""
+        found = [variant for variant in self.usecase.variants if self.usecase.allows(variant)]
+        for variant in self.usecase.variants:
+            if variant not in found:
+                log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
+        return found
+
+    def _make_routes(self, variants: Sequence[Variant], splits: Mapping[str, Split]) -> dict[str, Route]:
+        """How the gateway comes to every variant, and to the embedder."""
         upstreams = {variant.id: self._upstream(variant) for variant in variants if variant.id not in splits}
         # A router calls nobody itself: who it chose is called by that one's own route.
         upstreams |= {name: upstreams[split.small] for name, split in splits.items()}
-        self._served = variants
-        self.releases = releases = self._freeze(variants)
+        self.releases = self._freeze(variants)
         self._go_live()
-        self._routes = routes = {
+        routes = {
             variant.id: self._route(variant, upstreams[variant.id], splits.get(variant.id)) for variant in variants
         }
         if EMBED not in routes:
             embedder = self.machines.engine(EMBED).upstream()
             routes[EMBED] = Route(
-                name=EMBED, upstream=embedder, model=EMBED, variant=EMBED, release=releases[usecase.live.id],
-                operations=frozenset({"embedding"}), price=(0.0, 0.0), defaults={},
+                name=EMBED, upstream=embedder, model=EMBED, variant=EMBED,
+                release=self.releases[self.usecase.live.id], operations=frozenset({"embedding"}), price=(0.0, 0.0),
+                defaults={},
             )  # fmt: skip
-        rules = LimitRules(usecase)
+        return routes
+
+    def _wire_gateway(self, variants: Sequence[Variant], routes: dict[str, Route]) -> None:
+        usecase, settings = self.usecase, self.settings
         self.telemetry = Telemetry()
         self.admission = Admission(
-            rules=rules,
+            rules=LimitRules(usecase),
             bank=Bank(self.store.ledger),
             routes=routes,
             count=self.telemetry.count_turned_away,
@@ -169,25 +200,6 @@ class Fairlead:
             steps={"admit": (self.admission.admit,)},
             admit_now=self.admission.admit_now,
         )
-        self.assistant = Assistant(
-            gateway=self.gateway,
-            usecase=usecase,
-            store=self.store,
-            knowledge=self.knowledge,
-            tools=self.tools,
-            router=self.router,
-            splits=splits,
-            mask=self.mask,
-            record=self._record,
-            releases=releases,
-            max_message_chars=settings.chat_message_chars,
-        )
-        routes[usecase.name] = Route(
-            name=usecase.name, upstream=AssistantUpstream(self.assistant), model=usecase.name, variant=usecase.live.id,
-            release=releases[usecase.live.id], operations=frozenset({"chat"}), price=(0.0, 0.0), recorded_as="request",
-            rests=False,
-        )  # fmt: skip
-        self._wire_batches(variants)
 
     def _route(self, variant: Variant, upstream: Upstream, split: Split | None) -> Route:
         """How the gateway comes to a variant."""
