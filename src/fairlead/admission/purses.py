@@ -93,7 +93,7 @@ class Purse:
 
     def change(self, *, leaving: bool = False) -> Change | None:
         """What to report and to ask for; None when there is nothing. Follow with ``apply``."""
-        want = max(0, self.wanted - self.free)
+        want = 0 if leaving else max(0, self.wanted - self.free)  # what was paid beyond is settled, not asked for again
         self.idle = 0 if self.requests or self.promised or want else self.idle + 1
         back = 0
         if leaving or self.idle >= IDLE_TICKS:
