@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -19,7 +19,10 @@ import pytest
 import yaml
 
 from fairlead.cli import main
+from fairlead.providers.base import Call
+from fairlead.providers.scripted import Script, Scripted
 from fairlead.settings import load
+from tests.gateway.gateway_harness import build, route, serving
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 QUICK = ("--candidates", "extractive,baseline:retrieval", "--samples", "12")
@@ -302,3 +305,43 @@ def test_the_example_for_github_actions_does_what_it_says(run: Run) -> None:
     verdicts = ElementTree.parse("verdicts.xml").getroot()
     assert verdicts.findall(".//testcase")
     assert Path("report.md").read_text(encoding="utf-8").startswith("# Selection")
+
+
+@pytest.fixture(name="hosted")
+def hosted_fixture() -> Iterator[tuple[Scripted, str]]:
+    """A model behind a server of its own: it plays the customer, who asks once more and is content."""
+
+    def say(call: Call) -> Script:
+        said = [each for each in call.body["messages"] if each["role"] == "assistant"]
+        return Script(text="And how much does express cost?" if len(said) == 1 else "[END]")
+
+    upstream = Scripted(script=say)
+    with serving(build(upstream, routes={"m": route(upstream, "m")}).gateway) as url:
+        yield upstream, url
+
+
+def test_whole_conversations_are_measured_with_a_script_and_with_a_model_as_the_user(
+    run: Run, hosted: tuple[Scripted, str], tmp_path: Path
+) -> None:
+    path = Path("fairlead.yaml")
+    price = "{input_usd_per_million: 1, output_usd_per_million: 1}"
+    line = f'  - {{id: customer, model: "{hosted[1]}/v1#m", price: {price}}}\nlive: extractive'
+    path.write_text(path.read_text(encoding="utf-8").replace("live: extractive", line), encoding="utf-8")
+    asked = "How long does delivery take?"
+    for name, fields in (("script", {"then": ["And how much does express cost?"]}), ("goal", {"goal": "know costs"})):
+        rows = [{"id": f"{name}{n}", "input": f"{asked}{'?' * n}", "reference": ["days"], **fields} for n in range(2)]
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        assert run("data", "add", name, file, "--purpose", "eval", "--licence", "CC0-1.0", "--drop").code == 0
+    wanted = ("--candidates", "extractive", "--no-baselines", "--scorer", "right", "--json")
+    texts = {}
+    for name, more in (("script", ()), ("goal", ("--user", "customer", "--budget", "1"))):
+        report = _json(run("select", "--data", name, *more, *wanted), 3)
+        assert report["standings"][0]["answered"] == report["samples"] > 0
+        shown = _json(run("runs", "show", report["run"], "--variant", "extractive", "--json"))
+        texts[name] = [each["answer"]["text"] for each in shown]
+    assert all("\n\n" in text and "express" in text.casefold() for text in texts["script"]), "two answers, not one"
+    assert texts["goal"] == texts["script"], "the same was asked, once by a script and once by a model"
+    assert len(hosted[0].calls) == 2 * report["samples"]
+    assert report["users_usd"] > 0
+    assert report["spent_usd"] == pytest.approx(report["users_usd"])

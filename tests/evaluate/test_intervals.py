@@ -13,6 +13,7 @@ from scipy import stats
 from fairlead.evaluate import bootstrap as boot
 from fairlead.evaluate import intervals, planning, sequences, significance
 from fairlead.evaluate.intervals import Interval
+from fairlead.evaluate.judges.agreement import kappa
 from fairlead.evaluate.numbers import Codes, Numbers, beta_cdf, binomial_cdf, codes_of, student_quantile
 
 LEVEL = 0.95
@@ -207,3 +208,32 @@ def test_planned_sizes_reach_their_power() -> None:
 
 def test_codes_number_labels_in_order() -> None:
     assert codes_of(["b", "a", "b"]).tolist() == [0, 1, 0]
+
+
+def test_what_statsmodels_says_of_the_same_numbers() -> None:
+    """Written down from statsmodels 0.15.0, which is no dependency: proportion_confint, mcnemar, multipletests."""
+    wilson = {(0, 10): (0.0, 0.27753280), (3, 10): (0.10779127, 0.60322185), (170, 200): (0.79394421, 0.89286406),
+              (999, 1_000): (0.99435744, 0.99982345)}  # fmt: skip
+    for (hits, n), bounds in wilson.items():
+        found = intervals.share(hits, n, 0.95)
+        assert (found.low, found.high) == pytest.approx(bounds, abs=1e-7)
+    for only_one, only_other, p_value in ((5, 1, 0.21875), (12, 3, 0.03515625), (20, 20, 1.0), (40, 18, 0.00535486)):
+        first = np.array([True] * (10 + only_one) + [False] * (only_other + 10))
+        second = np.array([True] * 10 + [False] * only_one + [True] * only_other + [False] * 10)
+        paired = significance.mcnemar(first, second)
+        assert paired.p_value == pytest.approx(p_value, abs=1e-7)
+        assert significance.sign_test(only_one, only_other) == pytest.approx(p_value, abs=1e-7)
+    p_values = [
+        0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216, 0.222, 0.251, 0.269, 0.275, 0.34, 0.341,
+        0.384, 0.569, 0.594, 0.696, 0.762, 0.94, 0.942, 0.975, 0.986,
+    ]  # fmt: skip
+    assert significance.holm(p_values) == pytest.approx([0.025, 0.192, 0.897, 0.902, 0.902, *[1.0] * 20])
+    assert significance.benjamini_hochberg(p_values) == pytest.approx(
+        [0.025, 0.1, 0.21, 0.21, 0.21, 0.25, 0.2642857143, *[0.4910714286] * 7, 0.5328125, 0.5328125, 0.5647058824,
+         0.7815789474, 0.7815789474, 0.87, 0.9071428571, *[0.986] * 4]
+    )  # fmt: skip
+    tables = {0.6995192308: [[40, 9], [6, 45]], 0.6818181818: [[20, 5, 3], [4, 30, 2], [1, 6, 29]]}
+    for value, table in tables.items():
+        rows = [(one, other) for one, row in enumerate(table) for other, n in enumerate(row) for _ in range(n)]
+        ours, theirs = (np.array(each) for each in zip(*rows, strict=True))
+        assert kappa(ours, theirs, len(table)) == pytest.approx(value)
