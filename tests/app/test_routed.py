@@ -304,3 +304,15 @@ def test_it_is_as_external_and_as_dear_as_the_two_together(project: Project) -> 
     )
     usecase = load(settings.spec_path)
     assert [usecase.allows(each) for each in usecase.variants] == [True, False, False]
+
+
+def test_what_it_may_cost_is_told_as_the_most(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = project(budget="0.01")
+    text = settings.spec_path.read_text(encoding="utf-8")
+    settings.spec_path.write_text(text + "traffic: {conversations_per_day: 100}\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as left:
+        main(["check", str(settings.project)])
+    assert not left.value.code
+    said = capfd.readouterr().out
+    assert "Variant big breaks the budget at the declared traffic: per_day." in said
+    assert "Variant routed may break the budget at the declared traffic: per_day." in said

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -345,3 +349,20 @@ def test_whole_conversations_are_measured_with_a_script_and_with_a_model_as_the_
     assert len(hosted[0].calls) == 2 * report["samples"]
     assert report["users_usd"] > 0
     assert report["spent_usd"] == pytest.approx(report["users_usd"])
+
+
+def test_a_terminal_shows_running_intervals(run: Run) -> None:
+    """On a terminal the figures of every candidate stand on one line while it is asked, with their interval."""
+    assert run("data", "list").code == 0
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "fairlead", "select", *QUICK[:2], "--no-baselines", "--fresh"]
+    command[command.index("extractive,baseline:retrieval")] = "extractive"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal is gone when the last process has closed it
+        while piece := os.read(ours, 4_096):
+            said += piece
+    os.close(ours)
+    assert process.wait(120) == 3
+    assert re.search(r"extractive \d+: \d+–\d+ %", said.decode("utf-8", "replace")), said

@@ -156,5 +156,6 @@ def _cost(cost: CostPlan) -> list[str]:
     def usd(value: float | None) -> str:
         return "unknown" if value is None else f"${value:,.2f}"
 
-    broken = f"breaks {', '.join(cost.breaks)}" if cost.breaks else "unknown" if cost.per_day_usd is None else "holds"
+    does = "may break" if cost.at_most else "breaks"
+    broken = f"{does} {', '.join(cost.breaks)}" if cost.breaks else "unknown" if cost.per_day_usd is None else "holds"
     return [cost.variant, cost.model, usd(cost.per_day_usd), usd(cost.per_month_usd), usd(cost.evaluation_usd), broken]

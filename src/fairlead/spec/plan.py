@@ -66,7 +66,10 @@ class ObjectivePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a variant costs in model fees, in USD. None is unknown, never 0. ``breaks`` names budgets it exceeds."""
+    """What a variant costs in model fees, in USD. None is unknown, never 0. ``breaks`` names budgets it exceeds.
+
+    ``at_most``: of a router, as if the big one answered everything.
+    """
 
     variant: str
     model: str
@@ -76,6 +79,7 @@ class CostPlan(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_usd: float | None
     per_resolution_usd: float | None
     breaks: tuple[str, ...] = ()
+    at_most: bool = False
     note: str = ""
 
 
@@ -313,6 +317,7 @@ def _cost(usecase: UseCase, variant: Variant, rows: int) -> CostPlan:
         evaluation_usd=costs["evaluation"],
         per_resolution_usd=per_resolution,
         breaks=tuple(_broken(usecase, costs)),
+        at_most=variant.between is not None,
         note=note,
     )
 

@@ -194,7 +194,8 @@ def _warn_costs(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             projected = f"{cost.per_resolution_usd:.2g} USD per resolution even if the bound for resolution holds"
             yield f"Variant {cost.variant} is projected to cost {projected}, more than {min(bounds):g} USD."
         if cost.breaks:
-            yield f"Variant {cost.variant} breaks the budget at the declared traffic: {', '.join(cost.breaks)}."
+            does = "may break" if cost.at_most else "breaks"
+            yield f"Variant {cost.variant} {does} the budget at the declared traffic: {', '.join(cost.breaks)}."
         if limited and cost.per_day_usd is None and usecase.traffic is not None:
             yield f"Variant {cost.variant} has no `price:` and is in no price table, so no budget can be kept for it."
 
