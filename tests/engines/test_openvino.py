@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -17,12 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.app import packaged_weights
+from fairlead.app import build, packaged_weights
 from fairlead.engines import registry
 from fairlead.engines.openvino import FILES, OpenVino
 from fairlead.engines.openvino_runner import Stops, Words
-from fairlead.errors import ExtraMissing, WeightsDamaged, WeightsMissing
+from fairlead.errors import AnswerUnfit, ExtraMissing, WeightsDamaged, WeightsMissing
+from fairlead.gateway import Principal
 from fairlead.providers.base import Call, CallContext, Reply
+from fairlead.settings import Settings
+from fairlead.spec import SpecError, load
 from tests.engines.test_supervisor import alive, until
 
 MISSING = importlib.util.find_spec("openvino_genai") is None
@@ -217,3 +221,62 @@ async def test_it_comes_back_when_it_dies_and_leaves_nothing_behind(engine: Open
     await engine.stop()
     assert not alive(first)
     assert not alive(second)
+
+
+SPEC = """
+fairlead: 1
+name: tiny
+purpose: Prove the engine.
+users: {{who: customers}}
+risk: minimal
+variants:
+  - {{id: ov, model: "openvino:{path}", sampling: {{temperature: 0, max_tokens: 12}}}}
+  - {{id: quoting, model: extractive}}
+live: ov
+"""
+
+
+def project(folder: Path, path: str) -> Settings:
+    (folder / "fairlead.yaml").write_text(SPEC.format(path=path), encoding="utf-8")
+    return Settings(project=folder)
+
+
+@real
+@pytest.mark.engine
+async def test_a_variant_names_it_and_it_is_replaced_while_it_serves(tmp_path: Path) -> None:
+    shutil.copy(packaged_weights("mini"), tmp_path / "mini.gguf")
+    fairlead = build(project(tmp_path, "./mini.gguf"))
+    try:
+        await fairlead.start_variant("ov")
+        body = {"model": "ov", "messages": [{"role": "user", "content": QUESTION}]}
+        answer = await fairlead.gateway.complete(dict(body), principal=Principal())
+        said = answer["choices"][0]["message"]["content"]
+        assert said
+        before = fairlead.engines[f"openvino:{tmp_path / 'mini.gguf'}"].health().pid
+        await fairlead.swap("mini")
+        again = await fairlead.gateway.complete(dict(body), principal=Principal())
+        assert again["choices"][0]["message"]["content"] == said
+        assert fairlead.engines[f"openvino:{tmp_path / 'mini.gguf'}"].health().pid != before
+        schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+        with pytest.raises(AnswerUnfit):  # the small model writes no JSON; what does not fit is never shown
+            await fairlead.gateway.complete({**body, "response_format": schema}, principal=Principal())
+    finally:
+        await fairlead.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "made", "said"),
+    [
+        ("./none.gguf", None, "no file"),
+        ("none.gguf", None, "openvino: and a GGUF file"),
+        ("./../up.gguf", None, "below the folder"),
+        ("./folder", "folder", "without openvino_model.xml"),
+    ],
+)
+def test_the_definition_says_what_is_wrong_with_its_path(
+    tmp_path: Path, path: str, made: str | None, said: str
+) -> None:
+    if made is not None:
+        (tmp_path / made).mkdir()
+    with pytest.raises(SpecError, match=said):
+        load(project(tmp_path, path).spec_path)
