@@ -518,7 +518,8 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
         if variant.target.path:
             expected, endings = _WEIGHTS[variant.target.kind]
             folder = variant.target.kind == "openvino"
-            yield from _file(source, base, (*location, "model"), variant.target.path, expected, endings, folder=folder)
+            yield from _file(source, base, (*location, "model"), variant.target.path, expected, endings, folder=folder,
+                             inside="openvino_model.xml")  # fmt: skip
     data = source.data
     for location, dataset in _parts(data, "datasets", Dataset):
         yield from _file(source, base, (*location, "path"), dataset.path, "a .jsonl file", (".jsonl",))
@@ -539,7 +540,9 @@ def _adapter(source: Source, base: Path, location: Location, variant: Variant, t
         yield from _file(source, base, location, text, "an adapter, a .gguf file", (".gguf",))
     elif variant.target.kind == "vllm":
         expected = "a folder with adapter_config.json"
-        found = list(_file(source, base, location, text, expected, (".json",), folder=True))
+        found = list(
+            _file(source, base, location, text, expected, (".json",), folder=True, inside="adapter_config.json")
+        )
         yield from found
         if not found and not (base / text / "adapter_config.json").is_file():
             yield source.problem(location, f"the path {text!r} without adapter_config.json", expected)
@@ -561,6 +564,7 @@ def _file(
     endings: tuple[str, ...],
     *,
     folder: bool = False,
+    inside: str = "a page",
 ) -> Iterator[Problem]:
     pure = PurePosixPath(text)
     if "\\" in text or pure.is_absolute() or ".." in pure.parts or (len(text) > 1 and text[1] == ":"):
@@ -581,6 +585,6 @@ def _file(
     elif not fits:
         yield source.problem(location, f"{text!r}, which is not a file", expected)
     elif path.is_dir() and not any(child.suffix.lower() in endings for child in path.rglob("*")):
-        yield source.problem(location, f"the folder {text!r} without a page", expected)
+        yield source.problem(location, f"the folder {text!r} without {inside}", expected)
     elif path.is_file() and path.suffix.lower() not in endings:
         yield source.problem(location, f"the file {text!r}", f"{expected} ({' or '.join(endings)})")
