@@ -156,6 +156,25 @@ async def test_what_is_no_text_goes_to_the_big_one(fairlead: Fairlead) -> None:
     assert _records(fairlead)[-1].tags["routed"] == "small"
 
 
+async def test_a_question_asked_again_is_given_the_kept_answer_of_who_was_chosen(
+    fairlead: Fairlead, models: tuple[str, dict[str, Scripted]]
+) -> None:
+    key = fairlead.store.keys.create("client", ("inference",))[1]
+    with serving(fairlead.gateway) as url:
+        headers = {"authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as client:
+            for model in ("routed", "routed", "routed", "small"):
+                body = _body(EASY, temperature=0) | {"model": model}
+                assert "small says so" in (await client.post("/v1/chat/completions", json=body)).text
+        rows = _records(fairlead)
+    assert len(models[1]["small"].calls) == 1
+    assert [row.tags.get("cache", "") for row in rows] == ["", "exact", "exact", "exact"]
+    assert [row.variant for row in rows] == ["routed", "routed", "routed", "small"]
+    assert [row.tags.get("routed") for row in rows] == ["small", "small", "small", None]
+    assert rows[0].cost
+    assert [(row.cost, row.input_tokens) for row in rows[1:]] == [(0, 0)] * 3, "nobody was asked"
+
+
 async def test_a_stand_in_of_the_chosen_one_answers_and_is_paid(project: Project, models: Any) -> None:
     fairlead = build(project(big=", fallback: [small]"))
     models[1]["big"].script = Script(status=500)
