@@ -163,6 +163,28 @@ def test_a_reload_in_the_middle_of_an_answer_brings_the_rest(page: Page, scene: 
     assert len(model.calls) == 1
 
 
+def test_who_starts_again_in_the_middle_of_an_answer_hears_no_more_of_it(page: Page, scene: Scene) -> None:
+    """As signing out does: the next to sit here must not read on, and has a conversation of their own."""
+    ready(page)
+    with scene.scripted("The beginning ", "and the end of it.") as model:
+        model.gate.clear()
+        ask(page, "tell me slowly")
+        while not model.calls:
+            page.wait_for_timeout(20)
+        before = page.evaluate("JSON.parse(localStorage.getItem('fairlead-chat')).id")
+        page.get_by_role("link", name="Start again").click()
+        expect(page.locator(".message")).to_have_count(1)
+        model.gate.set()
+        scene.recorded(before, 1)
+        assert page.evaluate("localStorage.getItem('fairlead-chat')") is None
+        expect(page.locator(".message")).to_have_count(1)
+        ask(page, "And for me?")
+        done(page)
+    assert answers(page) == ["The beginning and the end of it."]
+    expect(page.locator(".message.user .text")).to_have_text("And for me?")
+    assert page.evaluate("JSON.parse(localStorage.getItem('fairlead-chat')).id") != before
+
+
 def test_a_lost_connection_is_said_and_the_message_is_sent_once(page: Page, scene: Scene, watched: Watched) -> None:
     watched.expected.append("ERR_INTERNET_DISCONNECTED")
     ready(page)

@@ -44,8 +44,8 @@ export const judge = async ({ id, secret }, body) =>
 export const askForPerson = async ({ id, secret }, reason) =>
   (await request(`/${encodeURIComponent(id)}/handoff`, { method: "POST", secret, body: { reason } })).json();
 
-export const sendMessage = async ({ id, secret }, body) =>
-  events(await request(`/${encodeURIComponent(id)}/messages`, { method: "POST", secret, body }));
+export const sendMessage = async ({ id, secret }, body, signal) =>
+  events(await request(`/${encodeURIComponent(id)}/messages`, { method: "POST", secret, body, signal }));
 
 // Everything that happens in the conversation from ``cursor`` on; each event that can be missed carries its number, ``seq``.
 export const watch = async ({ id, secret }, cursor, signal) =>

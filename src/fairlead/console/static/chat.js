@@ -31,8 +31,13 @@ const kept = {
   },
 };
 
+// Changes what is kept of one conversation, unless another has begun while an answer was waited for.
+function note(id, fields) {
+  if (kept.value?.id === id) kept.save({ ...kept.value, ...fields });
+}
+
 // ``cursor`` is the number of the newest event this window has heard; ``expected`` are answers that stream in by themselves.
-let busy = false, watching = null, cursor = null, standing = "open", rated = false, quiet = 0;
+let busy = false, asking = null, watching = null, cursor = null, standing = "open", rated = false, quiet = 0;
 const expected = new Set();
 
 // Asking twice changes nothing, so the button rests while the conversation waits for a person or has one.
@@ -98,11 +103,13 @@ async function vouch(conversation) {
 }
 
 // One attempt: the answer's events into its bubble. Resolves with the closing event; throws ApiError when it broke off.
-async function stream(pending, own, draw) {
+async function stream(pending, own, draw, signal) {
   const conversation = await ensureConversation();
-  kept.save({ ...conversation, pending });
+  signal.throwIfAborted();
+  note(conversation.id, { pending });
   await vouch(conversation);
-  const events = await sendMessage(conversation, pending);
+  signal.throwIfAborted();
+  const events = await sendMessage(conversation, pending, signal);
   own.element.classList.remove("waiting");
   for await (const event of events) {
     draw(event);
@@ -147,23 +154,27 @@ function drawing() {
 }
 
 async function ask(pending, own) {
+  const mine = asking = new AbortController();
   setBusy(true);
   say("The assistant is writing", "busy");
   const drawn = drawing();
   for (let attempt = 0; ; attempt += 1) {
     try {
       drawn.reset();
-      const last = await stream(pending, own, drawn.on);
-      kept.save({ ...kept.value, pending: null });
+      const last = await stream(pending, own, drawn.on, mine.signal);
+      if (mine.signal.aborted) return;
+      note(kept.value?.id, { pending: null });
       if (last.type === "error") failed(pending, own, drawn, new ApiError(last.code, last.message, { retryAfter: last.retry_after }));
       else if (state.classList.contains("busy")) say("");
       break;
     } catch (error) {
+      if (mine.signal.aborted) return; // the conversation is over for this browser, and so is what is said in it
       if (!(error instanceof ApiError)) { setBusy(false); throw error; }
       const again = error.code === "offline" || error.code === "turn_running" || error.status >= 502;
       if (again && attempt < RETRIES_MS.length) {
         say("Connection lost. Trying again", "busy bad");
         await pause(RETRIES_MS[attempt]);
+        if (mine.signal.aborted) return;
         continue;
       }
       if (error.code === "conversation_unknown") kept.save(null);
@@ -334,9 +345,11 @@ function rest() {
 
 async function askForRating() {
   if (document.hidden || !kept.value || !rating.hidden || field.value.trim()) return;
+  const { id } = kept.value;
   try {
     if (!kept.value.asking && !(await mayAskForRating(kept.value))) { rated = true; return; }
-    kept.save({ ...kept.value, asking: true });
+    if (kept.value?.id !== id) return;
+    note(id, { asking: true });
     rating.hidden = false;
     scrollToEnd();
   } catch (error) {
@@ -391,7 +404,8 @@ contact.addEventListener("submit", async (event) => {
 
 // Shows the conversation as the server knows it. Resolves with the bubbles, oldest first.
 async function restore() {
-  const whole = await getConversation(kept.value), { messages } = whole;
+  const { id } = kept.value, whole = await getConversation(kept.value), { messages } = whole;
+  if (kept.value?.id !== id) return [];
   clear();
   cursor = whole.cursor;
   rated = whole.rated;
@@ -408,11 +422,11 @@ async function restore() {
 async function comeBack() {
   if (!kept.load()) return;
   kept.save(kept.value);
-  const { pending } = kept.value;
+  const { id, pending } = kept.value;
   try {
     const bubbles = await restore();
     listen();
-    if (!pending) return;
+    if (!pending || kept.value?.id !== id) return;
     // The message was on its way when the page went: attach to its answer by its id, unless the answer is already there.
     const asked = bubbles.findLastIndex((bubble) => bubble.clientId === pending.id);
     if (asked >= 0 && asked < bubbles.length - 1) kept.save({ ...kept.value, pending: null });
@@ -477,6 +491,9 @@ function takeIdentity(token) {
 function startAgain(event) {
   event?.preventDefault();
   stopListening();
+  asking?.abort();
+  expected.clear();
+  setBusy(false);
   kept.save(null);
   clear();
   cursor = null;

@@ -60,12 +60,19 @@ const sameHolder = (fresh) => {
   return "mine" in root.dataset === "mine" in other.dataset && root.dataset.state === other.dataset.state;
 };
 
+// A form takes the page elsewhere; what changed by it must not bring it back.
+let leaving = false;
+addEventListener("submit", (event) => { leaving = !event.defaultPrevented && event.target.method !== "dialog"; });
+addEventListener("pageshow", () => { leaving = false; });
+
 let asking = null;
 async function refresh() {
+  if (leaving) return;
   if (asking) { asking = "again"; return; }
   asking = "once";
   try {
     const fresh = await fetchPage(here);
+    if (leaving) return;
     if (root.dataset.handoff && !sameHolder(fresh)) {
       // Someone took it, gave it back or ended it: another page altogether. What was typed is kept for it.
       unsent.save(field?.value ?? "");
