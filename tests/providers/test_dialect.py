@@ -112,3 +112,31 @@ def test_a_grammar_reaches_servers_under_their_own_name() -> None:
     assert sent(VLLM, messages=[ASKED], grammar="g")["structured_outputs"] == {"grammar": "g"}
     both = sent(VLLM, messages=[ASKED], grammar="g", structured_outputs={"backend": "b"})
     assert both["structured_outputs"] == {"backend": "b", "grammar": "g"}
+
+
+@pytest.mark.parametrize("provider", ["vllm", "sglang", "ollama", "llamacpp"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest/meta-data"}},
+        {"type": "image_url", "image_url": "https://example.com/a.png"},
+        {"type": "video_url", "video_url": {"url": "file:///etc/passwd"}},
+        {"type": "audio_url", "audio_url": {"url": " data:audio/wav;base64,AA"}},
+        {"type": "image_url", "image_url": {"url": None}},
+        {"type": "image_url"},
+    ],
+)
+def test_an_engine_of_ones_own_is_sent_to_no_address(provider: str, part: dict[str, Any]) -> None:
+    def asking(content: Any) -> Call:
+        messages = [{"role": "user", "content": "Hello"}, {"role": "user", "content": content}]
+        return Call(operation="chat", body={"messages": messages}, stream=False, deadline=0.0, context=CallContext())
+
+    with pytest.raises(Untranslatable, match="data: URL") as refused:
+        translate(DIALECTS[provider], "m", asking([{"type": "text", "text": "What is it?"}, part]))
+    assert refused.value.param == "messages"
+    fine = [
+        {"type": "image_url", "image_url": {"url": "DATA:image/png;base64,AA"}},
+        {"type": "text", "text": "http://x"},
+    ]
+    assert translate(DIALECTS[provider], "m", asking(fine))
+    assert translate(DIALECTS["openai"], "m", asking([part])), "a provider fetches from outside"

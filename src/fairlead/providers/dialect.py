@@ -41,7 +41,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     ``stream_usage``: takes ``stream_options``, with which the gateway asks for usage in every stream. ``documents``:
     takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
     cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed thoughts.
-    ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be nine letters and digits.
+    ``fetches``: may fetch pictures from addresses in a request; an engine of one's own would do so from inside, where a
+    caller could send it to anything. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be
+    nine letters and digits.
     ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an object. ``values`` are a
     field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials sign instead of being
     sent. ``salt`` is the field that keeps the prefixes an engine remembers apart, where it knows one: without it a
@@ -52,6 +54,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     documents: Literal["native", "prompt"] = "prompt"
     marks: bool = False
     extra: bool = False
+    fetches: bool = True
     names: bool = True
     short_ids: bool = False
     refuse: frozenset[str] = frozenset()
@@ -72,10 +75,11 @@ _ENGINE_ONLY = frozenset({"thinking", "top_k", "min_p", "repetition_penalty"})
 GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
 OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
-LLAMA_CPP = Dialect(rename=_OLD_LIMIT)
-LLAMA_CPP_ADAPTED = Dialect(rename=_OLD_LIMIT, drop=frozenset({"thinking", "cache_prompt"}))
+LLAMA_CPP = Dialect(rename=_OLD_LIMIT, fetches=False)
+LLAMA_CPP_ADAPTED = Dialect(rename=_OLD_LIMIT, fetches=False, drop=frozenset({"thinking", "cache_prompt"}))
 """With adapters: a prompt remembered under one gives wrong answers under another, whoever asks for it."""
 VLLM = Dialect(
+    fetches=False,
     documents="native",
     salt="cache_salt",
     rename=MappingProxyType({"grammar": "structured_outputs.grammar"}),
@@ -128,8 +132,9 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             marks=True, answers=Answers(thoughts="reasoning", errors_in_choices=True, reasons_elsewhere=True)
         ),
         "vllm": VLLM,
-        "sglang": Dialect(rename=MappingProxyType({"grammar": "ebnf"})),
+        "sglang": Dialect(fetches=False, rename=MappingProxyType({"grammar": "ebnf"})),
         "ollama": Dialect(
+            fetches=False,
             refuse=frozenset({"n"}), drop=frozenset({"thinking", "logit_bias"}), rename=_OLD_LIMIT,
             answers=Answers(thoughts="reasoning"),
         ),
@@ -177,6 +182,8 @@ def _fit_messages(dialect: Dialect, messages: Any) -> Any:
     """``messages`` without what the server refuses in them; the same list when there is nothing of it."""
     if not isinstance(messages, list):
         return messages
+    if not dialect.fetches:
+        _refuse_addresses(messages)
     if any(map(_marked, messages)):
         messages = [_unmarked(message, keep_cache_marks=dialect.marks) for message in messages]
     if not dialect.names and any("name" in message for message in messages):
@@ -186,6 +193,21 @@ def _fit_messages(dialect: Dialect, messages: Any) -> Any:
     if dialect.short_ids and any("tool_calls" in each or "tool_call_id" in each for each in messages):
         messages = [_with_short_ids(message) for message in messages]
     return messages
+
+
+def _refuse_addresses(messages: list[Any]) -> None:
+    """Raise Untranslatable for a picture, sound or film that is an address and not the data itself."""
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if not isinstance(kind, str) or not kind.endswith("_url"):
+                continue
+            given = part.get(kind)
+            address = given.get("url") if isinstance(given, dict) else given
+            if not isinstance(address, str) or address[:5].lower() != "data:":
+                text = "The server of this model must not fetch addresses from inside its network; send a data: URL."
+                raise Untranslatable("messages", text)
 
 
 def _marked(message: dict[str, Any]) -> bool:
