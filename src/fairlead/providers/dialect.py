@@ -42,12 +42,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
     cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed thoughts.
     ``fetches``: may fetch pictures from addresses in a request; an engine of one's own would do so from inside, where a
-    caller could send it to anything. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to be
-    nine letters and digits.
-    ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in an object. ``values`` are a
-    field's values by other names. ``key_header`` carries the key; ``signs``: AWS credentials sign instead of being
-    sent. ``salt`` is the field that keeps the prefixes an engine remembers apart, where it knows one: without it a
-    caller can tell by timing what another one asked. ``answers`` is what differs on the way back.
+    caller could send it to anything. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to
+    be nine letters and digits. ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in
+    an object. ``values`` are a field's values by other names. ``key_header`` carries the key; ``signs``: AWS
+    credentials sign instead of being sent. ``salt`` is the field that keeps the prefixes an engine remembers apart,
+    where it knows one: without it a caller can tell by timing what another one asked. ``answers`` is what differs on
+    the way back.
     """
 
     stream_usage: bool = True
