@@ -14,12 +14,14 @@ means the same must be the nearer one, though the other shares more words.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
 import os
 import random
 import re
+import statistics
 import sys
 import time
 from collections import Counter
@@ -33,12 +35,17 @@ import numpy.typing as npt
 from benchmarks.near_misses import Triple, by_hand, by_rule
 from benchmarks.report import Report
 from fairlead.engines.embed.embedder import WEIGHTS, Embedder, shared
+from fairlead.engines.embed.engine import Embed
 from fairlead.engines.embed.likeness import Likeness
 from fairlead.engines.embed.words import words_of
+from fairlead.providers.base import Call, CallContext
 from fairlead.spec.power import share_interval
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq, read_intents, read_shard
 from training.embed_teacher import Teacher
 from training.embed_texts import NATURAL
+
+ROUNDS = 9
+TOGETHER = 16
 
 Floats = npt.NDArray[np.float32]
 Encoder = Callable[[Sequence[str], Sequence[str]], tuple[Floats, Floats]]
@@ -242,6 +249,41 @@ def cost(embedder: Embedder, texts: Sequence[str]) -> float:
     return (time.process_time_ns() - start) / 1000 / len(texts)
 
 
+def add_served(report: Report, texts: Sequence[str]) -> None:
+    """What a message costs as a request of its own, and what encoding the messages of several requests together would
+    save of it at most: their answers would still be made one by one, and each would have to be waited for.
+    """
+    embedder = shared()
+
+    def cpu_us(work: Callable[[], object]) -> float:
+        start = time.process_time_ns()
+        work()
+        return (time.process_time_ns() - start) / 1000 / len(texts)
+
+    async def ask() -> None:
+        upstream = Embed().upstream()
+        for text in texts:
+            body = {"model": "embed", "input": text}
+            call = Call(operation="embedding", body=body, stream=False, deadline=math.inf, context=CallContext())
+            await upstream.open(call)
+
+    def together() -> None:
+        for first in range(0, len(texts), TOGETHER):
+            embedder.encode(texts[first : first + TOGETHER])
+
+    asked, alone, in_groups = [], [], []
+    for _ in range(ROUNDS):
+        asked.append(cpu_us(lambda: asyncio.run(ask())))
+        alone.append(cpu_us(lambda: [embedder.encode([text]) for text in texts]))
+        in_groups.append(cpu_us(together))
+    saved = [one - many for one, many in zip(alone, in_groups, strict=True)]
+    for name, values in (
+        ("CPU of a request with one message", asked),
+        (f"CPU that encoding {TOGETHER} messages together would save each", saved),
+    ):
+        report.add(name, statistics.median(values), "µs", n=ROUNDS, low=min(values), high=max(values))
+
+
 def main() -> int:
     """Measure, print, and with --card write the figures into the card."""
     data = Path(os.environ.get("FAIRLEAD_DATA", "data"))
@@ -262,6 +304,7 @@ def main() -> int:
         _add(report, f"near misses by {name}: other taken for same", other, {})
     messages = [q.text for seed in range(20) for q in make_shop(seed, Split.TEST, load_topics()).questions]
     report.add("CPU of a message", cost(shared(), messages), "µs", n=len(messages), target="<= 50")
+    add_served(report, messages)
     started = time.process_time_ns()
     near_misses_alike(by_hand())
     report.add(

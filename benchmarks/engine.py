@@ -173,6 +173,61 @@ async def compare(report: Report, engine: LlamaCpp) -> None:
     report.add("idle", (child_cpu(pid) - before) / IDLE_S * 100, "% of a core")
 
 
+async def ask(session: aiohttp.ClientSession, engine: LlamaCpp, asked: dict[str, object]) -> tuple[int, int]:
+    """Tokens (read, written) of one answer in one piece."""
+    request = {name: value for name, value in asked.items() if not name.startswith("stream")}
+    url, headers = f"{engine._supervisor.address}/v1/chat/completions", {"authorization": f"Bearer {engine._key}"}  # noqa: SLF001
+    async with session.post(url, json=request, headers=headers) as response:
+        response.raise_for_status()
+        usage = (await response.json())["usage"]
+    return int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+
+
+async def batch(report: Report, make: Callable[[int], LlamaCpp]) -> None:
+    """Sixteen answers at once in as many slots against one after the other, and what a token costs in a long prompt.
+
+    A prompt is read in batches of hundreds, so its cost is the least a token can cost, however many are made at once.
+    """
+    costs: dict[int, list[float]] = {1: [], STREAMS: []}
+    reading = []
+    engines = {slots: make(slots) for slots in costs}
+    async with aiohttp.ClientSession(headers={"connection": "close"}) as session:
+        for engine in engines.values():
+            await engine.start()
+        try:
+            for number in range(ROUNDS + 1):
+                for slots, engine in engines.items():
+                    pid = engine.health().pid or 0
+                    before = child_cpu(pid)
+                    seeds = range(number * 100, number * 100 + slots)
+                    answers = [ask(session, engine, body(seed)) for seed in seeds]
+                    made = sum(written for _, written in await asyncio.gather(*answers))
+                    if number:
+                        costs[slots].append((child_cpu(pid) - before) / made * 1e6)
+                pid = engines[1].health().pid or 0
+                words = " ".join(f"{number} word {place} of a long question" for place in range(90))
+                before = child_cpu(pid)
+                question = {"messages": [{"role": "user", "content": words}], "max_tokens": 1}
+                read, _ = await ask(session, engines[1], {**body(number), **question})
+                if number:
+                    reading.append((child_cpu(pid) - before) / read * 1e6)
+        finally:
+            for engine in engines.values():
+                await engine.stop()
+    for slots, values in costs.items():
+        name = "one after the other" if slots == 1 else f"{slots} at once in {slots} slots"
+        report.add(f"{name}: engine", statistics.median(values), "CPU µs a token", n=len(values), low=min(values),
+                   high=max(values))  # fmt: skip
+    report.add("a token of a long prompt: engine", statistics.median(reading), "CPU µs a token", n=len(reading),
+               low=min(reading), high=max(reading))  # fmt: skip
+    gains = [a / b for a, b in zip(costs[1], costs[STREAMS], strict=True)]
+    report.add(f"{STREAMS} at once: tokens per CPU second against one after the other", statistics.median(gains),
+               "times", n=len(gains), low=min(gains), high=max(gains), target=">= 4")  # fmt: skip
+    bounds = [a / b for a, b in zip(costs[1], reading, strict=True)]
+    report.add("the most that could be, were each token as cheap as in a long prompt", statistics.median(bounds),
+               "times", n=len(bounds), low=min(bounds), high=max(bounds))  # fmt: skip
+
+
 def tell(report: Report, streams: int, alone: list[Round], through: list[Round]) -> None:
     """The figures of one number of streams."""
     label = f"{streams} stream{'s' if streams > 1 else ''}"
@@ -225,6 +280,12 @@ async def run(model: Path) -> int:
             await compare(report, engine)
         finally:
             await engine.stop()
+
+        def make_with(slots: int) -> LlamaCpp:
+            context = min(header.context or 1024, 1024)
+            return LlamaCpp(f"bench-{slots}", model, log_dir=Path(folder), context=context, slots=slots)
+
+        await batch(report, make_with)
     return report.finish()
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from fairlead.engines.base import Health
 from fairlead.engines.embed.embedder import WEIGHTS, Embedder, shared
 from fairlead.engines.embed.words import words_of
@@ -89,7 +91,7 @@ def _answer(body: Mapping[str, Any], embedder: Embedder) -> bytes:
         {
             "object": "embedding",
             "index": i,
-            "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode() if encoding == "base64" else v.tolist(),
+            "embedding": base64.b64encode(v.astype("<f4").tobytes()).decode() if encoding == "base64" else v,
         }
         for i, v in enumerate(vectors)
     ]
@@ -101,7 +103,8 @@ def _answer(body: Mapping[str, Any], embedder: Embedder) -> bytes:
         "model": model if isinstance(model, str) else "embed",
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    return json.dumps(answer, separators=(",", ":")).encode()
+    # Python's own json took 180 µs for the digits of one vector, ten times what making it takes.
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _inputs(raw: Any) -> list[str]:
