@@ -18,6 +18,7 @@ import dataclasses
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "/v1/chat/completions"
 THIN = "thin relay"
 EVERYTHING_ON = "Fairlead, everything on"
+OURS = ("Fairlead", EVERYTHING_ON)
+ALL = ("fairlead", "everything", "thin", "nginx", "litellm", "tensorzero")
 START_S = 120.0
 LITELLM_KEY = "sk-" + "0123456789abcdef" * 2
 CONTENT = (
@@ -72,6 +75,9 @@ class Peer:
     headers: tuple[str, ...] = ()
     low_rate: float = 100
     most_connections: int = 64
+    path: str = PATH
+    prefix: str = ""
+    """What its path is, and what it wants before a model's name."""
 
 
 def free_port() -> int:
@@ -89,12 +95,12 @@ def build(folder: Path) -> tuple[Path, Path]:
     return made[0], made[1]
 
 
-def body(mode: Mode) -> bytes:
+def body(mode: Mode, prefix: str = "") -> bytes:
     messages = [
         {"role": "system", "content": "You answer the customers of a shop, briefly and kindly. " * 6},
         {"role": "user", "content": CONTENT},
     ]
-    request: dict[str, Any] = {"model": mode.model, "messages": messages, "temperature": 0, "max_tokens": 200}
+    request: dict[str, Any] = {"model": prefix + mode.model, "messages": messages, "temperature": 0, "max_tokens": 200}
     if mode.stream:
         request["stream"] = True
     encoded = json.dumps(request, separators=(",", ":")).encode()
@@ -155,15 +161,16 @@ def running(command: list[str], log: Path, env: dict[str, str] | None = None, cw
                     break
 
 
-def await_answer(port: int, headers: tuple[str, ...], log: Path) -> float:
+def await_answer(port: int, headers: tuple[str, ...], log: Path, peer: Peer | None = None) -> float:
     """Seconds until the first 200. Raises RuntimeError with the end of the log when none comes."""
+    path, prefix = (peer.path, peer.prefix) if peer is not None else (PATH, "")
     began = time.monotonic()
     said = ""
     named = dict(header.split(": ", 1) for header in ("content-type: application/json", *headers))
     while time.monotonic() - began < START_S:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         try:
-            connection.request("POST", PATH, body(ONE_SHOT), named)
+            connection.request("POST", path, body(ONE_SHOT, prefix), named)
             answer = connection.getresponse()
             said = f"{answer.status} {answer.read(300)!r}"
             if answer.status == 200:
@@ -178,9 +185,9 @@ def await_answer(port: int, headers: tuple[str, ...], log: Path) -> float:
 
 def load(tool: Path, peer: Peer, mode: Mode, seconds: float, folder: Path) -> dict[str, float]:
     file = folder / "body.json"
-    file.write_bytes(body(mode))
+    file.write_bytes(body(mode, peer.prefix))
     connections = min(mode.connections, peer.most_connections)
-    command = [str(tool), str(peer.port), str(connections), str(seconds), str(mode.rate), str(file)]
+    command = [str(tool), str(peer.port), str(connections), str(seconds), str(mode.rate), str(file), peer.path]
     answer = subprocess.run([*command, *peer.headers], check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(answer.stdout)
     if result["bad"] or result["broken"] or not result["good"]:
@@ -257,6 +264,50 @@ def litellm(upstream: int, folder: Path, python: str) -> Iterator[Peer]:
     with running([*command], log, env, folder) as pid:
         await_answer(port, headers, log)
         yield Peer("LiteLLM", port, pid, headers, low_rate=20, most_connections=16)
+
+
+TENSORZERO = """
+import sys, time
+import tensorzero
+from openai import OpenAI
+
+client = OpenAI(api_key="none", base_url="http://127.0.0.1:1/v1")
+client = tensorzero.patch_openai_client(client, config_file=sys.argv[1], async_setup=False)
+print(client.base_url.port, flush=True)
+time.sleep(1e6)
+"""
+"""TensorZero's gateway as its Python package serves it: a Rust server in this process, which itself does nothing."""
+
+
+@contextlib.contextmanager
+def tensorzero(upstream: int, folder: Path, python: str) -> Iterator[Peer]:
+    config, script, log = folder / "tensorzero.toml", folder / "tensorzero_server.py", folder / "tensorzero.out"
+    models = "".join(
+        f'[models."{name}"]\nrouting = ["m"]\n[models."{name}".providers.m]\ntype = "openai"\nmodel_name = "{name}"\n'
+        f'api_base = "http://127.0.0.1:{upstream}/v1/"\napi_key_location = "none"\n'
+        for name in ("plain", "paced")
+    )
+    config.write_text(f"[gateway]\nobservability.enabled = false\n{models}", encoding="utf-8")
+    script.write_text(TENSORZERO, encoding="utf-8")
+    with running([python, str(script), str(config)], log) as pid:
+        until = time.monotonic() + START_S
+        while not (said := re.search(r"^(\d+)$", log.read_text(errors="replace"), re.MULTILINE)):
+            if time.monotonic() > until:
+                raise RuntimeError(f"TensorZero did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+        peer = Peer(
+            "TensorZero", int(said[1]), pid, path="/openai/v1/chat/completions", prefix="tensorzero::model_name::"
+        )
+        await_answer(peer.port, (), log, peer)
+        yield peer
+
+
+def install_peers(folder: Path) -> None:
+    """LiteLLM and TensorZero, each in a virtual environment of its own, unless they are there."""
+    for name, wanted in (("litellm", ["litellm[proxy]"]), ("tensorzero", ["tensorzero", "openai"])):
+        if not (folder / name / "bin" / "python").exists():
+            subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
+            subprocess.run([str(folder / name / "bin" / "pip"), "install", "--quiet", *wanted], check=True)
 
 
 @contextlib.contextmanager
@@ -437,54 +488,40 @@ def add_inside(report: Report) -> None:
 def write(report: Report, found: dict[str, Measured]) -> int:
     """Fairlead's figures with their targets first, then every peer's own."""
     targets = {ONE_SHOT.name: "<= 200", PACED.name: "<= 2000"}
-    ours = found["Fairlead"]
-    for mode in (ONE_SHOT, BURST, PACED):
-        add_spread(report, f"Fairlead: CPU, {mode.name}", ours.cpu[mode.name], "us", target=targets.get(mode.name, ""))
-        for peer in [name for name in found if name != "Fairlead"]:
-            ratio = min(ours.cpu[mode.name]) / min(found[peer].cpu[mode.name])
-            report.add(
-                f"Fairlead against {peer}: CPU, {mode.name}",
-                ratio,
-                "times",
-                n=len(ours.cpu[mode.name]),
-                peer=peer,
-                peer_value=min(found[peer].cpu[mode.name]),
-            )
-    for name, measured in found.items():
-        if name != "Fairlead":
-            for mode in (ONE_SHOT, BURST, PACED):
-                add_spread(report, f"{name}: CPU, {mode.name}", measured.cpu[mode.name], "us")
+    peers = [name for name in found if name not in OURS]
+    for own in OURS:
+        for mode in (ONE_SHOT, BURST, PACED):
+            ours, target = found[own].cpu[mode.name], targets.get(mode.name, "")
+            add_spread(report, f"{own}: CPU, {mode.name}", ours, "us", target=target)
+            for peer in peers:
+                least = min(found[peer].cpu[mode.name])
+                report.add(
+                    f"{own} against {peer}: CPU, {mode.name}", min(ours) / least, "times", n=len(ours), peer=peer,
+                    peer_value=least,
+                )  # fmt: skip
+    for name in peers:
+        for mode in (ONE_SHOT, BURST, PACED):
+            add_spread(report, f"{name}: CPU, {mode.name}", found[name].cpu[mode.name], "us")
     for name, measured in found.items():
         rate = 20 if name == "LiteLLM" else 100
         for quantile, values in measured.latency.items():
-            target = {"p50": "<= 1", "p99": "<= 2"}[quantile] if name == "Fairlead" else ""
+            target = {"p50": "<= 1", "p99": "<= 2"}[quantile] if name in OURS else ""
             add_spread(report, f"{name}: latency added at {rate}/s, {quantile}", values, "ms", target=target)
         report.add(f"{name}: memory after the load", measured.memory, "MiB")
     add_inside(report)
     return report.finish()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
-    parser.add_argument("--only", default="", help="comma-separated gateways: fairlead,thin,nginx,litellm")
-    parser.add_argument(
-        "--litellm-python",
-        default=os.environ.get("FAIRLEAD_BENCH_LITELLM", ""),
-        help="Python of a virtual environment with litellm[proxy]",
-    )
-    parser.add_argument("--serve-thin", nargs=2, metavar=("PORT", "UPSTREAM"), help=argparse.SUPPRESS)
-    parser.add_argument("--serve", nargs=3, metavar=("PORT", "UPSTREAM", "DATA"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve(int(given.serve[0]), int(given.serve[1]), Path(given.serve[2]))
-        return 0
-    wanted = set(filter(None, given.only.split(","))) or {"fairlead", "thin", "nginx", "litellm"}
-    if given.serve_thin:
-        serve_thin(int(given.serve_thin[0]), int(given.serve_thin[1]))
-        return 0
-    missing = []
+def measure_all(
+    wanted: set[str], peers: Path | None, runs: int, seconds: float
+) -> tuple[dict[str, Measured], list[str]]:
+    """Every gateway that is wanted and there, one after the other; and those that are not, with how to get them."""
+    pythons = {name: peers / name / "bin" / "python" for name in ("litellm", "tensorzero")} if peers is not None else {}
+    there = {"nginx": shutil.which("nginx") is not None} | {
+        name: name in pythons and pythons[name].exists() for name in ("litellm", "tensorzero")
+    }
+    how = {"nginx": "nginx (apt install nginx-light)", "litellm": "LiteLLM", "tensorzero": "TensorZero"}
+    missing = [how[name] for name in how if name in wanted and not there[name]]
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -492,36 +529,53 @@ def main() -> int:
         upstream = free_port()
         direct = Peer("direct", upstream, stack.enter_context(running([str(server), str(upstream)], folder / "up.out")))
         await_answer(upstream, (), folder / "up.out")
-        if "fairlead" in wanted:
-            with fairlead(upstream, folder) as peer:
-                found["Fairlead"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
-        if "thin" in wanted:
-            with thin(upstream, folder) as peer:
-                found[peer.name] = measure(peer, direct, tool, given.runs, given.seconds, folder)
-        if "nginx" in wanted:
-            if shutil.which("nginx"):
-                with nginx(upstream, folder) as peer:
-                    found["nginx"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
-            else:
-                missing.append("nginx (apt install nginx-light)")
-        if "litellm" in wanted:
-            if given.litellm_python and Path(given.litellm_python).with_name("litellm").exists():
-                with litellm(upstream, folder, given.litellm_python) as peer:
-                    found["LiteLLM"] = measure(peer, direct, tool, given.runs, given.seconds, folder)
-            else:
-                missing.append("LiteLLM (a venv with litellm[proxy], named by --litellm-python)")
+        gateways: dict[str, Callable[[], contextlib.AbstractContextManager[Peer]]] = {
+            "fairlead": lambda: fairlead(upstream, folder),
+            "everything": lambda: everything(upstream, folder),
+            "thin": lambda: thin(upstream, folder),
+            "nginx": lambda: nginx(upstream, folder),
+            "litellm": lambda: litellm(upstream, folder, str(pythons["litellm"])),
+            "tensorzero": lambda: tensorzero(upstream, folder, str(pythons["tensorzero"])),
+        }
+        for kind, start in gateways.items():
+            if kind in wanted and there.get(kind, True):
+                with start() as peer:
+                    found[peer.name] = measure(peer, direct, tool, runs, seconds, folder)
+    return found, missing
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one run")
+    parser.add_argument("--only", default=",".join(ALL), help="comma-separated gateways: %(default)s")
+    parser.add_argument("--peers", type=Path, default=os.environ.get("BENCH_PEERS"),
+                        help="folder with the virtual environments of LiteLLM and TensorZero")  # fmt: skip
+    parser.add_argument("--install-peers", type=Path, metavar="PEERS", help="install them there first (0.9 GB)")
+    parser.add_argument("--serve-thin", nargs=2, metavar=("PORT", "UPSTREAM"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, metavar=("PORT", "UPSTREAM", "DATA"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(int(given.serve[0]), int(given.serve[1]), Path(given.serve[2]))
+        return 0
+    if given.serve_thin:
+        serve_thin(int(given.serve_thin[0]), int(given.serve_thin[1]))
+        return 0
+    if given.install_peers:
+        install_peers(given.install_peers)
+    peers = given.install_peers or (Path(given.peers) if given.peers else None)
+    found, missing = measure_all(set(given.only.split(",")), peers, given.runs, given.seconds)
     note = (
         "CPU of the gateway's process tree per request: the least disturbed of n runs, and the spread up to the most "
-        "disturbed one (whatever else a machine does can only add). Fairlead: keys, checks, masking and recording on; "
-        "limits, budgets and caches are not part of this run. Thin relay: the same server and HTTP client with nothing "
-        "between them. nginx passes bytes through. LiteLLM: one worker, master key, no database, nothing recorded, at "
-        "most 16 connections. TensorZero is archived and not run here; in November 2026, on another machine and with "
-        "observability off, it took 190 to 239 us one-shot, 2,594 to 2,656 us a paced stream, and added 0.60/0.75 ms "
-        "at 100/s."
+        "disturbed one (whatever else a machine does can only add). No two requests are the same. Fairlead: keys, "
+        "checks, masking and recording. Everything on: `fairlead serve` with limits of key, tenant and user, two "
+        "budgets and a cache that never hits as well. Thin relay: the same server and HTTP client and nothing else. "
+        "nginx passes bytes through. LiteLLM: one worker, master key, no database, nothing recorded, at most 16 "
+        "connections. TensorZero (archived): its Rust gateway from the Python package, nothing recorded."
     )
     if missing:
         note += " Not measured here: " + "; ".join(missing) + "."
-    if "Fairlead" not in found:
+    if not {"Fairlead", EVERYTHING_ON} <= found.keys():
         print(json.dumps({name: dataclasses.asdict(measured) for name, measured in found.items()}, indent=1))
         return 0
     return write(Report("gateway", note=note), found)

@@ -1,6 +1,6 @@
 /* Sends one request over and over and measures. Prints one line of JSON.
 
-   gateway_load PORT CONNECTIONS SECONDS RATE BODY_FILE [HEADER...]
+   gateway_load PORT CONNECTIONS SECONDS RATE BODY_FILE PATH [HEADER...]
 
    RATE 0: closed loop, every connection sends again when its answer is complete. RATE r: open loop, r requests a second
    on idle connections, latency counted from when a request should have been sent, so that a stalled server cannot hide
@@ -132,7 +132,7 @@ static int ascending(const void *a, const void *b) {
 static uint32_t quantile(uint32_t *values, double q) { return total ? values[(long)((total - 1) * q)] : 0; }
 
 int main(int count, char **word) {
-    if (count < 6) { fprintf(stderr, "usage: gateway_load PORT CONNECTIONS SECONDS RATE BODY_FILE [HEADER...]\n"); return 2; }
+    if (count < 7) { fprintf(stderr, "usage: gateway_load PORT CONNECTIONS SECONDS RATE BODY_FILE PATH [HEADER...]\n"); return 2; }
     port = atoi(word[1]);
     int n = atoi(word[2]), turn = 0;
     double seconds = atof(word[3]), rate = atof(word[4]);
@@ -140,8 +140,8 @@ int main(int count, char **word) {
     FILE *file = fopen(word[5], "rb");
     if (!file) { perror(word[5]); return 1; }
     int body_size = fread(body, 1, sizeof body, file);
-    request_size = sprintf(request, "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n", body_size);
-    for (int i = 6; i < count; i++) request_size += sprintf(request + request_size, "%s\r\n", word[i]);
+    request_size = sprintf(request, "POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n", word[6], body_size);
+    for (int i = 7; i < count; i++) request_size += sprintf(request + request_size, "%s\r\n", word[i]);
     request_size += sprintf(request + request_size, "\r\n");
     memcpy(request + request_size, body, body_size);
     number = memmem(request + request_size, body_size, "########", 8);
