@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fairlead.engines.supervisor import Supervisor
-from fairlead.errors import UpstreamTimeout, UpstreamUnreachable
+from fairlead.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from fairlead.providers.base import Call, Reply, Upstream
 
 TRIES: Final = 5
@@ -73,7 +73,7 @@ class ServedUpstream:
         tries = 0
         while True:
             try:
-                return await self._ready().open(call)
+                return await self._begun(await self._ready().open(call))
             except UpstreamUnreachable:
                 tries += 1
                 if tries == TRIES:
@@ -81,6 +81,22 @@ class ServedUpstream:
                 await asyncio.sleep(0.01 * tries)
                 await self._back(call)
                 self._ready()  # raises, with the reason, when it was the process that went away
+
+    async def _begun(self, reply: Reply) -> Reply:
+        """``reply``, once a piece of it has come. Raises UpstreamUnreachable for a stream that breaks before: its
+        client has been told nothing, so that the call may be sent again.
+        """
+        arrive = getattr(reply.chunks, "arrive", None)
+        if arrive is not None:
+            try:
+                await arrive()
+            except UpstreamBroken as error:
+                await reply.aclose()
+                raise UpstreamUnreachable(name=self.name, detail="it broke off before it began") from error
+            except BaseException:
+                await reply.aclose()
+                raise
+        return reply
 
     async def _back(self, call: Call) -> None:
         """Wait out a short restart, within the call's deadline."""

@@ -62,6 +62,14 @@ class Response(Pumped):
             self.close()
         return data
 
+    async def arrive(self) -> None:
+        """Return when a piece of the body has come, without reading it. Raises as reading does."""
+        if self._connection is not None:
+            try:
+                await self._connection.arrived()
+            except Broken as error:
+                raise self._failure(error) from error
+
     async def pump(self, take: Callable[[bytes], bool]) -> None:
         """See Pumped."""
         connection = self._connection

@@ -159,6 +159,12 @@ class Reshaped:
             if whole:
                 return self._reshaper.events(whole)
 
+    async def arrive(self) -> None:
+        """Return when a piece has come, without reading it, as far as the stream behind can tell."""
+        arrive = getattr(self._chunks, "arrive", None)
+        if arrive is not None:
+            await arrive()
+
     async def aclose(self) -> None:
         """Left early this closes the connection, which tells the server to stop."""
         close = getattr(self._chunks, "aclose", None)

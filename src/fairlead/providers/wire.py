@@ -120,6 +120,13 @@ class Connection(asyncio.Protocol):
                 return b""
             await self._wait()
 
+    async def arrived(self) -> None:
+        """Return when a piece of the body waits to be read, or its end. Raises Broken when neither comes any more."""
+        while not self._chunks and not self._done:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
     async def pump(self, take: Callable[[bytes], bool]) -> None:
         """Call ``take`` with every piece of the body that is left, as it arrives; returns at the end.
 
