@@ -51,6 +51,16 @@ _PURGE: Final = (
     "DELETE FROM answers WHERE (:tenant IS NULL OR tenant = :tenant) AND (:route IS NULL OR route = :route) "
     "AND (:release IS NULL OR release = :release) AND (:subject IS NULL OR subject = :subject)"
 )
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO answers (key, tenant, subject, route, release, created, expires, size, answer) VALUES "
+)
+_PLACES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROWS: Final = 100
+"""Rows a statement. One row each would have this thread ask for the interpreter once a row, and live requests wait."""
+_SHRINK: Final = (
+    "DELETE FROM answers WHERE number <= (SELECT max(number) FROM "
+    "(SELECT number, sum(size) OVER (ORDER BY number DESC) AS held FROM answers) WHERE held > ?)"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -72,6 +82,14 @@ class Told(msgspec.Struct, kw_only=True):
     last: int
     answers: list[KeptAnswer]
     bands: bytes = b""
+
+
+def _row(answer: KeptAnswer) -> tuple[Any, ...]:
+    data = msgspec.msgpack.encode(answer)
+    return (
+        answer.key, answer.tenant, answer.subject, answer.route, answer.release, answer.created, answer.expires,
+        len(data) + _OVERHEAD, data,
+    )  # fmt: skip
 
 
 class Answers:
@@ -109,34 +127,17 @@ class Answers:
         """Returns the number of the last one; -1 where there is none."""
         if not answers:
             return -1
-        encoded = [(answer, msgspec.msgpack.encode(answer)) for answer in answers]
-        connection.executemany(
-            "INSERT OR REPLACE INTO answers (key, tenant, subject, route, release, created, expires, size, answer) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    answer.key, answer.tenant, answer.subject, answer.route, answer.release, answer.created,
-                    answer.expires, len(data) + _OVERHEAD, data,
-                )
-                for answer, data in encoded
-            ],
-        )  # fmt: skip
+        added = 0
+        for start in range(0, len(answers), _ROWS):
+            rows = [_row(answer) for answer in answers[start : start + _ROWS]]
+            connection.execute(_INSERT + ", ".join([_PLACES] * len(rows)), [value for row in rows for value in row])
+            added += sum(len(row[-1]) + _OVERHEAD for row in rows)
         connection.execute("DELETE FROM answers WHERE expires <= ?", (now_us(),))
-        self._unweighed += sum(len(data) + _OVERHEAD for _, data in encoded)
-        if self._unweighed > self.limit // _WEIGHINGS:
-            self._shrink(connection)
+        self._unweighed += added
+        if self._unweighed > self.limit // _WEIGHINGS:  # takes a while where there is much
+            self._unweighed = 0
+            connection.execute(_SHRINK, (self.limit - self.limit // _WEIGHINGS,))
         return int(connection.execute("SELECT max(number) FROM answers").fetchone()[0] or -1)
-
-    def _shrink(self, connection: sqlite3.Connection) -> None:
-        """Weigh everything, which takes a while where there is much, and let the oldest go where it is too much."""
-        self._unweighed = 0
-        rows = connection.execute("SELECT number, size FROM answers ORDER BY number DESC").fetchall()
-        held = 0
-        for number, size in rows:
-            held += size
-            if held > self.limit - self.limit // _WEIGHINGS:
-                connection.execute("DELETE FROM answers WHERE number <= ?", (number,))
-                return
 
     def _count(self, connection: sqlite3.Connection, tallied: Sequence[Line]) -> None:
         connection.executemany(
