@@ -546,6 +546,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
     parser.add_argument("--each-left-out", action="store_true", help="also fit the confidence without each shop")
+    parser.add_argument("--keep", type=Path, help="with --each-left-out: where to keep it for compare_scorers")
     parser.add_argument("--tools-only", action="store_true", help="fit the choice of tools alone; the rest stays")
     options = parser.parse_args()
     if options.tools_only:
@@ -591,7 +592,11 @@ def main() -> None:
             odds[~rest] = chances(others, told.rows[~rest])
         show("confidence fitted without the shop", odds, told, constants["answer_from"])
         apart = {one.source for one in (*from_folder(NATURAL_SHOPS, "calibration"), *from_blocks())}
-        show_together(odds, told, np.array([source in apart for source in told.sources]))
+        chosen = np.array([source in apart for source in told.sources])
+        show_together(odds, told, chosen)
+        if options.keep:
+            kept = {"odds": odds[chosen], "right": told.either[chosen], "answerable": told.answerable[chosen]}
+            np.savez(options.keep, allow_pickle=False, **kept)
 
 
 def show(title: str, odds: Floats, told: Observed, threshold: float) -> None:

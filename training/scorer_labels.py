@@ -30,9 +30,9 @@ from training.scorer_reader import INVENTED, SHARES, load
 
 Floats = npt.NDArray[np.float32]
 SEED = 20261130
-LIKE, OTHERS, ELSEWHERE_LIKE = 7, 2, 6  # units of a question: the likest, others of its shop; the likest elsewhere
+LIKE, OTHERS, ELSEWHERE_LIKE = 7, 3, 6  # units of a question: the likest, others of its shop; the likest elsewhere
 MOST = {"natural": 2000, "pairs": 6000, "invented": 500, "faq": 500, "clapnq": 300, "mtrag": 250}
-ELSEWHERE = (1.0, 1.0)  # questions over another shop's pages, to one over its own, of each turn
+ELSEWHERE = (0.5, 1.0)  # questions over another shop's pages, to one over its own, of each turn
 AT_ONCE = 12  # questions between two writes
 
 

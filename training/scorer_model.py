@@ -18,7 +18,7 @@ from torch.nn import functional
 from fairlead.engines.scorer.pieces import BUCKETS, UNIT_PIECES, buckets_of, match_key
 
 Floats = npt.NDArray[np.float32]
-WIDTH, HEADS, ENCODER_BLOCKS, CROSS_BLOCKS, INNER, HIDDEN = 128, 4, 2, 3, 2, 96
+WIDTH, HEADS, ENCODER_BLOCKS, CROSS_BLOCKS, INNER, HIDDEN = 128, 4, 2, 2, 2, 96
 QUESTION, CONTEXT, TEXT = 0, 1, 2
 
 
