@@ -88,18 +88,23 @@ def addresses_machine(text: str) -> bool:
 def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
     pieces = [p for p in _pieces(title, text) if p[0] and not addresses_machine(p[0])][:MOST_UNITS]
     texts = [words_of(piece) for piece, _, _ in pieces]
-    contexts = [words_of(context) for _, _, context in pieces]
-    vectors = embedder.encode_lists(texts)
-    joint = embedder.encode_lists([c + t for c, t in zip(contexts, texts, strict=True)])
-    sections = [words_of(section_of(context)) for _, _, context in pieces]
-    headings = embedder.encode_lists(sections)
-    words = list(dict.fromkeys(w for some in (*contexts, *texts, *sections) for w in some))
+    contexts = {context: words_of(context) for _, _, context in pieces}  # most units of a passage share theirs
+    sections = {context: words_of(section_of(context)) for context in contexts}
+    joint = [contexts[context] + text for (_, _, context), text in zip(pieces, texts, strict=True)]
+    vectors = embedder.encode_lists([*texts, *joint, *sections.values()])
+    heading = dict(zip(sections, vectors[2 * len(texts) :], strict=True))
+    words = list(dict.fromkeys(w for some in (*contexts.values(), *texts, *sections.values()) for w in some))
     row = {word: i for i, word in enumerate(words)}
     table = embedder.encode_words(words)
+    about = {context: (frozenset(content(told)), concepts_of(told)) for context, told in contexts.items()}
+    headed = {
+        context: (frozenset(content(told)), concepts_of(told), [row[w] for w in dict.fromkeys(told) if w not in STOP])
+        for context, told in sections.items()
+    }
     units = []
     for i, (piece, kind, context) in enumerate(pieces):
-        distinct = list(dict.fromkeys(w for w in contexts[i] + texts[i]))[:160]
         label, columns = row_of(piece, kind)
+        stems, concepts, rows = headed[context]
         units.append(
             Unit(
                 piece,
@@ -107,19 +112,19 @@ def _units(title: str, text: str, embedder: Embedder) -> tuple[Unit, ...]:
                 context,
                 i,
                 frozenset(content(texts[i])),
-                frozenset(content(contexts[i])),
+                about[context][0],
                 concepts_of(texts[i]),
-                concepts_of(contexts[i]),
+                about[context][1],
                 vectors[i],
-                joint[i],
-                table[[row[w] for w in distinct]],
+                vectors[len(texts) + i],
+                table[[row[w] for w in list(dict.fromkeys(joint[i]))[:160]]],
                 frozenset(stem(w) for w in words_of(label)),
                 columns,
                 (title, *(name for name, _ in columns)) if columns else (),
-                frozenset(content(sections[i])),
-                concepts_of(sections[i]),
-                headings[i],
-                table[[row[w] for w in dict.fromkeys(sections[i]) if w not in STOP]],
+                stems,
+                concepts,
+                heading[context],
+                table[rows],
                 places_of(label or piece, words_of(label) if label else texts[i]),
                 (*spans_of(piece), *measures_of(piece)),
             )
