@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float32]
 LEAST, MOST = -12.0, 12.0
 """Bounds of a score. A question or a unit without any piece scores LEAST."""
 _CACHED_UNITS = 640  # about 15 kB each
-_STEP = 16  # lengths of texts are rounded up to a multiple of it
+_STEP = 8  # lengths of texts are rounded up to a multiple of it
 _HIDDEN = -1e4  # the logit of a place without a piece
 _QUESTION, _CONTEXT, _TEXT = 0, 1, 2
 
