@@ -384,6 +384,7 @@ def test_the_site_around_the_widget_says_who_is_signed_in_and_signs_out(
         frame.get_by_label("Your message").fill(text)
         page.keyboard.press("Enter")
 
+    expect(frame.get_by_label("Your message")).to_be_focused()  # it has been told who is signed in
     ask("Where is my order TT-482913?")
     expect(frame.locator(".facts")).to_contain_text("Order TT-482913")
     page.evaluate("fairleadWidget.identify('')")

@@ -70,6 +70,7 @@ def ready(page: Page) -> None:
 
 
 def ask(page: Page, text: str) -> None:
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()  # not while an answer comes
     page.get_by_label("Your message").fill(text)
     page.keyboard.press("Enter")
 

@@ -41,7 +41,10 @@ Run = Callable[..., Ran]
 
 
 @pytest.fixture(name="run")
-def run_fixture(capfd: pytest.CaptureFixture[str]) -> Run:
+def run_fixture(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):  # a pipe, whatever stands around the tests
+        monkeypatch.delenv(name, raising=False)
+
     def run(*arguments: str | Path) -> Ran:
         capfd.readouterr()
         with pytest.raises(SystemExit) as left:
