@@ -270,37 +270,47 @@ def _boolean(message: str) -> bool | None:
 
 
 def _number(parameter: Parameter, kind: str, message: str, *, asked: bool) -> int | float | None:
-    text: str | None = None
-    if kind == "id":
-        text = identifier(message)
-    elif kind == "weight":
-        heavy = WEIGHT.search(message)
-        text = re.match(r"[\d.,]+", heavy[0])[0] if heavy else message.strip() if asked else None  # type: ignore[index]
-    elif (counted := _counted(parameter, message)) is not None:
-        text = counted
-    elif kind == "amount" and (found := MONEY.search(message)):
-        text = found[1] or found[2]
-    elif kind in ("quantity", "number", "amount"):
-        bare = TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", EMAIL.sub(" ", message))))
-        marked = _LETTERED.sub(" ", MARKED_ID.sub(" ", bare) if kind == "quantity" else bare)
-        found = NUMBER.search(marked)
-        text = found[0] if found and (asked or kind != "number") else None
-        if text is None and kind == "number":
-            text = _after_its_name(parameter, bare)
-        if text is None and kind != "amount":
-            text = next(
-                (str(NUMBER_WORDS[w]) for w in words_of(message) if w in NUMBER_WORDS and (asked or w != "one")), None
-            )
+    text = _figure(parameter, kind, message, asked=asked)
     if text is None or not re.fullmatch(r"-?\d+(?:[.,]\d+)?", text):
         return None
     value = float(text.replace(",", "."))
     if parameter.type == "integer" and value != int(value):
         return None
     number: int | float = int(value) if value == int(value) and "." not in text and "," not in text else value
+    return number if _is_within(parameter, number) else None
+
+
+def _is_within(parameter: Parameter, number: float) -> bool:
     low, high = parameter.schema.get("minimum"), parameter.schema.get("maximum")
-    if (isinstance(low, int | float) and number < low) or (isinstance(high, int | float) and number > high):
+    return not (isinstance(low, int | float) and number < low) and not (isinstance(high, int | float) and number > high)
+
+
+def _figure(parameter: Parameter, kind: str, message: str, *, asked: bool) -> str | None:
+    """The words of a message that say a number, as digits."""
+    if kind == "id":
+        return identifier(message)
+    if kind == "weight":
+        heavy = WEIGHT.search(message)
+        digits = re.match(r"[\d.,]+", heavy[0]) if heavy else None
+        return digits[0] if digits else message.strip() if asked and not heavy else None
+    if (counted := _counted(parameter, message)) is not None:
+        return counted
+    if kind == "amount" and (found := MONEY.search(message)):
+        return found[1] or found[2]
+    return _loose(parameter, kind, message, asked=asked) if kind in ("quantity", "number", "amount") else None
+
+
+def _loose(parameter: Parameter, kind: str, message: str, *, asked: bool) -> str | None:
+    """A number that no unit and no mark stands beside."""
+    bare = TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", EMAIL.sub(" ", message))))
+    found = NUMBER.search(_LETTERED.sub(" ", MARKED_ID.sub(" ", bare) if kind == "quantity" else bare))
+    if found and (asked or kind != "number"):
+        return found[0]
+    if kind == "number" and (named := _after_its_name(parameter, bare)):
+        return named
+    if kind == "amount":
         return None
-    return number
+    return next((str(NUMBER_WORDS[w]) for w in words_of(message) if w in NUMBER_WORDS and (asked or w != "one")), None)
 
 
 # A number with letters or dashes in it names a thing and counts nothing: "HF-30022", "4410-882".
