@@ -24,8 +24,8 @@ from fairlead.errors import SettingInvalid, SettingsUnreadable, SettingUnknown, 
 
 ENV_PREFIX = "FAIRLEAD_"
 FILE_NAME = "settings.toml"
-OTHER_VARIABLES = frozenset({"FAIRLEAD_DATA", "FAIRLEAD_KEY"})
-"""FAIRLEAD_ variables that are not settings: public data for benchmarks, and the key a client command presents."""
+OTHER_VARIABLES = frozenset({"FAIRLEAD_ADMIN_KEY", "FAIRLEAD_DATA", "FAIRLEAD_KEY"})
+"""FAIRLEAD_ variables that are not settings: the keys client commands present, and public data for benchmarks."""
 
 
 def _setting(

@@ -180,7 +180,7 @@ def test_a_swap_that_cannot_be_says_why_and_changes_nothing(server: Server) -> N
         (("swap", "tiny"), None, "was not replaced and serves on"),
         (("swap", "tine"), None, "There are: "),
         (("swap", "extractive"), None, "part of this process"),
-        (("swap", "../keys"), None, "There is nothing"),
+        (("swap", "../keys"), None, "There is no engine"),
         (("list",), "", "scope admin"),
         (("list",), server.user, "scope admin"),
         (("swap", "tiny"), server.user, "scope admin"),

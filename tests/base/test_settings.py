@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead import settings
+from fairlead.cli.engines import KEY
 from fairlead.errors import SettingInvalid, SettingsUnreadable, SettingUnknown, UsageError
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -95,7 +96,11 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
 
 
 def test_variables_that_are_not_settings_are_left_alone() -> None:
-    settings.load({}, {"FAIRLEAD_DATA": "/somewhere", "FAIRLEAD_KEY": "fl-x"})
+    settings.load({}, {"FAIRLEAD_DATA": "/somewhere", "FAIRLEAD_KEY": "fl-x", KEY: "fl-y"})
+    assert KEY == "FAIRLEAD_ADMIN_KEY", "as docs/engines.md says"
+    assert not {name.removeprefix("FAIRLEAD_").lower() for name in settings.OTHER_VARIABLES} & {
+        name for name, *_ in settings.table()
+    }
 
 
 def test_booleans_are_read_from_words() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ import pytest
 
 from fairlead.gateway.keypool import KeyPool
 from fairlead.gateway.reliable import FAILURES
+from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.openai_compatible import OpenAICompatible
+from fairlead.providers.scripted import Script, Scripted
 from tests.gateway.gateway_harness import CHAT, House, build, route, serving
 from tests.gateway.hostile import END, Part, chunked, hostile, whole
 
@@ -135,9 +138,93 @@ def test_when_no_key_is_accepted_it_is_not_the_callers_mistake(case: Case) -> No
     for _ in range(2):
         answer = case.ask()
         assert answer.status_code == 502
-        assert "does not accept the key" in answer.json()["error"]["message"]
+        assert "`api_keys:`" in answer.json()["error"]["message"]
+        assert answer.headers["retry-after"] == "60"
         assert "planted-key" not in answer.text
     assert len(case.provider.asked) == 3
+
+
+def test_while_every_key_is_aside_nobody_waits_and_who_stands_in_answers() -> None:
+    provider = Provider()
+    for key, worth in zip(KEYS, ((401, ""), (429, "3000"), (402, "")), strict=True):
+        provider.worth[key] = worth
+    with hostile(provider.answer) as server:
+        provider.requests = lambda: server.requests
+
+        def pool() -> KeyPool:
+            members = [OpenAICompatible("pool", server.url, "support-model", key) for key in KEYS]
+            return KeyPool("pool", members, clock=lambda: provider.now)
+
+        other = Scripted(script=Script(text="instead"))
+        routes = {
+            "alone": route(pool(), "alone", retries=2),
+            "helped": route(pool(), "helped", retries=2, fallback=("other",)),
+            "other": route(other, "other"),
+        }
+        house = build(routes=routes)
+        with serving(house.gateway) as url, httpx.Client(base_url=url, timeout=60) as client:
+            for _ in range(2):
+                answer = client.post("/v1/chat/completions", json={**CHAT, "model": "alone"})
+                assert (answer.status_code, answer.headers["retry-after"]) == (429, "60"), "the first to come back"
+                assert "`api_keys:`" in answer.json()["error"]["message"]
+            answer = client.post("/v1/chat/completions", json={**CHAT, "model": "helped"})
+            assert answer.json()["choices"][0]["message"]["content"] == "instead"
+        assert all("attempts" not in record.tags for record in house.written(3)), "nobody was kept waiting"
+
+
+class Judge:
+    """A model that answers each call when it is told to."""
+
+    name = "judge"
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[asyncio.Future[Reply]] = asyncio.Queue()
+
+    async def open(self, call: Call) -> Reply:
+        told: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.waiting.put_nowait(told)
+        return await told
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_refusals_of_calls_that_were_under_way_count_as_one() -> None:
+    now, judge = 0.0, Judge()
+    pool = KeyPool("pool", [judge], clock=lambda: now)
+    call = Call(operation="chat", body=dict(CHAT), stream=False, deadline=1e9, context=CallContext(request="r"))
+
+    async def burst(*replies: Reply) -> list[Any]:
+        asked = [asyncio.create_task(pool.open(call)) for _ in replies]
+        under_way = [await judge.waiting.get() for _ in replies]
+        for told, reply in zip(under_way, replies, strict=True):
+            told.set_result(reply)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    def waits(found: list[Any]) -> list[Any]:
+        return [error.details["retry_after"] for error in found]
+
+    assert set(waits(await burst(*[Reply(401, body=b"")] * 12))) == {60}
+    now = 60.0
+    assert waits(await burst(Reply(401, body=b""))) == [120], "a later one is the second in a row"
+    now = 180.0
+    late = Reply(429, body=b"", headers={"retry-after": "300"})
+    assert waits(await burst(Reply(429, body=b""), late, Reply(429, body=b"")))[-1] == 300, "the longest that is asked"
+    fine = Reply(200, body=b"{}")
+    now = 480.0
+    assert (await burst(Reply(429, body=b""), fine))[1] is fine
+    assert pool.able() == 0, "a call that began before says nothing of the key now"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("nan", "1"), ("inf", "86400"), ("-5", "1"), ("7.2", "8"), ("1e300", "86400"), ("rubbish", "1"), ("12", "12")],
+)
+def test_what_a_provider_says_of_the_time_is_passed_on_as_whole_seconds(said: str, told: str) -> None:
+    upstream = Scripted(script=Script(status=429, retry_after=said))
+    with serving(build(routes={"support": route(upstream, retries=0)}).gateway) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=CHAT, timeout=60)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, told)
 
 
 def test_a_key_whose_calls_fail_rests_alone(case: Case) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import typer
 
@@ -48,15 +50,17 @@ def swap(
     For new weights or a new adapter under the same path: write them beside the old ones, then move them into place.
     If the new one does not start, the old one serves on.
     """
+    if "/" in name or name.strip(".") == "":  # neither stays one segment of a path
+        raise UsageError(detail=f"There is no engine {name!r}; `fairlead engines list` names them.")
     _show(_ask("POST", url, f"/admin/engines/{quote(name, safe='')}/swap", key), as_json=as_json)
 
 
 def _ask(method: str, url: str, path: str, variable: str) -> list[dict[str, Any]]:
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(detail=f"--url is {url!r}; expected an address such as {LOCAL}")
+    _check_url(url)
+    _check_name(variable)
     import aiohttp  # 0.2 s, and only these commands need it
 
-    async def ask() -> tuple[int, Any]:
+    async def ask() -> tuple[int, str]:
         secret = os.environ.get(variable, "")
         headers = {"authorization": f"Bearer {secret}"} if secret else {}
         timeout = aiohttp.ClientTimeout(total=SWAP_S)
@@ -66,18 +70,46 @@ def _ask(method: str, url: str, path: str, variable: str) -> list[dict[str, Any]
                 method, url.rstrip("/") + path, json={} if method == "POST" else None, allow_redirects=False
             ) as response,
         ):
-            return response.status, await response.json(content_type=None)
+            return response.status, await response.text(errors="replace")
 
     try:
-        status, answer = asyncio.run(ask())
+        status, text = asyncio.run(ask())
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         detail = f"No answer from {url}: {error}. Is `fairlead serve` running there? Name it with --url."
         raise UsageError(detail=detail) from error
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or (status == 200 and "engines" not in answer):
+        detail = f"What answers at {url} is not Fairlead's administration. --url takes its address alone, as {LOCAL}"
+        raise UsageError(detail=detail)
     if status == 200:
         return list(answer["engines"])
-    said = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
+    told = answer.get("error")
+    said = told.get("message") if isinstance(told, dict) else None
     mend = f" Put a key with the scope admin into {variable}." if status in (401, 403) else ""
     raise UsageError(detail=f"{said or f'It refused with status {status}.'}{mend}")
+
+
+def _check_url(url: str) -> None:
+    """Refuse what is no address, without showing it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(detail=f"--url is no address; expected one such as {LOCAL}")
+    if "@" in parts.netloc:
+        raise UsageError(detail=f"--url holds a user or a password, which nobody here asks for. Write it as {LOCAL}")
+
+
+def _check_name(variable: str) -> None:
+    """Refuse a key in the place of a variable's name, without showing it."""
+    if variable not in os.environ and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", variable):
+        detail = f"--key takes the NAME of a variable, never the key: export {KEY}=... and leave --key out."
+        raise UsageError(detail=detail)
 
 
 def _show(engines: list[dict[str, Any]], *, as_json: bool) -> None:

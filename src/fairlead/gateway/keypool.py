@@ -7,12 +7,12 @@ balances and blocks belong to keys. Knows no provider and no secret.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import orjson
-
+from fairlead.errors import UpstreamRefused
 from fairlead.gateway.reliable import SICK, Line, is_sick, seconds_of
 from fairlead.providers.base import Call, Reply, Upstream
 
@@ -35,15 +35,22 @@ class _Member:
         self.line = Line(clock=clock)
         self.until = 0.0
         self.status = 0
+        self.times = 0
+        """How often it was set aside. A call that began before the last time says nothing new."""
         self._pause_s = 0.0
 
     def aside(self, status: int, retry_after: str, now: float) -> float:
         """Set it aside, longer each time in a row; seconds."""
+        self.times += 1
         again = self._pause_s * 2 if status == self.status else 0.0
         self.status, self._pause_s = status, min(LONGEST_S[status], again or FIRST_S[status])
         seconds = max(self._pause_s, min(LONGEST_ASKED_S, seconds_of(retry_after)))
         self.until = now + seconds
         return seconds
+
+    def aside_longer(self, retry_after: str, now: float) -> None:
+        """A call that was under way when it was set aside was refused too; only what that asks for counts."""
+        self.until = max(self.until, now + min(LONGEST_ASKED_S, seconds_of(retry_after)))
 
     def works(self) -> None:
         """It was accepted."""
@@ -62,15 +69,13 @@ class KeyPool:
     async def open(self, call: Call) -> Reply:
         """Send the call with the next key that may be used; see Upstream.open.
 
-        When no key is left, the last refusal, or a 429 of ours that says when the first of them may be used again.
+        When no key is left, at once: UpstreamRefused with 429 and when the first may be used again, with 502 if all of
+        them were refused as unknown or unpaid, with 503 if all of them failed.
         """
-        refused: Reply | None = None
         for member in self._turn():
             if member.until > self._clock() or member.line.resting_s():
                 continue
-            if refused is not None:
-                await refused.aclose()
-            refused = None
+            times = member.times
             try:
                 reply = await member.upstream.open(call)
             except BaseException as error:
@@ -78,17 +83,21 @@ class KeyPool:
                 raise
             if reply.status not in ASIDE:
                 member.line.failed() if reply.status in SICK else member.line.succeeded()
-                if reply.status < 400:
+                if reply.status < 400 and member.times == times:
                     member.works()
                 return reply
             member.line.left()
-            seconds = member.aside(reply.status, reply.headers.get("retry-after", ""), self._clock())
+            await reply.aclose()
+            retry_after = reply.headers.get("retry-after", "")
+            if member.times != times:
+                member.aside_longer(retry_after, self._clock())
+                continue
+            seconds = member.aside(reply.status, retry_after, self._clock())
             log.warning(
                 "%s: key %d of %d was refused with status %d and is set aside for %.0f s",
                 self.name, member.place + 1, len(self._members), reply.status, seconds,
             )  # fmt: skip
-            refused = reply
-        return refused if refused is not None else self._exhausted()
+        raise self._exhausted()
 
     def able(self) -> int:
         """How many keys may be used now."""
@@ -105,12 +114,21 @@ class KeyPool:
         start, self._next = self._next, (self._next + 1) % len(self._members)
         return [*self._members[start:], *self._members[:start]]
 
-    def _exhausted(self) -> Reply:
+    def _exhausted(self) -> UpstreamRefused:
         now = self._clock()
         waits = [max(member.until - now, member.line.rests_for_s()) for member in self._members]
-        seconds = max(1, round(min(waits)))
+        seconds = max(1, math.ceil(min(waits)))
         refused = {member.status for member in self._members if member.until > now}
-        message = f"every one of the {len(waits)} keys of this model is set aside"
-        status = 401 if refused and refused <= {401, 402} else 429 if refused else 503
-        body = orjson.dumps({"error": {"message": message, "type": None, "param": None, "code": None}})
-        return Reply(status, body=body, headers={"retry-after": str(seconds)})
+        told = f"Each of the {len(waits)} keys in `api_keys:` of {self.name}"
+        if refused and refused <= {401, 402}:
+            status, upstream, kind, code = 502, max(refused), "server_error", "upstream_refused"
+            said = f"{told} was refused as unknown or unpaid; correct them. They are tried again in {seconds} s."
+        elif refused:
+            status, upstream, kind, code = 429, 429, "rate_limit_error", "rate_limit_exceeded"
+            said = f"{told} is set aside for now. Send this again in {seconds} s."
+        else:
+            status, upstream, kind, code = 503, 503, "server_error", "upstream_refused"
+            said = f"{told} rests after calls that failed. Send this again in {seconds} s."
+        return UpstreamRefused(
+            status=status, code=code, kind=kind, message=said, upstream_status=upstream, retry_after=seconds
+        )

@@ -8,6 +8,7 @@ caller of ``complete`` and ``stream``): it delivers inside ``async with travel(e
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -32,7 +33,7 @@ from fairlead.gateway.encoding import fit_encoding
 from fairlead.gateway.exchange import Exchange, Step
 from fairlead.gateway.keyring import INFERENCE, KeyRing, Principal, pseudonym
 from fairlead.gateway.relay import Relay
-from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick, ordered
+from fairlead.gateway.reliable import AGAIN, SICK, Line, is_sick, ordered, seconds_of
 from fairlead.gateway.route import Route, chosen_for, find_route
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.deadline import Until
@@ -46,6 +47,8 @@ Tried = tuple[Reply, ServiceError | None]
 Try = Coroutine[Any, Any, Tried]
 LONGEST_WAIT_S = 1.0
 """Pause before another try from which a model that stands in is asked instead."""
+LONGEST_TOLD_S = 86_400.0
+"""Most of an upstream's Retry-After that is passed on."""
 _UPSTREAM_STATUS = {400: 400, 409: 409, 413: 413, 415: 400, 422: 400, 408: 504, 429: 429, 503: 503, 504: 504, 529: 503}
 """What the client sees of an upstream's status. Others are 502: a refused key or a missing model upstream is not the
 client's mistake, and a 401 or 404 would send people looking in the wrong place."""
@@ -364,10 +367,9 @@ def refusal(name: str, reply: Reply) -> UpstreamRefused:
     details: dict[str, Any] = {"upstream_status": reply.status}
     if status < 500 and isinstance(error.get("param"), str):
         details["param"] = error["param"]
-    if retry := reply.headers.get("retry-after"):
-        details["retry_after"] = retry
-    elif status in (429, 503):
-        details["retry_after"] = "1"
+    wait_s = math.ceil(min(LONGEST_TOLD_S, seconds_of(reply.headers.get("retry-after", ""))))
+    if wait_s or status in (429, 503):
+        details["retry_after"] = wait_s or 1
     own = error.get("code") if isinstance(error.get("code"), str) and status < 500 else None
     code = own or ("rate_limit_exceeded" if status == 429 else "upstream_refused")
     kind = {429: "rate_limit_error"}.get(status, "invalid_request_error" if status < 500 else "server_error")

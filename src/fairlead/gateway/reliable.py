@@ -127,11 +127,14 @@ def ordered(names: list[str], weights: Mapping[str, float], seed: str) -> list[s
 
 
 def seconds_of(retry_after: str) -> float:
-    """A ``Retry-After`` header in seconds; it holds seconds or a date. 0 when there is none or it cannot be read."""
+    """A ``Retry-After`` header in seconds; it holds seconds or a date. 0 when there is none or it cannot be read.
+
+    Never NaN; infinite for a number too large.
+    """
     if not retry_after:
         return 0.0
     try:
-        return max(0.0, float(retry_after))
+        return max(0.0, float(retry_after))  # 0 for NaN, which no comparison finds larger
     except ValueError:
         pass
     try:
