@@ -10,6 +10,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -366,3 +367,30 @@ def test_a_terminal_shows_running_intervals(run: Run) -> None:
     os.close(ours)
     assert process.wait(120) == 3
     assert re.search(r"extractive \d+: \d+–\d+ %", said.decode("utf-8", "replace")), said
+
+
+def closed_port() -> int:
+    """A port nobody listens on."""
+    with contextlib.closing(socket.socket()) as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@pytest.mark.parametrize("more", ["", ", fallback: [extractive]"])
+def test_a_model_that_cannot_be_reached_is_never_scored_by_what_stands_in_for_it(run: Run, more: str) -> None:
+    """The assistant would quote the pages instead, which is another's answer."""
+    path = Path("fairlead.yaml")
+    price = "price: {input_usd_per_million: 1, output_usd_per_million: 2}"
+    model = f'model: "http://127.0.0.1:{closed_port()}/v1#bad", {price}'
+    text = path.read_text(encoding="utf-8").replace("variants:\n", f"variants:\n  - {{id: bad, {model}{more}}}\n")
+    path.write_text(text, encoding="utf-8")
+    asked = ("select", "--candidates", "bad,extractive", "--samples", "1", "--all", "--json")
+    for _ in range(2):  # nothing is kept of it: the second run asks it again
+        report = _json(run(*asked), 0, 1, 3)
+        standings = {each["id"]: each for each in report["standings"]}
+        bad = standings["bad"]
+        assert (bad["answered"], bad["cached"], bad["n"], bad["quality"]["value"]) == (0, 0, 0, None)
+        assert bad["failed"] == 1
+        assert standings["extractive"]["answered"] == 1
+        assert report["choice"]["candidate"] != "bad"
+        assert report["spent_usd"] == 0

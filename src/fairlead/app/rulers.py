@@ -65,7 +65,7 @@ def _ask(fairlead: Fairlead, identifier: str) -> Ask:
     price, given = price_of(fairlead.usecase, variant), variant.sampling
     settings: dict[str, Any] = {"temperature": 0} if given.temperature is None else {}
     settings |= {"max_tokens": LONGEST} if given.max_tokens is None else {}
-    context, principal = CallContext(channel="judge"), Principal(subject="judge")
+    context, principal = CallContext(channel="judge", alone=True), Principal(subject="judge")
 
     async def ask(messages: Messages, repetition: int) -> Said:
         body: dict[str, Any] = {"model": identifier, "messages": messages, **settings}

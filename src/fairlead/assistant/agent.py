@@ -381,13 +381,13 @@ class Agent:
     async def _try(
         self, work: _Work, draft: Draft, correction: Sequence[dict[str, Any]] = ()
     ) -> AsyncGenerator[str, None]:
-        """One call whose failure only rejects the draft, where quoting can stand in for it."""
+        """One call whose failure only rejects the draft, where quoting can and may stand in for it."""
         try:
             async with aclosing(self._call(work, draft, correction)) as pieces:
                 async for piece in pieces:
                     yield piece
         except ServiceError as error:
-            if work.begun or not self._can_fall_back(work):
+            if work.begun or work.turn.context.alone or not self._can_fall_back(work):
                 raise
             log.warning("variant %s failed (%s); quoting instead", work.variant.id, error.code)
             draft.rejected = error.code

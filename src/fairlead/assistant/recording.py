@@ -102,6 +102,7 @@ class Trace:
             request=self._outer.request or self.id, tenant=self.tenant, subject=self.subject,
             conversation=self.conversation, parent=self.id, channel=self.channel,
             payer=self._outer.payer, priority="interactive" if self.channel in WAITED_FOR else self._outer.priority,
+            alone=self._outer.alone,
         )  # fmt: skip
 
     def finish(self, outcome: Outcome, text: str) -> None:

@@ -148,7 +148,7 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
     total = time.perf_counter() - began
     tokens = tokens_of(usage)
     route = ways[0].route if ways else None
-    elsewhere = route is not None and route.name != body["model"]  # a router chose it, or it stood in
+    elsewhere = route is not None and route.name != body["model"]  # a router or `weights:` chose it
     if route is not None and elsewhere:
         price = route.price
     return Answer(
@@ -258,5 +258,5 @@ def principal(sample: Sample) -> Principal:
 
 
 def context(sample: Sample) -> CallContext:
-    """On behalf of what."""
-    return CallContext(request=new_id(), tenant=sample.tenant, subject=CHANNEL, channel=CHANNEL)
+    """On behalf of what: a model that fails has failed, whoever would stand in for it where it is live."""
+    return CallContext(request=new_id(), tenant=sample.tenant, subject=CHANNEL, channel=CHANNEL, alone=True)

@@ -187,7 +187,8 @@ class Path:
             asked["stream_options"] = {**(asked.get("stream_options") or {}), "include_usage": True}
         if x.route is None:
             raise InternalFault(request=x.context.request)
-        routes = [x.route, *(route for route in x.candidates if route is not x.route)]
+        others = () if x.context.alone else x.candidates
+        routes = [x.route, *(route for route in others if route is not x.route)]
         for place, route in enumerate(routes):
             x.route = route
             x.sent = {**asked, "model": route.model}

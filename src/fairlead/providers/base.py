@@ -20,7 +20,8 @@ Operation = Literal["chat", "completion", "embedding"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks and on behalf of what; travels with a call, is never sent to a provider as is.
 
-    ``payer`` is the account of the key whose budget the call is on, empty when there is no key.
+    ``payer`` is the account of the key whose budget the call is on, empty when there is no key. ``alone``: nobody
+    stands in for a model that fails, because it is that model which is measured.
     """
 
     request: str = ""
@@ -31,6 +32,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     channel: str = "api"
     payer: str = ""
     priority: Priority = "standard"
+    alone: bool = False
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,8 +85,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     ``documents`` are the texts it was given to read, ``retrieved`` their ids, best first. ``act`` is what the assistant
     says it did (answer, unknown, handoff, ...), empty for a plain model. ``answered`` names another that answered: the
-    one a router chose, or a stand-in. ``user_nanos`` is what the model that played the user cost. ``error`` says why
-    there is no answer.
+    one a router or ``weights`` chose, or what quotes instead of a draft that did not stand. ``user_nanos`` is what the
+    model that played the user cost. ``error`` says why there is no answer.
     """
 
     text: str = ""
