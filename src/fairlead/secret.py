@@ -37,8 +37,10 @@ def read(reference: str, base: Path) -> str:
             found = (base / where).read_text(encoding="utf-8")
         else:
             found = _from_keyring(reference, where)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecretUnreadable(reference=reference, detail=str(error)) from error
+    except OSError as error:
+        raise SecretUnreadable(reference=reference, detail=error.strerror or str(error)) from error
+    except ValueError as error:  # no UTF-8, or a path that can be none
+        raise SecretUnreadable(reference=reference, detail="it holds no text") from error
     found = found.strip()
     remember(found)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import importlib.util
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from fairlead.cli.times import parse_duration, parse_moment
 from fairlead.errors import ExtraMissing, UsageError
 from fairlead.store import Store
 from fairlead.store.ledger import Account, Change
+from tests.engines.tiny_gguf import write_model
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
@@ -304,6 +306,27 @@ def test_doctor_finds_what_is_missing(run: Run, tmp_path: Path, shop: Path) -> N
     assert findings["use case"]["mend"].startswith("fairlead init")
     healthy = run("doctor", "--project", shop, "--port", "0", "--json")
     assert healthy.code == 0, healthy.out
+
+
+def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Run, shop: Path) -> None:
+    path = shop / "fairlead.yaml"
+    text = path.read_text(encoding="utf-8")
+    write_model(shop / "m.gguf")
+    for line in ("api_key: 'file:nope'", "api_keys: ['file:nope', 'env:UNSET_KEY', 'file:nope2']"):
+        more = f"variants:\n  - {{id: far, model: 'openai:gpt-4.1-mini', {line}}}\n"
+        more += "  - {id: other, model: 'openvino:./m.gguf'}\n"
+        path.write_text(text.replace("variants:\n", more, 1), encoding="utf-8")
+        assert "there is no file nope here" in " ".join(" ".join(run("check", shop)[1:]).split())
+        doctor = run("doctor", "--project", shop, "--port", "0", "--json")
+        assert doctor.code == 1
+        found = [each for each in json.loads(doctor.out) if each["what"] in ("key of far", "engine of other")]
+        told = [f"{each['state']} {each['detail']} {each['mend']}" for each in found]
+        assert len([each for each in told if "file:nope" in each and "missing" in each]) == line.count("nope")
+        assert not any("Errno" in each for each in told)
+        if importlib.util.find_spec("openvino_genai") is None:
+            assert any("openvino-genai" in each and "pip install" in each for each in told)
+        else:
+            assert not any("openvino-genai" in each for each in told)
 
 
 def test_doctor_shows_no_password_of_a_proxy(run: Run, tmp_path: Path) -> None:

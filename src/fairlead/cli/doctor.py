@@ -18,7 +18,7 @@ from fairlead.app import credential, faults, packaged_weights
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
-from fairlead.errors import FairleadError, UsageError, install_extra
+from fairlead.errors import CredentialMissing, FairleadError, UsageError, install_extra
 from fairlead.secret import hide
 from fairlead.settings import Settings
 from fairlead.store import Store
@@ -27,6 +27,8 @@ State = Literal["ok", "warning", "missing"]
 MARKS: dict[State, str] = {"ok": "●", "warning": "◌", "missing": "▲"}
 
 EXTRAS = {"tune": ("torch", "tokenizers", "gguf", "safetensors")}
+ENGINES = {"openvino": "openvino-genai", "litellm": "litellm"}
+"""Kinds of models that need an extra of their name, and the package it brings."""
 
 
 class Finding(NamedTuple):
@@ -139,10 +141,22 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
     for sentence in faults(usecase):
         yield Finding("project", "missing", sentence)
     for variant in usecase.variants:
-        for reference in variant.references:
+        yield from _variant(usecase, variant)
+
+
+def _variant(usecase: spec.UseCase, variant: spec.Variant) -> Iterator[Finding]:
+    package = ENGINES.get(variant.target.kind)
+    if package is not None and not _installed(package):
+        mend = install_extra(variant.target.kind)
+        yield Finding(f"engine of {variant.id}", "missing", f"{variant.model} needs {package}, not installed", mend)
+    for reference in variant.references:
+        try:
             ready = credential(variant, usecase, reference) is not None
-            mend = "" if ready else f"set {reference} before this variant is used"
-            yield Finding(f"key of {variant.id}", "ok" if ready else "warning", reference, mend)
+        except CredentialMissing as error:
+            yield Finding(f"key of {variant.id}", "missing", str(error))
+            continue
+        mend = "" if ready else f"set {reference} before this variant is used"
+        yield Finding(f"key of {variant.id}", "ok" if ready else "warning", reference, mend)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

@@ -173,6 +173,10 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield (
                 f"Variant {variant.id} has no `api_key:`; {host.title} answers only with one (api_key: env:{host.key})."
             )
+        for reference in variant.references:
+            kind, _, where = reference.partition(":")
+            if kind == "file" and not (usecase.base / where).is_file():
+                yield f"Variant {variant.id}: there is no file {where} here, so its key ({reference}) cannot be read."
         if (
             variant.prompt is None
             and not variant.target.quotes
