@@ -188,6 +188,32 @@ def test_no_page_scrolls_sideways(
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
+def test_a_phone_breaks_no_name_and_hides_no_button(
+    watched: Watched, login: list[Any], busy: str, measured: list[str]
+) -> None:
+    page = watched.page(viewport={"width": 375, "height": 700})
+    page.context.add_cookies(login)
+    lines = (
+        "(each) => { const text = document.createRange(); text.selectNodeContents(each);"
+        " return new Set([...text.getClientRects()].map((box) => Math.round(box.top))).size }"
+    )
+    page.goto("/console/choose")
+    assert page.get_by_role("region", name="Runs").locator("tbody a").first.evaluate(lines) == 1
+    page.goto(f"/console{measured[2]}")
+    label = page.locator(".filters label", has_text="Answers")
+    assert label.evaluate(f"(each) => ({lines})(each.firstChild)") == 1
+    page.goto(f"/console{measured[0]}")
+    table = page.get_by_role("region", name="Objectives")
+    assert table.evaluate("(region) => region.scrollWidth <= region.clientWidth")
+    assert page.locator(".pareto svg").evaluate("(drawn) => drawn.getBoundingClientRect().width") >= 640
+    page.goto("/console/inbox")
+    region = page.get_by_role("region", name="Waiting customers")
+    box, room = region.get_by_role("button", name="Take").first.bounding_box(), region.bounding_box()
+    assert box is not None
+    assert room is not None
+    assert box["x"] + box["width"] <= room["x"] + room["width"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(
     watched: Watched, scene: Scene, login: list[Any], busy: str, measured: list[str], scheme: str, axe: Axe

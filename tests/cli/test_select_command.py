@@ -95,6 +95,10 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
     answers = _json(run("runs", "show", short, "--variant", "extractive", "--limit", "3", "--json"))
     assert len(answers) == 3
     assert answers[0]["answer"]["text"]
+    read = run("runs", "show", short, "--variant", "extractive", "--limit", "3").out
+    assert " ms" in read
+    assert "USD" in read
+    assert not re.search(r"declined\s+(right|wrong)", read)
     compared = _json(run("runs", "diff", f"{short}:baseline:retrieval", f"{short}:extractive", "--json"))
     assert compared["common"] == 12
     assert compared["better"] + compared["worse"] == len(compared["samples"])

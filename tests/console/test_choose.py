@@ -310,6 +310,8 @@ def test_the_answers_of_a_candidate_are_shown_whole_and_escaped(chosen: Chosen) 
     rows = _rows(page, "Answers")
     assert len(rows) == 4
     assert any("What it rests on" in row for row in rows)
+    assert all(re.search(r"\bdeclined (yes|no) first_token [\d.]+ m?s latency [\d.]+ m?s ", row) for row in rows)
+    assert all("cost 0 USD" in row for row in rows)
     assert "<img" not in page
     assert "&lt;img src=x" in page
     linked = chosen.web.get(f"/console/choose/{chosen.run.id}").text

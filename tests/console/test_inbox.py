@@ -92,6 +92,24 @@ def test_the_queue_shows_reason_summary_transcript_and_what_is_due(
     assert "30 days" in page
 
 
+def test_a_message_of_nothing_readable_still_has_a_link_and_disturbs_no_page(
+    talk: Talk, scene: Scene, people: tuple[Colleague, Colleague], desk: httpx.Client
+) -> None:
+    talk.say("\u202e\x00\u200b")
+    assert talk.post("handoff", {"reason": "now \u202e please"}).status_code == 200
+    handoff = scene.store.handoffs.of(talk.id)
+    assert handoff is not None
+    listing, page = people[0].page(), people[0].page(handoff.id)
+    assert f'<a href="/console/inbox/{handoff.id}">(no readable text)</a>' in listing
+    assert "<h1>(no readable text)</h1>" in page
+    assert "<bdi>now  please</bdi>" in page
+    elsewhere = [desk.get(path).text for path in ("/console", "/console/conversations")]
+    assert f'<a href="/console/conversations/{talk.id}">(no readable text)</a>' in elsewhere[1]
+    whole = people[0].web.get(f"/console/conversations/{talk.id}").text
+    for text in (listing, page, whole, *elsewhere):
+        assert not any(each in text for each in "\u202e\x00")
+
+
 def test_of_two_who_take_at_once_one_gets_it_and_the_other_is_told_who(
     talk: Talk, scene: Scene, people: tuple[Colleague, Colleague]
 ) -> None:

@@ -213,6 +213,28 @@ def test_numbers_have_units_and_unknown_is_said() -> None:
     assert view.share(0, 0) == "–"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\u202e\x00\u200b", view.UNREADABLE),
+        (" \n\u3164\u2800", view.UNREADABLE),
+        ("", "(no message yet)"),
+        ("abc \u202eevil\u2066", "<bdi>abc evil</bdi>"),
+        ("<b>\r\n\tتم", "<bdi>&lt;b&gt;\r\n\tتم</bdi>"),
+        ("a\u200d\ud800b", "<bdi>a\u200db</bdi>"),
+    ],
+    ids=["controls", "blanks", "nothing", "overrides", "markup", "halves"],
+)
+def test_what_customers_wrote_is_isolated_and_never_an_empty_label(text: str, shown: str) -> None:
+    assert view.told(text, "(no message yet)") == shown
+
+
+def test_no_template_lets_characters_through_that_turn_the_page_around() -> None:
+    page = view.Pages().text("problem.html", code=400, sentence="x\u202ey\x00z\u2067")
+    assert "xyz" in page
+    assert not any(each in page for each in "\u202e\x00\u2067")
+
+
 def test_the_headline_says_what_goes_on_and_never_claims_an_unknown_cost() -> None:
     period = ranges.parse({}, NOW)
     nothing = Figures(answers=None, everything=None, dropped=0)

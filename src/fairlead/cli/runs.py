@@ -15,6 +15,7 @@ from fairlead.records import Run, now_us
 from fairlead.select import page
 from fairlead.select.report import Report
 from fairlead.select.stored import came_to, compare, side_of, state_of, text_of
+from fairlead.select.words import score
 from fairlead.settings import Settings
 from fairlead.store import Store
 from fairlead.store.runs import Measured
@@ -191,13 +192,13 @@ def _plain(measured: Measured) -> dict[str, Any]:
         "epoch": measured.result.epoch,
         "answer": measured.answered.answer,
         "error": measured.answered.error,
-        "scores": {name: score.get("value") for name, score in measured.result.scores.items()},
+        "scores": {name: found.get("value") for name, found in measured.result.scores.items()},
     }
 
 
 def _scores(measured: Measured) -> str:
-    shown = {name: score.get("value") for name, score in measured.result.scores.items()}
-    return ", ".join(f"{name} {_shown(value)}" for name, value in shown.items() if value is not None)
+    shown = {name: found.get("value") for name, found in measured.result.scores.items()}
+    return ", ".join(f"{name} {score(name, value)}" for name, value in shown.items() if value is not None)
 
 
 def _brief(run: Run) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from fairlead.select.stored import (
     state_of,
     text_of,
 )
-from fairlead.select.words import percent, quality_name
+from fairlead.select.words import percent, quality_name, score
 from fairlead.store.runs import Mark, Measured
 
 PATH = HOME + "/choose"
@@ -229,7 +229,7 @@ class Choose:
             request, session, "answers.html", page="choose", title="Answers", run=run, candidate=candidate, path=path,
             rows=self._answers(run, candidate, scorer, page, samples), count_rows=len(chosen), start=start,
             counts={kind: kinds.count(kind) for kind in WORTH if kind != "all"} | {"all": len(marks)}, show=show,
-            candidates=list(counts), worth=WORTH, quality=quality_name(scorer), reference=_reference,
+            candidates=list(counts), worth=WORTH, quality=quality_name(scorer), reference=_reference, score=score,
             newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
             exports=order.exports(path),
         )  # fmt: skip
@@ -341,15 +341,15 @@ def _worth(mark: Mark, scorer: str, best: float) -> str:
 
 
 def _answer_row(each: Measured, mark: Mark, scorer: str, sample: Sample | None) -> dict[str, Any]:
-    scores = {name: score for name, score in each.result.scores.items() if score.get("value") is not None}
-    notes = {name: score["note"] for name, score in each.result.scores.items() if score.get("note")}
+    scores = {name: found for name, found in each.result.scores.items() if found.get("value") is not None}
+    notes = {name: found["note"] for name, found in each.result.scores.items() if found.get("note")}
     answer = each.answered.answer
     return {
         "sample": mark.sample, "epoch": mark.epoch, "kind": _worth(mark, scorer, 1.0),
         "input": sample.input if sample else "", "reference": sample.reference if sample else None,
         "earlier": [{"role": turn.role, "text": turn.text} for turn in sample.earlier] if sample else [],
         "answer": text_of(each) if not mark.error else "", "error": mark.error, "value": mark.values.get(scorer),
-        "scores": {name: score["value"] for name, score in scores.items()}, "notes": notes,
+        "scores": {name: found["value"] for name, found in scores.items()}, "notes": notes,
         "answered": answer.get("answered", ""), "act": answer.get("act", ""),
         "documents": list(answer.get("documents") or ()), "cached": each.result.cached,
     }  # fmt: skip

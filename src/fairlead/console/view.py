@@ -11,10 +11,12 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -138,6 +140,29 @@ def parts(text: str, sources: int) -> list[tuple[str, str]]:
     return pieces
 
 
+UNREADABLE = "(no readable text)"
+_DISTURBING = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, those that turn the direction of what follows, and halves of characters."""
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters by their category, of which nothing is seen."""
+
+
+def plain(value: Any) -> Any:
+    """What a template shows, without the characters that disturb the page around it; markup and others as they are."""
+    return _DISTURBING.sub("", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def told(text: str, empty: str = "") -> Markup:
+    """What somebody outside wrote, isolated from the text around it; words in brackets where nothing can be read.
+
+    ``empty`` stands for a text that is not there.
+    """
+    seen = any(unicodedata.category(each)[0] not in "CZ" and each not in _BLANK for each in text)
+    return Markup("<bdi>{}</bdi>").format(plain(text)) if seen else escape(UNREADABLE if text else empty)
+
+
 VERDICTS: dict[Outcome, tuple[str, str]] = {
     "pass": ("●", "pass"),
     "fail": ("▲", "fail"),
@@ -187,6 +212,7 @@ class Pages:
             loader=jinja2.FileSystemLoader(HERE / "templates"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
+            finalize=plain,
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
@@ -206,6 +232,7 @@ class Pages:
             brief=brief,
             pretty_json=pretty_json,
             time_of=time_of,
+            told=told,
         )
         self._environment.globals.update(
             static=static, parts=parts, share=share, said=said, link=link, acts=ACTS, verdicts=VERDICTS, dict=dict

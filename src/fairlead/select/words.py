@@ -19,6 +19,8 @@ FEWEST = 30
 PLAIN = 0.05
 """Error of a finding in a slice."""
 NO_RECORD = "fairlead judge calibrate was not run for it"
+SECONDS, DOLLARS = ("first_token", "latency"), ("cost",)
+"""Scorers whose values have a unit."""
 NAMES = {"right": "right answers", "right_label": "right labels", "exact": "exact answers", "similarity": "similarity"}
 
 
@@ -213,6 +215,24 @@ def of_judge(judged: Judged) -> str:
 def percent(value: float | None) -> str:
     """A share in percent; a dash for what is unknown."""
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def score(name: str, value: object) -> str:
+    """What a scorer found in one answer, as it is read: with its unit, and yes or no to what its name asks.
+
+    Yes is no praise: ``declined`` is no for most answers that are right.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if not math.isfinite(value):
+        return "–"
+    if name in SECONDS:
+        return f"{1000 * value:.3g} ms" if value < 0.9995 else f"{value:,.2f} s"
+    if float(value).is_integer():
+        return f"{value:,.0f}" + (" USD" if name in DOLLARS else "")
+    return f"{value:.3g}" + (" USD" if name in DOLLARS else "")
 
 
 def points(value: float) -> str:
