@@ -312,6 +312,9 @@ def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Run, 
     path = shop / "fairlead.yaml"
     text = path.read_text(encoding="utf-8")
     write_model(shop / "m.gguf")
+    empty = "variants:\n  - {id: far, model: 'http://127.0.0.1:1/v1#m', api_keys: []}\n"
+    path.write_text(text.replace("variants:\n", empty, 1), encoding="utf-8")
+    assert "`api_keys:` is empty" in " ".join(" ".join(run("check", shop)[1:]).split())
     for line in ("api_key: 'file:nope'", "api_keys: ['file:nope', 'env:UNSET_KEY', 'file:nope2']"):
         more = f"variants:\n  - {{id: far, model: 'openai:gpt-4.1-mini', {line}}}\n"
         more += "  - {id: other, model: 'openvino:./m.gguf'}\n"

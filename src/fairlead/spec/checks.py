@@ -316,10 +316,6 @@ def _keys(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
             yield source.problem(place, "api_keys beside api_key", "one of the two; list all in api_keys", key=True)
         elif variant.api_keys and not variant.target.remote:
             yield source.problem(place, f"keys for {variant.model!r}, which needs none", "no api_keys here", key=True)
-        elif not variant.api_keys and "api_keys" in variant.model_fields_set:
-            yield source.problem(
-                place, "an empty list", "at least one reference, as env:NAME, or no api_keys", key=True
-            )
         for number, reference in enumerate(variant.api_keys):
             if reference in variant.api_keys[:number]:
                 yield source.problem((*place, number), f"{reference!r} twice", "each key once")

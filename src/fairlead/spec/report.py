@@ -173,6 +173,8 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield (
                 f"Variant {variant.id} has no `api_key:`; {host.title} answers only with one (api_key: env:{host.key})."
             )
+        if variant.target.remote and "api_keys" in variant.model_fields_set and not variant.references:
+            yield f"Variant {variant.id}: `api_keys:` is empty, so no key is sent; list references, as env:NAME."
         for reference in variant.references:
             kind, _, where = reference.partition(":")
             if kind == "file" and not (usecase.base / where).is_file():
