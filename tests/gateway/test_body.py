@@ -105,6 +105,7 @@ CASES: list[tuple[Operation, dict[str, Any], str]] = [
     ("chat", {"model": "m", "messages": HELLO, "seed": 0.5}, "seed"),
     ("chat", {"model": "m", "messages": HELLO, "stop": [1]}, "stop[0]"),
     ("chat", {"model": "m", "messages": HELLO, "stop": {}}, "stop"),
+    ("chat", {"model": "m", "messages": HELLO, "stop": ["a", ""]}, "stop[1]"),
     ("chat", {"model": "m", "messages": HELLO, "tools": {}}, "tools"),
     ("chat", {"model": "m", "messages": HELLO, "tools": [{}]}, "tools[0].type"),
     (

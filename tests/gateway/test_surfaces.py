@@ -362,6 +362,7 @@ def test_errors_of_the_messages_api(
         ("messages", [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]),
         ("messages", [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]),
         ("tool_choice", {"type": "some"}),
+        ("stop_sequences", [""]),
     ],
 )
 def test_what_the_messages_api_cannot_have_is_refused_by_name(url: str, field: str, value: Any) -> None:

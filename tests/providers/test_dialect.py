@@ -8,7 +8,19 @@ import orjson
 import pytest
 
 from fairlead.providers.base import Call, CallContext, Operation
-from fairlead.providers.dialect import DIALECTS, GENERIC, LLAMA_CPP, VLLM, Dialect, Untranslatable, short_id, translate
+from fairlead.providers.dialect import (
+    DIALECTS,
+    GENERIC,
+    LLAMA_CPP,
+    LLAMA_CPP_ADAPTED,
+    LLAMA_CPP_OWN,
+    OPENVINO,
+    VLLM,
+    Dialect,
+    Untranslatable,
+    short_id,
+    translate,
+)
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 ASKED = {"role": "user", "content": "Can I send it back?"}
@@ -87,6 +99,22 @@ def test_marks_of_another_provider_stay_here() -> None:
     assert kept[0] == messages[0]
     assert "thinking_blocks" not in kept[1]
     assert "thinking" not in sent(GENERIC, messages=plain, thinking={"type": "enabled"})
+
+
+@pytest.mark.parametrize("dialect", [LLAMA_CPP_OWN, LLAMA_CPP_ADAPTED, OPENVINO])
+def test_a_model_that_reads_text_alone_is_never_sent_anything_else(dialect: Dialect) -> None:
+    words = [{"type": "text", "text": "a"}]
+    assert sent(dialect, messages=[{"role": "user", "content": words}])["messages"][0]["content"] == words
+    for part, said in (
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}, "not images"),
+        ({"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}, "not sound"),
+        ({"type": "file", "file": {"file_data": "data:application/pdf;base64,AA=="}}, "not files"),
+    ):
+        with pytest.raises(Untranslatable, match=said) as caught:
+            sent(dialect, messages=[{"role": "user", "content": [*words, part]}])
+        assert caught.value.param == "messages"
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
+    assert sent(LLAMA_CPP, messages=image)["messages"] == image, "a server of one's own may have a projector"
 
 
 def test_a_field_a_server_refuses_is_refused_by_name_unless_it_asks_for_nothing() -> None:

@@ -19,7 +19,7 @@ from fairlead.engines.logs import RotatingLog
 from fairlead.engines.served import ServedUpstream
 from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
 from fairlead.providers.base import Upstream
-from fairlead.providers.dialect import LLAMA_CPP, LLAMA_CPP_ADAPTED
+from fairlead.providers.dialect import LLAMA_CPP_ADAPTED, LLAMA_CPP_OWN
 from fairlead.providers.openai_compatible import OpenAICompatible
 
 CHILD: Final = "fairlead.engines.llamacpp_child"
@@ -131,7 +131,7 @@ class LlamaCpp:
         return self.header is not None and f"{self.header.architecture}.pooling_type" in self.header.fields
 
     def _connect(self, address: str) -> Upstream:
-        dialect = LLAMA_CPP_ADAPTED if self.adapters else LLAMA_CPP
+        dialect = LLAMA_CPP_ADAPTED if self.adapters else LLAMA_CPP_OWN
         return OpenAICompatible(self.name, f"{address}/v1", self.model_path.stem, self._key, dialect=dialect)
 
 

@@ -245,7 +245,9 @@ COMMON: Mapping[str, Check] = MappingProxyType(
         "frequency_penalty": number(-2, 2),
         "seed": whole(-_LARGEST_WHOLE),
         "stop": Either(
-            "text or a list of up to 16 texts", (str, text()), (list, ListOf(text(), 0, 16, "up to 16 texts"))
+            "text or a list of up to 16 texts",
+            (str, text()),
+            (list, ListOf(text(1, expected="text that is not empty"), 0, 16, "up to 16 texts")),
         ),
         "logit_bias": OBJECT,
         "user": text(),

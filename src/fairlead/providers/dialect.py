@@ -23,6 +23,8 @@ PATHS: Mapping[Operation, str] = MappingProxyType(
     {"chat": "/chat/completions", "completion": "/completions", "embedding": "/embeddings"}
 )
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
+_WORDS = (None, "text", "refusal", "thinking")
+"""Parts of a message that every model reads."""
 _NOTHING: tuple[Any, ...] = (None, 0, 1, {}, [], "")
 """Values of a refused field that ask for nothing: ``n: 1``, ``logprobs: false``."""
 
@@ -42,12 +44,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
     cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed thoughts.
     ``fetches``: may fetch pictures from addresses in a request; an engine of one's own would do so from inside, where a
-    caller could send it to anything. ``names``: takes ``name`` in messages. ``short_ids``: wants ids of tool calls to
-    be nine letters and digits. ``refuse``, ``drop`` and ``rename`` are request fields; a new name with a dot lies in
-    an object. ``values`` are a field's values by other names. ``key_header`` carries the key; ``signs``: AWS
-    credentials sign instead of being sent. ``salt`` is the field that keeps the prefixes an engine remembers apart,
-    where it knows one: without it a caller can tell by timing what another one asked. ``answers`` is what differs on
-    the way back.
+    caller could send it to anything. ``reads``: what a message may hold. ``names``: takes ``name`` in messages.
+    ``short_ids``: wants ids of tool calls to be nine letters and digits. ``refuse``, ``drop`` and ``rename`` are
+    request fields; a new name with a dot lies in an object. ``values`` are a field's values by other names.
+    ``key_header`` carries the key; ``signs``: AWS credentials sign instead of being sent. ``salt`` is the field that
+    keeps the prefixes an engine remembers apart, where it knows one: without it a caller can tell by timing what
+    another one asked. ``answers`` is what differs on the way back.
     """
 
     stream_usage: bool = True
@@ -55,6 +57,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     marks: bool = False
     extra: bool = False
     fetches: bool = True
+    reads: Literal["all", "text"] = "all"
     names: bool = True
     short_ids: bool = False
     refuse: frozenset[str] = frozenset()
@@ -76,7 +79,11 @@ GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
 OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
 LLAMA_CPP = Dialect(rename=_OLD_LIMIT, fetches=False)
-LLAMA_CPP_ADAPTED = Dialect(rename=_OLD_LIMIT, fetches=False, drop=frozenset({"thinking", "cache_prompt"}))
+LLAMA_CPP_OWN = Dialect(rename=_OLD_LIMIT, fetches=False, reads="text")
+"""Our own llama.cpp, which is given no projector for pictures or sound."""
+LLAMA_CPP_ADAPTED = Dialect(
+    rename=_OLD_LIMIT, fetches=False, reads="text", drop=frozenset({"thinking", "cache_prompt"})
+)
 """With adapters: a prompt remembered under one gives wrong answers under another, whoever asks for it."""
 VLLM = Dialect(
     fetches=False,
@@ -87,6 +94,7 @@ VLLM = Dialect(
 )
 OPENVINO = Dialect(
     rename=_OLD_LIMIT,
+    reads="text",
     refuse=frozenset({"n", "logprobs", "top_logprobs", "logit_bias", "tools", "grammar", "echo", "suffix"}),
     drop=frozenset({"thinking", "response_format", "tool_choice", "parallel_tool_calls"}),
 )
@@ -182,6 +190,8 @@ def _fit_messages(dialect: Dialect, messages: Any) -> Any:
     """``messages`` without what the server refuses in them; the same list when there is nothing of it."""
     if not isinstance(messages, list):
         return messages
+    if dialect.reads == "text":
+        _refuse_media(messages)
     if not dialect.fetches:
         _refuse_addresses(messages)
     if any(map(_marked, messages)):
@@ -193,6 +203,17 @@ def _fit_messages(dialect: Dialect, messages: Any) -> Any:
     if dialect.short_ids and any("tool_calls" in each or "tool_call_id" in each for each in messages):
         messages = [_with_short_ids(message) for message in messages]
     return messages
+
+
+def _refuse_media(messages: list[Any]) -> None:
+    """Raise Untranslatable for a picture, sound or file."""
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind not in _WORDS:
+                what = "images" if "image" in str(kind) else "sound" if "audio" in str(kind) else "files of this kind"
+                raise Untranslatable("messages", f"This model reads text alone, not {what}; leave them out.")
 
 
 def _refuse_addresses(messages: list[Any]) -> None:

@@ -68,7 +68,9 @@ class Messages:
             "temperature": fields.number(0, 1),
             "top_p": fields.number(0, 1),
             "top_k": fields.whole(0),
-            "stop_sequences": fields.ListOf(fields.text(), 0, 8192, "a list of texts"),
+            "stop_sequences": fields.ListOf(
+                fields.text(1, expected="text that is not empty"), 0, 8192, "a list of texts"
+            ),
             "tools": fields.ListOf(
                 fields.Record(
                     {"type": fields.text(1), "name": fields.text(1, 128), "description": fields.text(),
