@@ -227,6 +227,7 @@ def test_what_a_pairwise_judge_cannot_compare_is_told(judge: Judge) -> None:
     run = _run_of_two({"one": ["a"], "two": [""]})
     for words, told in (
         (("polite", f"{run}:one", f"{run}:two"), "expected one of kind: pairwise"),
+        (("better", f"{run}:one", f"{run}:one"), "twice. Compare two"),
         (("better", f"{run}:one", f"{run}:two"), "no answered sample in common"),
         (("better", f"{run}:one", f"{run}:nobody"), "measured no 'nobody'"),
         (("nobody", f"{run}:one", f"{run}:two"), "nobody"),

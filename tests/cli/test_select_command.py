@@ -118,6 +118,7 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
     ("arguments", "found"),
     [
         (("--candidates", "nobody"), "There is no candidate 'nobody'"),
+        (("--candidates", ""), "--candidates names nobody"),
         (("--data", "nothing"), "There is no data set 'nothing'"),
         (("--data", "questions@x"), "is no version"),
         (("--scorer", "nothing"), "There is no scorer 'nothing'"),

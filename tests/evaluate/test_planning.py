@@ -94,7 +94,18 @@ def test_the_command_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) ->
     code, said = _run(capsys)
     assert (code, said.count("points") > 25, "10,000" in said) == (0, True, True)
     assert json.loads(_run(capsys, "--json")[1])["sizes"][0]["samples"] == 50
-    assert "there cannot be such a difference" in _run(capsys, "--difference", "0.5")[1]
+    assert "there cannot be such a difference" in _run(capsys, "--difference", "0.2")[1]
+    assert "more than 1,000,000,000 samples" in _run(capsys, "--difference", "1e-9")[1].replace("\n", " ")
+    assert "1 sample is too few" in _run(capsys, "--samples", "1")[1]
+    assert "on 10 % of the samples" in _run(capsys, "--share", "0.95")[1].replace("\n", " ")
+    for words, told in (
+        (("--difference", "0.5"), "above 100 %"),
+        (("--share", "0.95", "--discordance", "0.5"), "--discordance 0.1 or less"),
+        (("--difference", "1e-300"), "at least 1e-09"),
+        (("--deviation", "1e300"), "below 1e+12"),
+    ):
+        code, said = _run(capsys, *words)
+        assert (code, told in " ".join(said.split())) == (2, True), said
     assert "too few to show any difference" in _run(capsys, "--samples", "20")[1]
     assert "take 349 samples" in _run(capsys, "--deviation", "2", "--difference", "0.3")[1]
     code, said = _run(capsys, "--difference", "3")

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fairlead.cli.select import show
-from fairlead.errors import SelectionImpossible
+from fairlead.errors import ScorerInvalid, SelectionImpossible
 from fairlead.evaluate import measures
 from fairlead.evaluate import runner as runner_module
 from fairlead.evaluate.candidates import context, principal
@@ -250,3 +250,29 @@ async def test_every_report_carries_the_badge(
             assert told in flat
             assert ("may not decide" in flat) == (state != "calibrated")
             assert "100 answers judged for" in flat
+
+
+async def test_a_judge_that_is_not_calibrated_ranks_nobody_and_says_so(tmp_path: Path) -> None:
+    """Of a goal and of no verdict at all, it is said that the judge decides nothing, not that nobody answered."""
+    samples = labelled(40)
+    goal = OBJECTIVES.replace("guardrail", "goal")
+    text = FILE.replace("OBJECTIVES", goal.strip("\n")).replace("LIVE", "a")
+    case = parse(text.replace("VARIANTS", '  - {id: a, model: "http://127.0.0.1:9/v1#a"}'))
+    models = _both(Script(text="Well."))
+    judge = scorer_of(_judge(models))
+    assert measures.plan(case, samples, given=[judge], calibrated={judge.judge}).quality == "judge:polite"
+    plan = measures.plan(case, samples, given=[judge])
+    assert plan.quality == "right_label"
+    with pytest.raises(ScorerInvalid, match="fairlead judge calibrate polite"):
+        measures.plan(case, samples, "judge:polite", [judge])
+    with Store.open(tmp_path) as store:
+        candidates = [models.candidate("a", sampling={"max_tokens": 20})]
+        options = Options(racing=False)
+        report = await Selection(store, case, version(samples), samples, candidates, plan, options).run()
+        [ruled] = report.standings[0].verdicts
+        assert (ruled.outcome, ruled.n, ruled.needed) == ("not_enough_data", 0, None)
+        assert any("fairlead judge calibrate" in each for each in report.choice.reasons)
+        assert "more would" not in " ".join((*report.choice.reasons, *report.choice.changes))
+        plan = measures.plan(case, samples, given=[judge], calibrated={judge.judge})
+        report = await Selection(store, case, version(samples), samples, candidates, plan, options).run()
+        assert "judge:polite gave no answer a value" in report.choice.headline

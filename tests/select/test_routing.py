@@ -155,7 +155,10 @@ def test_any_text_has_features(texts: list[str]) -> None:
     ("change", "told"),
     [
         ({"n": FEWEST - 1}, "at least"),
+        ({"same": True}, "too few different questions: 1 among 200"),
         ({"small_cost": 2.0}, "nothing to save"),
+        ({"small_cost": 1e-300}, "expected 0 or 1e-12 to 1e"),
+        ({"small_cost": math.nan}, "costs nan; expected"),
         ({"keep": 0.0}, "share above 0"),
         ({"worse": True}, "no better than the small one"),
         ({"score": 1.5}, "from 0 to 1"),
@@ -166,6 +169,8 @@ def test_what_cannot_be_learnt_from_is_refused(change: dict[str, float], told: s
     tried = questions(int(change.get("n", 200)))
     if "worse" in change:
         tried = [Tried(text=each.text, small=1.0, big=0.0) for each in tried]
+    if "same" in change:
+        tried = [Tried(text="x", small=each.small, big=each.big) for each in tried]
     if "score" in change:
         tried[3] = Tried(text="x", small=change["score"], big=1.0)
     with pytest.raises(RoutingRefused, match=told):
@@ -211,8 +216,10 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
     assert (code, json.loads(out)["enabled"], Path("no.json").exists()) == (3, False, False)
     code, _, err = run("learn", "good.jsonl", "--small", "x", *costs[2:])
     assert (code, "None in x" in err) == (2, True)
-    assert run("show", "good.jsonl")[0] == 2
-    assert run("show", "nowhere.json")[0] == 2
+    assert "two different" in run("learn", "good.jsonl", "--small", "s", "--big", "s", *costs[4:])[2]
+    for name in ("good.jsonl", "nowhere.json"):
+        code, _, err = run("show", name)
+        assert (code, "fairlead route learn" in err) == (2, True), err
 
 
 async def _hard_and_easy(folder: Path, **options: Any) -> tuple[str, Store]:

@@ -22,6 +22,8 @@ def test_a_judge_is_understood(usecase: UseCase) -> None:
     [
         ("variant: mini, rubric", "variant: minni, rubric", "the variant 'minni'", "mini"),
         ('source: "judge:polite"', 'source: "judge:polit"', "the unknown judge 'polit'", "polite"),
+        ("variant: mini, rubric", "variant: extractive, rubric", "the variant 'extractive'", ""),
+        ("needs: {kappa: 0.7}", "kind: pairwise", "the pairwise judge 'polite'", ""),
         ("needs: {kappa: 0.7}", "needs: {kappa: 1.7}", "1.7", ""),
         ("needs: {kappa: 0.7}", "needs: {labels: 1}", "1", ""),
         ("needs: {kappa: 0.7}", "kind: ranking", "'ranking'", ""),

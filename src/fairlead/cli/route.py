@@ -14,7 +14,7 @@ from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.reading import Faults, read
 from fairlead.evaluate.samples import COLUMNS
 from fairlead.select.results import results_of
-from fairlead.select.routing import Learnt, Tried, from_file, learn, to_file
+from fairlead.select.routing import FEWEST, Learnt, Tried, from_file, learn, to_file
 from fairlead.settings import Settings
 from fairlead.store import Store
 
@@ -61,6 +61,8 @@ def learn_router(
     """
     if (results is None) == (not run):
         raise UsageError(detail="Give a file of results, or --run with a run of fairlead select (fairlead runs list)")
+    if small == big:
+        raise UsageError(detail=f"--small and --big are both {small!r}; name two different candidates or columns")
     if results is None:
         with Store.open(settings.data_path) as store:
             found = results_of(store, run or (), small, big)
@@ -101,7 +103,8 @@ def show(
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(detail=f"{path} cannot be read: {error.strerror}") from error
+        detail = f"{path} cannot be read: {error.strerror}. Make one: fairlead route learn ... --output {path}"
+        raise UsageError(detail=detail) from error
     learnt = from_file(data)
     print_json({"enabled": not learnt.report.reasons, **_plain(learnt)}) if as_json else _tell(learnt)
 
@@ -122,7 +125,7 @@ def _tried(path: Path, text: str | None, small: str, big: str) -> list[Tried]:
             tried.append(Tried(text=question, small=scores[0] or 0.0, big=scores[1] or 0.0))
     faults.raise_any()
     if not tried:
-        raise RoutingRefused(detail=f"{path} has no rows")
+        raise RoutingRefused(detail=f"{path} has no rows; expected one for each question, at least {FEWEST}")
     return tried
 
 

@@ -28,6 +28,7 @@ from fairlead.errors import (
 from fairlead.evaluate import datasets, measures, sequences
 from fairlead.evaluate.candidates import LONGEST, Candidate
 from fairlead.evaluate.dialogue import GOAL, THEN, calls_of, conversing, costs_of_playing, played, scripted
+from fairlead.evaluate.judges import calibrated_hashes
 from fairlead.evaluate.judges import scorer_of as judge_scorer
 from fairlead.evaluate.measures import Plan
 from fairlead.evaluate.purse import NANOS
@@ -66,7 +67,9 @@ def select(
         str | None,
         typer.Option(help="Data set the baselines learn from; the `train` part of its split if left out."),
     ] = None,
-    candidates: Annotated[str, typer.Option(help="Only these, with commas between; all variants if left out.")] = "",
+    candidates: Annotated[
+        str | None, typer.Option(help="Only these, with commas between; all variants if left out.")
+    ] = None,
     scorer: Annotated[
         str, typer.Option(help="What to rank by; the weightiest goal, or what fits the references.")
     ] = "",
@@ -102,11 +105,14 @@ def select(
     """
     if through not in ("", "assistant", "gateway"):
         raise UsageError(detail=f"--through {through!r}; expected assistant or gateway")
+    wanted = [each.strip() for each in (candidates or "").split(",") if each.strip()]
+    if candidates is not None and not wanted:
+        raise UsageError(detail="--candidates names nobody; give ids with commas between, or leave it out for all")
     check_writable(html, markdown)
     report = asyncio.run(
         _select(
-            settings, data, train, [each.strip() for each in candidates.split(",") if each.strip()], scorer, through,
-            samples, user, baselines=not no_baselines, dry_run=dry_run, as_json=as_json,
+            settings, data, train, wanted, scorer, through, samples, user,
+            baselines=not no_baselines, dry_run=dry_run, as_json=as_json,
             options=Options(
                 tolerance=tolerance, racing=not everything, epochs=epochs, concurrency=concurrency, fresh=fresh,
                 seed=seed, budget_usd=budget,
@@ -140,7 +146,8 @@ async def _select(
             )  # fmt: skip
         samples = samples[:most] if most else samples
         judges = [judge_scorer(judge_of(fairlead, each.id)) for each in usecase.judges if each.kind == "rubric"]
-        plan = measures.plan(usecase, samples, scorer, judges)
+        standings = judge_standings(usecase, store)
+        plan = measures.plan(usecase, samples, scorer, judges, calibrated_hashes(standings))
         way = _way(through, usecase, samples)
         found = await _candidates(fairlead, wanted, way, samples, examples if baselines else None)
         if options.budget_usd is None:
@@ -152,7 +159,7 @@ async def _select(
         quiet = as_json or not sys.stderr.isatty()
         selection = Selection(
             store, usecase, version, samples, found, plan, options,
-            judges=judge_standings(usecase, store),
+            judges=standings,
             tell=lambda text: err.print(f"  {text}", markup=False, highlight=False),
         )  # fmt: skip
         watch = asyncio.create_task(_watch(selection)) if not quiet else None

@@ -7,7 +7,7 @@ and stay unmeasured. ``quality`` is the one number candidates are ranked by wher
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -53,11 +53,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unmeasured: tuple[str, ...]
 
 
-def plan(usecase: UseCase, samples: Sequence[Sample], quality: str = "", given: Sequence[Scorer] = ()) -> Plan:
+def plan(
+    usecase: UseCase,
+    samples: Sequence[Sample],
+    quality: str = "",
+    given: Sequence[Scorer] = (),
+    calibrated: Container[str] = (),
+) -> Plan:
     """What can be measured of the use case's objectives on these samples.
 
     ``quality`` names the scorer to rank by; ``given`` are scorers made elsewhere, such as judges, that go by their
-    names. Raises SelectionImpossible for no samples or a quality that applies to none, ChoiceUnknown, ScorerInvalid.
+    names. ``calibrated`` are the hashes of judges that may decide: by no other judge is anybody ranked. Raises
+    SelectionImpossible for no samples or a quality that applies to none, ChoiceUnknown, ScorerInvalid.
     """
     if not samples:
         raise SelectionImpossible(detail="the data set holds no sample")
@@ -67,7 +74,12 @@ def plan(usecase: UseCase, samples: Sequence[Sample], quality: str = "", given: 
         name = scorer_name(usecase, objective, known)
         if name:
             of[objective.id] = name
-    chosen = quality or _goal(usecase, of) or guess_quality(samples)
+    undecided = {each.name for each in given if each.judge and each.judge not in calibrated}
+    if quality in undecided:
+        mend = f"fairlead judge calibrate {quality.removeprefix('judge:')} --labels FILE"
+        raise ScorerInvalid(name=quality, detail=f"it is not calibrated, so nobody is ranked by it: {mend}")
+    deciding = {identifier: name for identifier, name in of.items() if name not in undecided}
+    chosen = quality or _goal(usecase, deciding) or guess_quality(samples)
     names = dict.fromkeys([chosen, *of.values(), *TAKEN])
     scorers = {name: known.get(name) or make_scorer(name) for name in names}
     if scorers[chosen].kind == "label":
@@ -157,6 +169,7 @@ def _evidence(rows: Sequence[tuple[Sample, Item]], scorer: str, objective: Objec
     for sample, item in rows:
         score = item.scores[scorer]
         excluded += score.excluded
+        judge = score.judge or judge  # also where it gave no verdict at all
         if score.value is not None and not isinstance(score.value, str):
             group = _group(sample, objective.by) if objective.aggregation == "gap" else ""
             if objective.aggregation == "gap" and not group:
@@ -164,7 +177,6 @@ def _evidence(rows: Sequence[tuple[Sample, Item]], scorer: str, objective: Objec
             values.append(float(score.value))
             clusters.append(sample.conversation or sample.id)
             groups.append(group)
-            judge = score.judge
     return gather(
         values, clusters=clusters, groups=groups if objective.aggregation == "gap" else None, excluded=excluded,
         judge=judge,

@@ -19,6 +19,8 @@ from fairlead.spec.plan import DISCORDANCE
 
 MOST = 1_000_000_000
 """More samples than this are no answer."""
+LEAST, LARGEST = 1e-9, 1e12
+"""Differences and deviations that can be planned with."""
 
 
 def mean_needed(difference: float, deviation: float, confidence: float) -> int | None:
@@ -92,11 +94,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """One way to ask. ``needed`` samples show the difference, ``detectable`` is what the samples at hand show; None
-    where nothing does, or was not asked.
+    where nothing does, or was not asked. ``impossible``: there cannot be such a difference; where there can and
+    ``needed`` is None all the same, it takes more than ``MOST``.
     """
 
     way: str
     needed: int | None = None
+    impossible: bool = False
     detectable: float | None = None
 
 
@@ -109,12 +113,14 @@ def plan(case: Case, *, difference: float | None = None, samples: int | None = N
     effect = design_effect(case.cluster, case.alike)
     effective = None if samples is None else max(1, int(samples / effect))
     found = []
-    for way, needed, detectable in _ways(case):
-        more = None if difference is None else needed(difference)
+    for way, most, needed, detectable in _ways(case):
+        impossible = difference is not None and difference > most + 1e-12
+        more = None if difference is None or impossible else needed(difference)
         found.append(
             Planned(
                 way=way,
                 needed=None if more is None else _possible(more * effect),
+                impossible=impossible,
                 detectable=None if effective is None else detectable(effective),
             )
         )
@@ -125,17 +131,18 @@ Needed = Callable[[float], int | None]
 Detectable = Callable[[int], float | None]
 
 
-def _ways(case: Case) -> list[tuple[str, Needed, Detectable]]:
+def _ways(case: Case) -> list[tuple[str, float, Needed, Detectable]]:
+    """What each is called, the largest difference there can be, and how it is planned."""
     confidence = case.confidence
     if case.deviation is not None:
         one = case.deviation
         apart = math.sqrt(2) * one
         return [
-            ("a mean against a bound", lambda d: mean_needed(d, one, confidence),
+            ("a mean against a bound", math.inf, lambda d: mean_needed(d, one, confidence),
              lambda n: mean_detectable(n, one, confidence)),
-            ("two means, on samples of their own", lambda d: mean_needed(d, apart, confidence),
+            ("two means, on samples of their own", math.inf, lambda d: mean_needed(d, apart, confidence),
              lambda n: mean_detectable(n, apart, confidence)),
-            ("the first, looked at while asking", lambda d: anytime_needed(d, one, confidence),
+            ("the first, looked at while asking", math.inf, lambda d: anytime_needed(d, one, confidence),
              lambda n: anytime_detectable(n, one, confidence)),
         ]  # fmt: skip
     share, discordance, spread = case.share, case.discordance, math.sqrt(case.discordance)
@@ -148,21 +155,15 @@ def _ways(case: Case) -> list[tuple[str, Needed, Detectable]]:
         return power.share_needed(share, share + gap, confidence)
 
     return [
-        ("two variants, the same samples", _within(discordance, paired),
+        ("two variants, the same samples", discordance, paired,
          lambda n: power.paired_detectable(n, discordance, confidence)),
-        ("the same, looked at while asking", _within(discordance, lambda d: anytime_needed(d, spread, confidence)),
+        ("the same, looked at while asking", discordance, lambda d: anytime_needed(d, spread, confidence),
          lambda n: _possible_gap(anytime_detectable(n, spread, confidence), discordance)),
-        ("two variants, samples of their own",
-         _within(1 - rarer, lambda d: power.unpaired_needed(rarer, d, confidence)),
+        ("two variants, samples of their own", 1 - rarer, lambda d: power.unpaired_needed(rarer, d, confidence),
          lambda n: power.unpaired_detectable(share, n, confidence)),
-        ("one variant better than a bound", _within(1 - share, above),
+        ("one variant better than a bound", 1 - share, above,
          lambda n: power.share_detectable(share, n, confidence, upwards=True)),
     ]  # fmt: skip
-
-
-def _within(most: float, needed: Callable[[float], int | None]) -> Needed:
-    """No number of samples shows a difference larger than there can be."""
-    return lambda difference: needed(difference) if difference <= most + 1e-12 else None
 
 
 def anytime_detectable(n: int, deviation: float, confidence: float) -> float | None:
@@ -178,14 +179,16 @@ def _possible_gap(gap: float | None, most: float) -> float | None:
 
 def _allow(case: Case, difference: float | None, samples: int | None) -> None:
     wrong = [
-        (difference is None or 0 < difference < (1 if case.deviation is None else math.inf), "a difference above 0"
-         + ("" if case.deviation is not None else " and below 1, as 0.03 for three points")),
+        (difference is None or LEAST <= difference < (1 if case.deviation is None else LARGEST),
+         f"a difference of at least {LEAST:g}, below "
+         + (f"{LARGEST:g}" if case.deviation is not None else "1, as 0.03 for three points")),
         (samples is None or 1 <= samples <= MOST, f"samples from 1 to {MOST:,}"),
         (0 < case.share < 1, "an expected share above 0 and below 1"),
         (0 < case.discordance <= 1, "a discordance above 0, at most 1"),
         (0.5 <= case.confidence <= 0.999, "a confidence from 0.5 to 0.999"),
         (case.cluster >= 1 and 0 <= case.alike <= 1, "at least one sample together, alike by 0 to 1"),
-        (case.deviation is None or 0 < case.deviation < math.inf, "a deviation above 0"),
+        (case.deviation is None or LEAST <= case.deviation < LARGEST,
+         f"a deviation of at least {LEAST:g}, below {LARGEST:g}"),
     ]  # fmt: skip
     for fine, expected in wrong:
         if not fine:

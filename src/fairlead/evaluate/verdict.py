@@ -114,6 +114,8 @@ def verdict_on(
         outcome = "not_enough_data"
         needed = max(needed or 0, rules.min_samples - n)
         notes.append(f"a verdict rests on at least {rules.min_samples} samples")
+        if not n and evidence.excluded:  # it was asked, and nothing came of it: more of the same tells nothing
+            needed = None
     if not {each.judge for each in (evidence, live or evidence) if each.judge} <= rules.calibrated:
         outcome, needed = "not_enough_data", None
         notes.append(UNCALIBRATED)

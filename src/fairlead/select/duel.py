@@ -58,6 +58,10 @@ async def duel(
     """Have the judge compare what both answered, at their first epoch. Raises UsageError, SelectionImpossible."""
     if judge.definition.kind != "pairwise":
         raise UsageError(detail=f"the judge {judge.definition.id} looks at one answer; expected one of kind: pairwise")
+    sides = comparison.before, comparison.after
+    if len({(side.run.id, side.candidate) for side in sides}) == 1:
+        detail = f"{sides[0].candidate} of run {sides[0].run.id[-8:]} twice. Compare two: RUN:ONE RUN:OTHER"
+        raise UsageError(detail=detail)
     keys = [
         key for key in comparison.before.found
         if key[1] == 0 and key in comparison.after.found and key[0] in samples
@@ -65,7 +69,6 @@ async def duel(
     ]  # fmt: skip
     if not keys:
         raise SelectionImpossible(detail="the two have no answered sample in common whose text is still kept")
-    sides = comparison.before, comparison.after
     cases = {key[0]: case_of(samples[key[0]], *(_answer(side.found[key]) for side in sides)) for key in keys}
     till, looks, done = Till(judge, kept, budget_nanos, cases.values()), dict[str, Compared](), 0
 

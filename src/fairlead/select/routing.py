@@ -29,6 +29,8 @@ SHARES = (0.5, 0.25, 0.25)
 """Of the questions for learning, for the threshold, and for the test."""
 STEPS = 100
 """Thresholds that are tried: shares of the questions that go to the big model."""
+LEAST_COST, MOST_COST = 1e-12, 1e12
+"""Of one answer, in any unit: beyond these a ratio of two is no number to decide by."""
 FORMAT = 2
 
 
@@ -207,14 +209,24 @@ def _parts(texts: Sequence[str], seed: int) -> Codes:
 def _allow(tried: Sequence[Tried], small_cost: float, big_cost: float, keep: float) -> None:
     if len(tried) < FEWEST:
         raise RoutingRefused(detail=f"{len(tried)} questions; at least {FEWEST} are needed, hundreds are better")
+    different = len({each.text for each in tried})
+    if different < FEWEST:
+        detail = f"too few different questions: {different} among {len(tried)}; at least {FEWEST} are needed"
+        raise RoutingRefused(detail=detail)
     wrong = next((each for each in tried if not (0 <= each.small <= 1 and 0 <= each.big <= 1)), None)
     if wrong is not None:
         detail = f"the scores {wrong.small:g} and {wrong.big:g} of {wrong.text[:60]!r}; expected numbers from 0 to 1"
         raise RoutingRefused(detail=detail)
-    if not 0 <= small_cost < big_cost:
+    for name, cost in (("small", small_cost), ("big", big_cost)):
+        if not (cost == 0 or LEAST_COST <= cost <= MOST_COST):
+            detail = f"an answer of the {name} model costs {cost:g}; expected 0 or {LEAST_COST:g} to {MOST_COST:g}"
+            raise RoutingRefused(detail=f"{detail}, in a unit that fits: --small-cost, --big-cost")
+    if not small_cost < big_cost:
         raise RoutingRefused(detail=f"the small model costs {small_cost:g} and the big {big_cost:g}: nothing to save")
     if not 0 < keep <= 1:
-        raise RoutingRefused(detail=f"{keep:g} of the quality; expected a share above 0, at most 1")
+        raise RoutingRefused(
+            detail=f"{keep:g} of the quality to keep; expected a share above 0, at most 1: --keep 0.95"
+        )
     if sum(each.big for each in tried) <= sum(each.small for each in tried):
         raise RoutingRefused(detail="the big model is no better than the small one: use the small one")
 
@@ -236,7 +248,11 @@ def from_file(data: bytes) -> Learnt:
             plain["router"]["threshold"] = -math.inf
         learnt = msgspec.convert(plain, Learnt)
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise RoutingRefused(detail=f"that is no router's file ({type(error).__name__}: {error})") from error
+        raise RoutingRefused(
+            detail=f"that is no router's file. Make one: fairlead route learn ... --output FILE ({error})"
+        ) from error
     if learnt.router.format != FORMAT or learnt.router.embedder != shared().digest:
-        raise RoutingRefused(detail="the router was made with another version of Fairlead; learn it again")
+        raise RoutingRefused(
+            detail="the router was made with another version of Fairlead; learn it again: fairlead route learn"
+        )
     return learnt

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from fairlead.evaluate.measures import Plan
+from fairlead.evaluate.verdict import UNCALIBRATED
 from fairlead.select.report import CHOSEN, NONE_PASSES, NOT_ENOUGH, Against, Choice, Judged, Ruled, Slice, Standing
 
 MOST_FAILED = 0.10
@@ -83,11 +84,7 @@ def choose(
     """The choice with its reasons. ``clear``: asking on would not be worth it to know who is best."""
     chosen = next((each for each in standings if each.id == picked), None)
     if chosen is None:
-        reasons = tuple(f"{each.id}: {each.left or each.error or 'no answer'}" for each in standings)
-        return Choice(
-            status=NOT_ENOUGH, candidate="", headline="Nothing can be chosen: no candidate answered.", reasons=reasons,
-            changes=(),
-        )  # fmt: skip
+        return _nobody(standings, plan)
     judged = bool(chosen.verdicts)
     enough = chosen.quality.value is not None and chosen.n >= FEWEST
     decided = (judged and chosen.outcome == "pass") or (not judged and clear and enough)
@@ -99,6 +96,21 @@ def choose(
         reasons=tuple(_reasons(chosen, standings, against, plan)),
         changes=tuple(_changes(chosen, standings, against, slices, plan, status)),
     )
+
+
+def _nobody(standings: Sequence[Standing], plan: Plan) -> Choice:
+    """Nobody can be looked at: nobody answered, nobody reliably, or what ranks gave no answer a value."""
+    unvalued = [each for each in standings if each.answered and not each.n]
+    if not any(each.answered for each in standings):
+        headline = "Nothing can be chosen: no candidate answered."
+    elif unvalued:
+        who = quality_name(plan.quality)
+        headline = f"Nothing can be chosen: {who} gave no answer a value, so nothing is decided by it."
+    else:
+        headline = "Nothing can be chosen: too many calls of every candidate failed."
+    said = {each.id: f"{each.answered} answers, none of them with a value" for each in unvalued}
+    reasons = tuple(f"{each.id}: {each.left or each.error or said.get(each.id, 'no answer')}" for each in standings)
+    return Choice(status=NOT_ENOUGH, candidate="", headline=headline, reasons=reasons, changes=())
 
 
 def _headline(chosen: Standing, standings: Sequence[Standing], status: int, *, judged: bool) -> str:
@@ -133,6 +145,7 @@ def _reasons(chosen: Standing, standings: Sequence[Standing], against: Sequence[
     for ruled in chosen.verdicts:
         words = {"pass": "holds", "fail": "is missed", "not_enough_data": "is open"}[ruled.outcome]
         more = f"; about {ruled.needed:,} samples more would tell" if ruled.needed else ""
+        more += f"; {UNCALIBRATED}" if UNCALIBRATED in ruled.note else ""
         found.append(f"{ruled.objective} ({ruled.bound}) {words}: {_measured(ruled)}{more}.")
     found += [_compared(chosen.id, other) for other in against]
     found += [f"{each.id} was asked no further: {each.left}." for each in standings if each.left]

@@ -409,21 +409,27 @@ def _way_back(known: dict[str, Variant], start: str, end: str) -> list[str] | No
 
 
 def _judges(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
-    """A judge is a model that is declared and can answer; a metric's judge is one that is declared."""
-    able = {variant.id for _, variant in variants if _plain(variant)}
-    embedders = {variant.id for _, variant in variants} - able
+    """A judge is a model that is declared and writes; a metric's judge is one that is declared and sees one answer."""
+    able = {variant.id for _, variant in variants if _plain(variant) and not variant.target.quotes}
+    unable = {variant.id for _, variant in variants} - able
     ids = _texts(item.get("id") for item in _items(source.data, "variants"))
     for location, judge in _parts(source.data, "judges", Judge):
-        if judge.variant not in ids or judge.variant in embedders:
+        if judge.variant not in ids or judge.variant in unable:
             found = f"the variant {judge.variant!r}"
-            expected = f"the id of a variant that can answer messages: {listed(sorted(able))}"
+            expected = "the id of a variant that writes its answers (no embedder, router or quoting engine): "
+            expected += listed(sorted(able)) if able else "none is declared yet"
             yield source.problem((*location, "variant"), found, expected, nearest(judge.variant, able))
     known = _texts(item.get("id") for item in _items(source.data, "judges"))
+    pairwise = {judge.id for _, judge in _parts(source.data, "judges", Judge) if judge.kind == "pairwise"}
     written = source.data.get("metrics")
     for name, value in written.items() if isinstance(written, dict) else ():
         given = value.get("source") if isinstance(value, dict) else None
         kind, _, judge_id = given.partition(":") if isinstance(given, str) else ("", "", "")
-        if kind == "judge" and judge_id not in known:
+        if kind == "judge" and judge_id in pairwise:
+            able_too = [each for each in known if each not in pairwise]
+            expected = f"a judge of kind: rubric, which looks at one answer{': ' if able_too else ''}{listed(able_too)}"
+            yield source.problem(("metrics", name, "source"), f"the pairwise judge {judge_id!r}", expected)
+        elif kind == "judge" and judge_id not in known:
             expected = f"judge: and the id of a judge: {listed(known)}" if known else "a judge declared in `judges:`"
             yield source.problem(("metrics", name, "source"), f"the unknown judge {judge_id!r}", expected,
                                  nearest(judge_id, known))  # fmt: skip
