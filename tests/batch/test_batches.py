@@ -144,6 +144,7 @@ def test_an_input_that_cannot_run_fails_whole_and_says_where(
         assert [(error.code, error.line) for error in ended.errors.data] == [(code, line)]
         assert ended.failed_at is not None
         assert not place.upstream.calls, "nothing was asked"
+        assert [batch.cost for batch in store.batches.page(None)] == [0]
 
 
 def test_more_requests_than_possible(store: Store) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from fairlead.cli import main
+from fairlead.cli.output import write_report
 from fairlead.cli.serve import check_tls
-from fairlead.errors import UsageError
+from fairlead.errors import MachineError, UsageError
 from fairlead.settings import load
 from fairlead.store import Store
 from tests.store.store_helpers import make_inference
@@ -122,3 +123,20 @@ def test_the_first_question_a_template_proposes_is_one_it_can_answer(say: Say, t
     code, answered = say("ask", found[1], "--project", tmp_path / "mine", "--json")
     assert code == 0
     assert json.loads(answered)["sources"], answered
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_bad_input_like_any_other(say: Say, shop: Path, question: str) -> None:
+    code, text = say("ask", question, "--project", shop)
+    assert code == 2
+    assert "The question is empty" in " ".join(text.split())
+
+
+def test_a_report_that_cannot_be_written_is_told_in_plain_words(tmp_path: Path) -> None:
+    places = [tmp_path, tmp_path / "gone" / "r.html", *(each for each in [Path("/dev/full")] if each.exists())]
+    for place in places:
+        with pytest.raises(MachineError) as caught:
+            write_report(place, "x" * 100_000)
+        assert str(place) in str(caught.value)
+        assert not INSIDES.search(str(caught.value))
+        assert "Something went wrong" not in str(caught.value)

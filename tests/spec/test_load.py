@@ -236,6 +236,14 @@ def test_reports_everything_at_once_in_the_order_of_the_file() -> None:
     assert "Nearest: name." in text
 
 
+@pytest.mark.parametrize("number", [".nan", "-.inf", "1" * 30, "1e999"])
+@pytest.mark.parametrize("value", ["min_samples: 200", "confidence: 0.95", "name: shop-support"])
+def test_a_number_that_cannot_be_read_is_told_once(value: str, number: str) -> None:
+    broken = FULL.replace(value, f"{value.partition(':')[0]}: {number}", 1)
+    assert broken != FULL
+    assert "the number 0" not in only_problem(broken).found
+
+
 def test_a_spec_error_is_a_usage_error_that_survives_pickling() -> None:
     with pytest.raises(UsageError) as caught:
         parse("a: 1")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fairlead import settings as settings_module
-from fairlead.errors import FairleadError, UsageError
+from fairlead.errors import FairleadError, MachineError, UsageError
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -66,6 +66,16 @@ def check_writable(*paths: Path | None) -> None:
                 path.resolve().unlink()
         except OSError as error:
             raise UsageError(detail=f"{path} cannot be written ({error.strerror}); choose another file") from error
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a run's report for people and say so. Raises MachineError."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        detail = f"The report cannot be written to {path} ({error.strerror}); `fairlead runs show` writes it again."
+        raise MachineError(detail=detail) from error
+    err.print(f"Wrote {path}", markup=False)
 
 
 def print_json(value: Any) -> None:

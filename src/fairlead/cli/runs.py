@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, check_writable, out, print_json, print_table, with_settings, write_report
 from fairlead.cli.times import moment, money, parse_moment
 from fairlead.errors import UsageError
 from fairlead.records import Run, now_us
@@ -96,8 +96,7 @@ def show(
         if path is not None:
             if report is None:
                 raise UsageError(detail=f"run {found.id} has no report: it is {state_of(found)}")
-            path.write_text(text(report), encoding="utf-8")
-            err.print(f"Wrote {path}", markup=False)
+            write_report(path, text(report))
     if as_json:
         print_json({**_brief(found), "plan": found.plan, "report": found.report})
     elif report is None:

@@ -14,12 +14,11 @@ import typer
 
 from fairlead.app import Fairlead, build, credentials, price_of
 from fairlead.app.rulers import candidates, judge_of, judge_standings
-from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings, write_report
 from fairlead.errors import (
     ChoiceUnknown,
     DatasetServed,
     DatasetUnknown,
-    FairleadError,
     MachineError,
     SamplesLearnt,
     SelectionImpossible,
@@ -123,7 +122,7 @@ def select(
         return
     for path, text in ((html, page.html), (markdown, page.markdown)):
         if path is not None:
-            _write(path, text(msgspec.structs.replace(report, cases=()) if no_texts else report))
+            write_report(path, text(msgspec.structs.replace(report, cases=()) if no_texts else report))
     print_json(report) if as_json else show(report)
     raise typer.Exit(report.choice.status)
 
@@ -442,12 +441,3 @@ def _row(each: Standing) -> list[str]:
         page.dollars(each.cost_per_1000.value),
         objectives,
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        detail = f"the report cannot be written to {path} ({error.strerror}); it is kept with the run"
-        raise FairleadError(detail=detail) from error
-    err.print(f"Wrote {path}", markup=False)

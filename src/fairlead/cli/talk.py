@@ -69,6 +69,8 @@ def ask(
     if output or column or limit or conversation:
         raise UsageError(detail="--output, --column, --limit and --conversation go with --file.")
     text = sys.stdin.read() if question == "-" else str(question)
+    if not text.strip():
+        raise UsageError(detail='The question is empty. For example: fairlead ask "How long does delivery take?"')
     answer = asyncio.run(_ask_one(settings, text, variant))
     print_json(_plain(text, answer)) if as_json else _show(answer)
 

@@ -527,7 +527,7 @@ class Batch(Record, frozen=True, kw_only=True):
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost: int | None = None
+    cost: int | None = 0
     estimate: dict[str, Any] = {}
     attempt: int = 0
     upstream: dict[str, str] = {}

@@ -52,6 +52,10 @@ def parse(text: str | bytes, *, file: str = FILE_NAME, base: Path | None = None)
     except ValidationError as error:
         problems += translate.problems_of(error, UseCase, source)
     problems += checks.check(source, base)
+    # What stands in for a value that could not be read is not what the file says.
+    unread = {(each.line, each.column, each.key) for each in source.problems}
+    guessed = [each for each in problems[len(source.problems) :] if (each.line, each.column, each.key) in unread]
+    problems = [each for each in problems if each not in guessed]
     if problems or usecase is None:
         raise SpecError(file=file, problems=_distinct(problems))
     usecase.bind(base or Path())
