@@ -276,7 +276,9 @@ def test_a_file_that_is_none_or_another_is_said(project: Project, learnt: Learnt
     assert "no router's file" in faults(load(settings.spec_path))[0]
     other = msgspec.structs.replace(learnt, router=msgspec.structs.replace(learnt.router, small="s", big="b"))
     path.write_bytes(to_file(other))
-    assert "it was learnt for s and b, and `between:` names small and big" in faults(load(settings.spec_path))[0]
+    told = faults(load(settings.spec_path))[0]
+    assert "it was learnt for s and b, and `between:` names small and big" in told
+    assert "--small small --big big" in told
     assert from_file(to_file(learnt)).router == learnt.router
 
 

@@ -399,3 +399,16 @@ def test_a_model_that_cannot_be_reached_is_never_scored_by_what_stands_in_for_it
         assert standings["extractive"]["answered"] == 1
         assert report["choice"]["candidate"] != "bad"
         assert report["spent_usd"] == 0
+
+
+def test_an_unknown_price_of_a_router_is_that_of_its_two(run: Run) -> None:
+    """A router has no price of its own to add."""
+    path = Path("fairlead.yaml")
+    hosted = "".join(f'  - {{id: {name}, model: "http://127.0.0.1:9/v1#{name}"}}\n' for name in ("far", "near"))
+    routed = '  - {id: routed, model: "router:./none.json", between: {small: far, big: near}}\n'
+    text = path.read_text(encoding="utf-8").replace("variants:\n", f"variants:\n{hosted}{routed}")
+    path.write_text(text, encoding="utf-8")
+    Path("none.json").write_text("{}", encoding="utf-8")
+    says = {name: each["says"] for name, each in _json(run("prices", "show", "--json")).items()}
+    assert says["routed"] == "unknown: add `price:` to far and near"
+    assert says["far"] == "unknown: add `price:` to far"

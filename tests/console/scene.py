@@ -82,6 +82,7 @@ def copy_shop(folder: Path, judges: list[dict[str, Any]] | None = None, **policy
     spec["variants"] = [variant for variant in spec["variants"] if variant["id"] == "extractive"]
     if judges:
         spec["judges"] = judges
+        spec["variants"].append({"id": "judge", "model": "http://127.0.0.1:9/v1#judge"})
     for name, value in policy.items():
         spec["policy"][name] = {**spec["policy"].get(name, {}), **value}
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")

@@ -41,7 +41,7 @@ class Chosen(NamedTuple):
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chosen]:
     """A served shop where four questions were put to two candidates, and its page from before that."""
     folder = tmp_path_factory.mktemp("choose")
-    judges = [{"id": "polite", "variant": "extractive", "rubric": f"Is it polite {HOSTILE}?"}]
+    judges = [{"id": "polite", "variant": "judge", "rubric": f"Is it polite {HOSTILE}?"}]
     with serve(folder, judges=judges) as scene, httpx.Client(base_url=scene.url, timeout=60) as web:
         assert web.post("/console/login", data={"key": scene.key}).status_code == 303
         empty = web.get("/console/choose").text
@@ -201,6 +201,18 @@ def test_a_candidate_nobody_measured_is_said_with_those_that_were(chosen: Chosen
     answer = chosen.web.get("/console/choose/compare", params=sides)
     assert answer.status_code == 404
     assert "extractive" in _words(answer.text)
+
+
+def test_two_candidates_of_a_race_are_told_apart_as_the_race_does(chosen: Chosen) -> None:
+    """Nine to one would be more than chance for who looks once; the race looked many times."""
+    for count, told in ((10, "the two cannot be told apart yet"), (120, "the difference is shown")):
+        marks = {"one": [("a", n % 10 == 0) for n in range(count)], "two": [("b", n % 10 != 0) for n in range(count)]}
+        plan = {"quality": "right", "options": {"racing": True}}
+        run = _stored(chosen.scene, marks, plan=plan)
+        sides = {"before": f"{run.id}:one", "after": f"{run.id}:two"}
+        said = _words(chosen.web.get("/console/choose/compare", params=sides).text)
+        assert f"{told} (" in said
+        assert "sign test" not in said
 
 
 def test_two_candidates_are_compared_sample_by_sample(chosen: Chosen) -> None:

@@ -413,7 +413,7 @@ objectives:
 judges:
   - {id: polite, variant: e, rubric: Is the answer polite}
 variants:
-  - {id: e, model: extractive}
+  - {id: e, model: "http://127.0.0.1:9/v1#e"}
 live: e
 """
 

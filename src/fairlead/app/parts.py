@@ -91,9 +91,9 @@ def split_of(variant: Variant) -> Split:
         raise RouterRefused(variant=variant.id, file=path.name, detail=detail) from error
     router = learnt.router
     if (router.small, router.big) != (between.small, between.big):
-        detail = (
-            f"it was learnt for {router.small} and {router.big}, and `between:` names {between.small} and {between.big}"
-        )
+        named = f"`between:` names {between.small} and {between.big}"
+        mend = f"fairlead route learn ... --small {between.small} --big {between.big}"
+        detail = f"it was learnt for {router.small} and {router.big}, and {named}. Learn it by their ids: {mend}"
         raise RouterRefused(variant=variant.id, file=path.name, detail=detail)
     reasons = refusals(learnt.report)
     if reasons:

@@ -11,7 +11,7 @@ import typer
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
-from fairlead.spec import load
+from fairlead.spec import UseCase, Variant, load
 from fairlead.spec.prices import FILE_NAME, OLD_DAYS, PriceTable, encode, read_prices, table_for
 from fairlead.spec.target import TargetError, read_target
 
@@ -73,15 +73,11 @@ def show(
         usecase = load(settings.spec_path)
         for variant in usecase.variants:
             price = usecase.price_of(variant)
-            own = not any(each.target.remote for each in usecase.answering(variant))
+            own = _own(usecase, variant)
             found[variant.id] = (
                 (price.input_usd_per_million, price.output_usd_per_million) if price else (0, 0) if own else None
             )
-            said[variant.id] = (
-                "fairlead.yaml" if variant.price else f"the dearer of {variant.between.small} and {variant.between.big}"
-                if variant.between and price else f"{table.source}, {table.date}" if price
-                else "a machine of your own, not counted" if own else "unknown: add `price:` to the variant"
-            )  # fmt: skip
+            said[variant.id] = _said(usecase, variant)
     if as_json:
         print_json({name: {"usd_per_million": pair, "says": said[name]} for name, pair in found.items()})
         return
@@ -89,6 +85,23 @@ def show(
     print_table(
         ["model", "USD a million read", "written", "who says so"], rows, right=["USD a million read", "written"]
     )
+
+
+def _own(usecase: UseCase, variant: Variant) -> bool:
+    """Whether nobody else's machine answers."""
+    return not any(each.target.remote for each in usecase.answering(variant))
+
+
+def _said(usecase: UseCase, variant: Variant) -> str:
+    """Who says what a variant costs."""
+    if variant.price:
+        return "fairlead.yaml"
+    if usecase.price_of(variant) is None:
+        missing = " and ".join(usecase.unpriced(variant))
+        return "a machine of your own, not counted" if _own(usecase, variant) else f"unknown: add `price:` to {missing}"
+    if variant.between:
+        return f"the dearer of {variant.between.small} and {variant.between.big}"
+    return f"{usecase.price_table.source}, {usecase.price_table.date}"
 
 
 @with_settings("project")

@@ -23,8 +23,10 @@ from fairlead.console.view import machine_time
 from fairlead.errors import RecordUnknown, UsageError
 from fairlead.records import Run, Sample, now_us
 from fairlead.select import page as written
+from fairlead.select import race
 from fairlead.select.plot import pareto
 from fairlead.select.report import Report, Standing
+from fairlead.select.results import by_sample
 from fairlead.select.stored import (
     Change,
     Comparison,
@@ -36,7 +38,7 @@ from fairlead.select.stored import (
     state_of,
     text_of,
 )
-from fairlead.select.words import percent, quality_name, score
+from fairlead.select.words import percent, points, quality_name, score
 from fairlead.store.runs import Mark, Measured
 
 PATH = HOME + "/choose"
@@ -360,11 +362,30 @@ def _wanted(each: Change, show: str) -> bool:
 
 
 def _chance(found: Comparison) -> str:
-    """What the counts say, in words: more than 5 % of the time chance alone differs as much."""
+    """What the counts say, in words: more than 5 % of the time chance alone differs as much.
+
+    Two candidates of one race are compared as the race did, which looked many times: by an interval that holds for it.
+    """
+    options = found.before.run.plan.get("options") or {}
+    if found.before.run.id == found.after.run.id and options.get("racing"):
+        return _raced(found)
     if found.p_value is None or not found.count("better") + found.count("worse"):
         return ""
     words = "chance alone may differ as much" if found.p_value > 0.05 else "more than chance explains"
     return f"{words} (sign test, p = {found.p_value:.2g})"
+
+
+def _raced(found: Comparison) -> str:
+    one, other = by_sample(found.before), by_sample(found.after)
+    if not one.keys() & other.keys():
+        return ""
+    report = report_of(found.before.run)
+    limits = (-1.0, 1.0) if found.before.scorer == "similarity" else (0.0, 1.0)
+    rules = race.Rules(limits=limits) if report is None else race.Rules(limits=limits, confidence=report.confidence)
+    gap = race.difference(other, one, rules)
+    shown = gap.low > 0 or gap.high < 0
+    words = "the difference is shown" if shown else "the two cannot be told apart yet"
+    return f"{words} ({points(gap.low)} to {points(gap.high)}, however often one looks, as in the run)"
 
 
 def _plot(report: Report | None) -> Markup:

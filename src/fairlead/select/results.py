@@ -36,7 +36,7 @@ def results_of(store: Store, runs: Iterable[str], small: str, big: str) -> Resul
     for run in sorted({found.id: found for found in map(store.runs.get, runs)}.values(), key=lambda each: each.time):
         sides = [side_of(store, f"{run.id}:{name}") for name in (small, big)]
         texts = _texts(store, run)
-        values = [_by_sample(side) for side in sides]
+        values = [by_sample(side) for side in sides]
         for paid, side in zip(costs, sides, strict=True):
             paid += [each.answered.answer.get("cost_nanos") for each in side.found.values() if not each.answered.error]
         for sample in dict.fromkeys(key[0] for side in sides for key in side.found):
@@ -57,7 +57,7 @@ def _texts(store: Store, run: Run) -> dict[str, str]:
     return {name: each.input for name, each in samples.items()}
 
 
-def _by_sample(side: Side) -> dict[str, float]:
+def by_sample(side: Side) -> dict[str, float]:
     """Sample id to the mean of what its answers were worth; what no scorer could judge is not in it."""
     found: dict[str, list[float]] = {}
     for (sample, _), measured in side.found.items():

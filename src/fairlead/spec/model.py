@@ -301,6 +301,10 @@ class UseCase(Part):
             return (variant,)
         return self.variant(variant.between.small), self.variant(variant.between.big)
 
+    def unpriced(self, variant: Variant) -> list[str]:
+        """Whose price is missing where ``price_of`` tells none: the variant's, or those of a router's two."""
+        return [each.id for each in self.answering(variant) if each.target.remote and self.price_of(each) is None]
+
     def price_of(self, variant: Variant) -> Price | None:
         """What a variant's tokens cost: as it declares, else as the table says; None, unknown, where neither does.
 

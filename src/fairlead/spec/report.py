@@ -203,7 +203,11 @@ def _warn_costs(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             does = "may break" if cost.at_most else "breaks"
             yield f"Variant {cost.variant} {does} the budget at the declared traffic: {', '.join(cost.breaks)}."
         if limited and cost.per_day_usd is None and usecase.traffic is not None:
-            yield f"Variant {cost.variant} has no `price:` and is in no price table, so no budget can be kept for it."
+            names = usecase.unpriced(usecase.variant(cost.variant))
+            told = "no `price:` and is in no price table"
+            if names != [cost.variant]:
+                told = f"no price, as those it asks have none; add `price:` to {' and '.join(names)}"
+            yield f"Variant {cost.variant} has {told}, so no budget can be kept for it."
 
 
 def _warn_policy(usecase: UseCase) -> Iterator[str]:
