@@ -121,7 +121,7 @@ class KeyPool:
         refused = {member.status for member in self._members if member.until > now}
         told = f"Each of the {len(waits)} keys in `api_keys:` of {self.name}"
         if refused and refused <= {401, 402}:
-            status, upstream, kind, code = 502, max(refused), "server_error", "upstream_refused"
+            status, upstream, kind, code = 502, 401, "server_error", "upstream_refused"
             said = f"{told} was refused as unknown or unpaid; correct them. They are tried again in {seconds} s."
         elif refused:
             status, upstream, kind, code = 429, 429, "rate_limit_error", "rate_limit_exceeded"
