@@ -59,6 +59,8 @@ def test_a_small_model_that_is_good_enough_is_the_answer() -> None:
     learnt = learn(tried, "small", "big", small_cost=0.01, big_cost=1.0, keep=0.8)
     assert "the small model alone keeps the quality: use it" in learnt.report.reasons
     assert not learnt.report.saving.low > 0, "nothing is saved of the cost of the best single model"
+    free = learn(tried, "small", "big", small_cost=0.0, big_cost=1.0, keep=0.8)
+    assert "inf" not in " ".join(free.report.reasons), "of what is free no share can be saved"
 
 
 def test_the_threshold_keeps_the_quality_as_often_as_it_says() -> None:

@@ -177,7 +177,8 @@ def _reasons(report: Routed, alone: Interval) -> tuple[str, ...]:
 def _by_bounds(report: Routed) -> tuple[str, ...]:
     reasons = []
     if not report.saving.low > 0:
-        reasons.append(f"the lower bound of the saving is {100 * report.saving.low:.1f} %, not above zero")
+        low = f"{100 * report.saving.low:.1f} %" if math.isfinite(report.saving.low) else "unknown"
+        reasons.append(f"the lower bound of the saving is {low}, not above zero")
     if not report.over_coin.low > 0:
         reasons.append("a coin with the same quality may save as much: the questions do not tell which are hard")
     if report.kept.high < report.keep:
