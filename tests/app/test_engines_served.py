@@ -252,4 +252,4 @@ def test_nobody_there_is_told() -> None:
     assert ran.exit_code != 0
     assert "No answer from" in str(ran.exception)
     ran = CliRunner().invoke(application("engines"), ["engines", "list", "--url", "file:///etc/passwd"])
-    assert "expected an address" in str(ran.exception)
+    assert "is no address" in str(ran.exception)
