@@ -8,16 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from fairlead.engines.base import Health
 from fairlead.engines.gguf import Header, read_header
-from fairlead.engines.logs import RotatingLog
-from fairlead.engines.served import ServedUpstream
-from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
+from fairlead.engines.process import ProcessEngine
+from fairlead.engines.supervisor import Launch, Limits, python_module
 from fairlead.providers.base import Upstream
 from fairlead.providers.dialect import LLAMA_CPP_ADAPTED, LLAMA_CPP_OWN
 from fairlead.providers.openai_compatible import OpenAICompatible
@@ -29,7 +26,7 @@ SPARE_HTTP_THREADS: Final = 4
 """HTTP threads beyond the calls let in, so that the health probe is answered when all of them stream."""
 
 
-class LlamaCpp:
+class LlamaCpp(ProcessEngine):
     """A GGUF model on this machine's processor.
 
     ``threads`` 0 means all cores but one (a core that others use makes llama.cpp's threads wait for each other,
@@ -54,7 +51,7 @@ class LlamaCpp:
         drain_s: float = 10.0,
         limits: Limits | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, log_dir=log_dir, at_once=slots + SPARE, drain_s=drain_s, limits=limits)
         self.model_path = model_path
         self.adapters = tuple(adapters)
         self.header: Header | None = None
@@ -63,41 +60,14 @@ class LlamaCpp:
         self._slots = slots
         self._embeddings = embeddings
         self._cache_mib = cache_mib
-        self._drain_s = drain_s
-        self._key = ""
-        # The name may come from a definition: only its letters, digits and dashes become part of a path.
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
-        self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
-        self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=slots + SPARE)
 
-    async def start(self) -> None:
-        """Check the files, start, and return once the model answers.
-
-        Raises WeightsMissing, WeightsDamaged or EngineFailed; then nothing is left running.
-        """
+    async def _check(self) -> None:
+        """Raises WeightsMissing or WeightsDamaged."""
         self.header = await asyncio.to_thread(read_header, self.model_path)
         for adapter in self.adapters:
             await asyncio.to_thread(read_header, adapter, kind="adapter")
-        await self._supervisor.start()
-
-    async def stop(self) -> None:
-        """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
-        if self._supervisor.health().state == "ready":
-            await self._upstream.drain(self._drain_s)
-        await self._supervisor.stop()
-        self._upstream.reopen()
-        await self._upstream.aclose()
-
-    def health(self) -> Health:
-        """The state right now."""
-        return self._supervisor.health()
-
-    def upstream(self) -> Upstream:
-        """Where to send calls; stays the same over restarts."""
-        return self._upstream
 
     def _launch(self) -> Launch:
-        self._key = secrets.token_urlsafe(32)
         calls = self._slots + SPARE
         return Launch(
             argv=python_module(CHILD),

@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import secrets
 from pathlib import Path
 from typing import Final
 
-from fairlead.engines.base import Health
 from fairlead.engines.gguf import read_header
 from fairlead.engines.llamacpp import default_threads
-from fairlead.engines.logs import RotatingLog
-from fairlead.engines.served import ServedUpstream
-from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
+from fairlead.engines.process import ProcessEngine
+from fairlead.engines.supervisor import Launch, Limits, python_module
 from fairlead.errors import ExtraMissing, WeightsMissing
 from fairlead.providers.base import Upstream
 from fairlead.providers.dialect import OPENVINO
@@ -30,7 +27,7 @@ FILES: Final = ("openvino_model.xml", "openvino_tokenizer.xml", "openvino_detoke
 SPARE: Final = 4
 
 
-class OpenVino:
+class OpenVino(ProcessEngine):
     """A model that OpenVINO GenAI runs.
 
     ``path`` is a GGUF file, or a folder with FILES. ``threads`` 0 means all cores but one; ``context`` is tokens a
@@ -49,46 +46,20 @@ class OpenVino:
         drain_s: float = 10.0,
         limits: Limits | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, log_dir=log_dir, at_once=slots + SPARE, drain_s=drain_s, limits=limits)
         self.path = path
         self._threads = threads or default_threads()
         self._context = context
         self._slots = slots
-        self._drain_s = drain_s
-        self._key = ""
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
-        self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
-        self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=slots + SPARE)
 
-    async def start(self) -> None:
-        """Check the files, start, and return once the model answers.
-
-        Raises ExtraMissing, WeightsMissing, WeightsDamaged or EngineFailed; then nothing is left running.
-        """
+    async def _check(self) -> None:
+        """Raises ExtraMissing, WeightsMissing or WeightsDamaged."""
         if importlib.util.find_spec("openvino_genai") is None:
             raise ExtraMissing(what=f"model openvino:{self.path.name}", extra="openvino", detail="no openvino_genai")
         made_for = await asyncio.to_thread(made_for_tokens, self.path)
         self._context = min(self._context, made_for) if made_for else self._context
-        await self._supervisor.start()
-
-    async def stop(self) -> None:
-        """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
-        if self._supervisor.health().state == "ready":
-            await self._upstream.drain(self._drain_s)
-        await self._supervisor.stop()
-        self._upstream.reopen()
-        await self._upstream.aclose()
-
-    def health(self) -> Health:
-        """The state right now."""
-        return self._supervisor.health()
-
-    def upstream(self) -> Upstream:
-        """Where to send calls; stays the same over restarts."""
-        return self._upstream
 
     def _launch(self) -> Launch:
-        self._key = secrets.token_urlsafe(32)
         return Launch(
             argv=python_module(CHILD),
             config={

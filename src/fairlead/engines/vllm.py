@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import math
 import re
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,9 @@ from typing import Final
 import msgspec
 
 from fairlead.engines.base import Health, Load
-from fairlead.engines.logs import RotatingLog
+from fairlead.engines.process import ProcessEngine
 from fairlead.engines.program_child import config_of
-from fairlead.engines.served import ServedUpstream
-from fairlead.engines.supervisor import Launch, Limits, Supervisor, python_module
+from fairlead.engines.supervisor import Launch, Limits, python_module
 from fairlead.errors import EngineFailed
 from fairlead.providers.base import Upstream
 from fairlead.providers.dialect import VLLM
@@ -42,7 +40,7 @@ _CACHE: Final = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
 """Today's name and the one before it; both are a share of 1, whatever they say."""
 
 
-class Vllm:
+class Vllm(ProcessEngine):
     """A model that ``vllm serve`` runs.
 
     ``model`` is a name on Hugging Face or a folder. ``arguments`` are passed on to vLLM as they are. ``adapters`` are
@@ -66,7 +64,7 @@ class Vllm:
         limits: Limits = LOADING,
         look_s: float = LOOK_S,
     ) -> None:
-        self.name = name
+        super().__init__(name, log_dir=log_dir, at_once=sequences + SPARE, drain_s=drain_s, limits=limits)
         self.model = model
         self.adapters = dict(adapters or {})
         self._command = command
@@ -74,17 +72,18 @@ class Vllm:
         self._context = context
         self._sequences = sequences
         self._prefix_cache = prefix_cache
-        self._drain_s = drain_s
-        self._key = ""
         self._look_s = look_s
         self._load: Load | None = None
         self._looking: asyncio.Task[None] | None = None
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "engine"
-        self._supervisor = Supervisor(name, self._launch, RotatingLog(log_dir / f"{stem}.log"), limits)
-        self._upstream = ServedUpstream(self._supervisor, self._connect, at_once=sequences + SPARE)
 
     async def start(self) -> None:
         """Start, and return once the model answers. Raises EngineFailed; then nothing is left running."""
+        await super().start()
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name=f"load of {self.name}")
+
+    async def _check(self) -> None:
+        """Raises EngineFailed."""
         if shutil.which(self._command) is None:
             detail = f"there is no program {self._command!r}; install vLLM, or name its executable with --vllm-command"
             raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
@@ -92,9 +91,6 @@ class Vllm:
         if missing:
             detail = f"there is no adapter folder {missing[0]}"
             raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
-        await self._supervisor.start()
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name=f"load of {self.name}")
 
     async def stop(self) -> None:
         """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
@@ -102,15 +98,11 @@ class Vllm:
         if looking is not None:
             looking.cancel()
             await asyncio.wait([looking])
-        if self._supervisor.health().state == "ready":
-            await self._upstream.drain(self._drain_s)
-        await self._supervisor.stop()
-        self._upstream.reopen()
-        await self._upstream.aclose()
+        await super().stop()
 
     def health(self) -> Health:
         """The state right now; the load is that of some seconds ago."""
-        health = self._supervisor.health()
+        health = super().health()
         return msgspec.structs.replace(health, load=self._load) if health.state == "ready" else health
 
     async def _look(self) -> None:
@@ -118,10 +110,6 @@ class Vllm:
             said = await self._supervisor.get("/metrics") if self._supervisor.health().state == "ready" else None
             self._load = read_load(said) if said is not None else None
             await asyncio.sleep(self._look_s)
-
-    def upstream(self) -> Upstream:
-        """Where to send calls; stays the same over restarts."""
-        return self._upstream
 
     def argv(self) -> list[str]:
         """The command; ``{port}`` stands for a port that is free when it is started."""
@@ -137,7 +125,6 @@ class Vllm:
         return [*argv, *self._arguments]
 
     def _launch(self) -> Launch:
-        self._key = secrets.token_urlsafe(32)
         return Launch(argv=python_module(CHILD), config=config_of(self.argv(), {"VLLM_API_KEY": self._key}))
 
     def _connect(self, address: str) -> Upstream:
