@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,14 @@ import msgspec
 import pytest
 
 from fairlead.admission.books import Periods
-from fairlead.app import Fairlead, build, faults, price_of
+from fairlead.app import Fairlead, build, doubts, faults, makes_of, price_of
 from fairlead.app.rulers import candidates
 from fairlead.cli import main
 from fairlead.errors import RouterRefused
 from fairlead.evaluate import measures
 from fairlead.evaluate.scorers import make_scorer
 from fairlead.gateway import Principal
+from fairlead.gateway.route import chosen_for
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Inference, Sample, now_us
 from fairlead.select.routing import Learnt, from_file, learn, to_file
@@ -66,8 +69,12 @@ def project_fixture(tmp_path: Path, learnt: Learnt, models: tuple[str, Any]) -> 
     def make(live: str = "routed", more: str = "", big: str = "", budget: str = "5") -> Settings:
         text = FILE.format(url=models[0], live=live, more=more, big=big, budget=budget)
         (tmp_path / "fairlead.yaml").write_text(text, encoding="utf-8")
+        settings = Settings(project=tmp_path, journal_flush_ms=20, require_key=False)
         (tmp_path / "router.json").write_bytes(to_file(learnt))
-        return Settings(project=tmp_path, journal_flush_ms=20, require_key=False)
+        makes = makes_of(load(settings.spec_path), ("small", "big"))
+        source = msgspec.structs.replace(learnt.source, makes=makes, runs=("a-run-70b4895f",))
+        (tmp_path / "router.json").write_bytes(to_file(msgspec.structs.replace(learnt, source=source)))
+        return settings
 
     return make
 
@@ -280,6 +287,107 @@ def test_a_file_that_is_none_or_another_is_said(project: Project, learnt: Learnt
     assert "it was learnt for s and b, and `between:` names small and big" in told
     assert "--small small --big big" in told
     assert from_file(to_file(learnt)).router == learnt.router
+
+
+def _edit(settings: Settings, old: str, new: str) -> None:
+    text = settings.spec_path.read_text(encoding="utf-8")
+    assert old in text
+    settings.spec_path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+SMALL_PRICE = "{input_usd_per_million: 1, output_usd_per_million: 2}"
+BIG_PRICE = "{input_usd_per_million: 1000, output_usd_per_million: 2000}"
+AGAIN = "fairlead select --candidates small,big --all && fairlead route learn --run RUN --small small --big big"
+LEARN = "fairlead route learn --run 70b4895f --small small --big big --output ./router.json"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told", "answering"),
+    [
+        ('#small", price', '#small", prompt: new.md, price', f"small has another prompt. So until .* to big.*{AGAIN}",
+         "big"),
+        ('#big", price', '#big", sampling: {temperature: 0.5}, price', "big has another sampling", "big"),
+        ("#small", "#other", "small has another model", "big"),
+        (SMALL_PRICE, SMALL_PRICE.replace("2}", "4}"),
+         f"the price of small was 1 in, 2 out .* and is 1 in, 4 out .* what it saves is not known.*: {LEARN}", "small"),
+        (SMALL_PRICE, SMALL_PRICE.replace("2}", "400}"), "small is still cheaper than big is not certain", "big"),
+        (f", price: {BIG_PRICE}", "", "the price of big was 1000 in, 2000 out .* and is unknown", "big"),
+    ],
+)  # fmt: skip
+async def test_a_router_whose_two_have_changed_decides_nothing(
+    project: Project, old: str, new: str, told: str, answering: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = project()
+    (settings.project / "new.md").write_text("Be brief.", encoding="utf-8")
+    fresh = build(settings)
+    assert doubts(fresh.usecase) == []
+    assert not caplog.records
+    await fresh.stop()
+    _edit(settings, old, new)
+    fairlead = build(settings)
+    try:
+        [doubt] = doubts(fairlead.usecase)
+        assert re.search(told, doubt), doubt
+        assert doubt.removeprefix("Variant routed: ") in caplog.text, "a server that starts says it"
+        _, why = chosen_for(fairlead.gateway.routes, fairlead.gateway.routes["routed"], _body(EASY))
+        answered = fairlead.gateway.routes["routed"].split
+        assert answered is not None
+        assert answered.choose(_body(EASY))[0] == answering
+        assert (why == "the router is out of date") == (answering == "big")
+        assert answered.choose(_body(HARD))[0] == "big"
+        assert faults(fairlead.usecase) == [], "it answers all the same"
+    finally:
+        await fairlead.stop()
+
+
+def test_a_router_that_no_longer_decides_is_another_release(project: Project) -> None:
+    """By the price alone nothing else tells the two apart, and kept answers go by the release."""
+    settings = project()
+    found = []
+    for change in (SMALL_PRICE, SMALL_PRICE.replace("2}", "400}")):
+        _edit(settings, SMALL_PRICE, change)
+        fairlead = build(settings)
+        found.append(fairlead.releases["routed"])
+        fairlead.store.close()
+    assert found[0] != found[1]
+
+
+def test_what_a_router_was_learnt_from_must_be_known(project: Project, learnt: Learnt) -> None:
+    settings = project()
+    (settings.project / "router.json").write_bytes(to_file(learnt))
+    [doubt] = doubts(load(settings.spec_path))
+    assert "what small was when it was learnt is not known; what big was" in doubt
+    assert "everything goes to big" in doubt
+    assert "fairlead route learn RESULTS --small small --big big --output ./router.json" in doubt
+
+
+def test_a_changed_prompt_is_told_by_the_commands(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = project()
+
+    def command(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([*words])
+        shown = capfd.readouterr()
+        return int(left.value.code or 0), shown.out, " ".join(shown.err.split())
+
+    folder, file = str(settings.project), str(settings.project / "router.json")
+    show = ("route", "show", file, "--project", folder)
+    assert "out of date" not in "".join(map(str, (*command("check", folder), *command(*show))))
+    (settings.project / "new.md").write_text("Be brief.", encoding="utf-8")
+    _edit(settings, '#small", price', '#small", prompt: new.md, price')
+    told = "its router is out of date: small has another prompt"
+    code, out, _ = command("check", folder)
+    assert (code, f"Variant routed: {told}" in out) == (0, True)
+    assert command("check", folder, "--strict")[0] == 1
+    assert any(told in each for each in json.loads(command("check", folder, "--json")[1])["warnings"])
+    code, out, err = command(*show)
+    assert (code, "learnt from 70b4895f, with answers at 0.01 of small and 1 of big" in out) == (0, True)
+    assert told in err
+    plain = json.loads(command(*show, "--json")[1])
+    assert plain["stale"] == {"changes": ["small has another prompt"], "shut": True, "measured": True}
+    assert plain["source"]["runs"] == ["a-run-70b4895f"]
+    assert told in command("doctor", "--project", folder)[1]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from fairlead.errors import RoutingRefused
 from fairlead.evaluate import datasets, measures
 from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script
-from fairlead.records import Sample
+from fairlead.records import Release, Sample, now_us
 from fairlead.select.gains import Words, features, fit, fit_words, learn_gains
+from fairlead.select.makes import Make, Source, staleness
 from fairlead.select.results import results_of
 from fairlead.select.routing import FEWEST, Tried, from_file, judge, learn, threshold_for, to_file
 from fairlead.select.selection import Options, Selection
@@ -189,7 +190,7 @@ def test_a_file_gives_the_router_back() -> None:
         b"[]",
         b"{}",
         b'{"router": 1, "report": {}}',
-        to_file(learnt).replace(b'"format": 2', b'"format": 9'),
+        to_file(learnt).replace(b'"format": 3', b'"format": 9'),
     ):
         with pytest.raises(RoutingRefused):
             from_file(wrong)
@@ -256,7 +257,11 @@ def test_a_router_is_learnt_from_a_run_on_the_own_task(
     found = results_of(store, [run, run], "small", "big")
     assert (len(found.tried), found.left_out) == (1_600, 0)
     assert {each.text: each for each in found.tried} == {each.text: each for each in questions(1_600)}
-    assert found.big_cost == pytest.approx(100 * (found.small_cost or 0))
+    assert found.costs["big"] == pytest.approx(100 * (found.costs["small"] or 0))
+    assert found.runs == (run,)
+    dearer = results_of(store, [run], "small", "big", {"small": (20.0, 20.0)})
+    assert dearer.costs["small"] == pytest.approx(2 * (found.costs["small"] or 0)), "at the price of today"
+    assert dearer.costs["big"] == found.costs["big"]
     store.close()
     monkeypatch.chdir(tmp_path)
 
@@ -304,5 +309,65 @@ async def test_questions_that_one_has_no_score_for_teach_nothing(tmp_path: Path)
         report = await selection.run()
         found = results_of(store, [report.run], "small", "big")
         assert (len(found.tried), found.left_out) == (59, 1)
-        assert found.small_cost is None, "an unknown price is unknown, never 0"
-        assert found.big_cost
+        assert found.costs["small"] is None, "an unknown price is unknown, never 0"
+        assert found.costs["big"]
+
+
+async def test_answers_of_two_makes_of_a_model_teach_nothing(tmp_path: Path) -> None:
+    """What the old prompt's answers were worth says nothing of the new one; another day's pages do not matter."""
+    samples = [Sample(id=f"s{n}", input=f"Is {n} even?", reference="yes") for n in range(5)]
+    models = Models(small=Script(text="no"), big=Script(text="yes"))
+    with Store.open(tmp_path) as store:
+        kept = datasets.add(store, "desk", samples, purpose="eval", licence="CC0-1.0").version
+        plan = measures.plan(usecase(["small", "big"], ""), samples, "exact")
+
+        async def measure(name: str, **content: str) -> str:
+            content = {"model": "m", "prompt": "one", "knowledge": "old", "tools": "", "routing": ""} | content
+            store.releases.put(
+                Release(
+                    id=name, time=now_us(), tenant="default", subject="", usecase="bank", spec_hash="",
+                    release=name, variant="small", content=json.dumps(content), state="proposed",
+                )
+            )  # fmt: skip
+            candidates = [models.candidate("small", release=name), models.candidate("big", release="gone")]
+            case, options = usecase(["small", "big"], ""), Options(racing=False)
+            return (await Selection(store, case, kept, samples, candidates, plan, options).run()).run
+
+        runs = [await measure("first"), await measure("pages", knowledge="new"), await measure("other", prompt="two")]
+        found = results_of(store, runs[:2], "small", "big")
+        assert found.makes["small"].parts == {
+            "model": "m",
+            "prompt": "one",
+            "knowledge": "",
+            "tools": "",
+            "routing": "",
+        }
+        assert found.makes["big"].parts == {}, "a release that is gone tells nothing"
+        with pytest.raises(RoutingRefused, match="small was not the same in these runs, but had another prompt"):
+            results_of(store, runs[1:], "small", "big")
+
+
+PRICES = st.none() | st.tuples(*(st.sampled_from([0.0, 1.0, 3.0, 1_000.0]) for _ in "io"))
+
+
+@given(st.tuples(*(PRICES for _ in "sbSB")), st.integers(0, 1_000), st.integers(0, 1_000))
+def test_a_router_goes_on_at_other_prices_only_where_the_small_one_stays_cheaper(
+    prices: tuple[tuple[float, float] | None, ...], read: int, written: int
+) -> None:
+    """However many tokens an answer has: what the prices of today make of it is less."""
+
+    def cost(price: tuple[float, float] | None) -> float:
+        return math.nan if price is None else read * price[0] + written * price[1]
+
+    then, now = (
+        {name: Make(parts={"model": name}, price=price) for name, price in zip(("s", "b"), each, strict=True)}
+        for each in (prices[:2], prices[2:])
+    )
+    source = Source(makes=then, costs={"s": cost(prices[0]), "b": cost(prices[1])})
+    stale = staleness(source, "s", "b", now)
+    if stale is None:
+        assert all(then[name].price in (None, now[name].price) for name in then)
+    elif not stale.shut and None not in prices:
+        assert cost(prices[2]) < cost(prices[3])
+    if stale is not None:
+        assert not stale.measured

@@ -8,9 +8,9 @@ import importlib.resources
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from fairlead import __version__, secret
@@ -27,6 +27,9 @@ from fairlead.providers.network import Network
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant
 from fairlead.spec.model import Cache as CacheRules
+
+if TYPE_CHECKING:
+    from fairlead.select.makes import Make
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ def faults(usecase: UseCase) -> list[str]:
         for variant in usecase.variants
         if (adapter := variant.adapter_path()) is not None and variant.target.kind != "vllm"
     ]
-    loaders += [functools.partial(split_of, variant) for variant in usecase.variants if variant.target.routes]
+    loaders += [functools.partial(split_of, usecase, variant) for variant in usecase.variants if variant.target.routes]
     for load_part in loaders:
         try:
             load_part()
@@ -77,12 +80,19 @@ def faults(usecase: UseCase) -> list[str]:
     return found
 
 
-def split_of(variant: Variant) -> Split:
+def doubts(usecase: UseCase) -> list[str]:
+    """What starts and should not stay as it is, in words: routers whose two have changed. Raises RouterRefused."""
+    splits = {each.id: split_of(usecase, each) for each in usecase.variants if each.target.routes}
+    return [f"Variant {name}: {split.doubt}" for name, split in splits.items() if split.doubt]
+
+
+def split_of(usecase: UseCase, variant: Variant) -> Split:
     """How a router's variant chooses. Raises RouterRefused for a file that is none, or saves nothing for certain."""
     path, between = variant.router_path(), variant.between
     if path is None or between is None:
         raise ValueError(f"{variant.id} is no router")
-    from fairlead.select.routing import from_file, refusals  # with it comes all of statistics, and few have a router
+    # With it comes all of statistics, and few have a router.
+    from fairlead.select.routing import doubt_of, from_file, refusals, stale_since
 
     try:
         learnt = from_file(path.read_bytes())
@@ -98,10 +108,27 @@ def split_of(variant: Variant) -> Split:
     reasons = refusals(learnt.report)
     if reasons:
         raise RouterRefused(variant=variant.id, file=path.name, detail="; ".join(reasons))
+    stale = stale_since(learnt, makes_of(usecase, (router.small, router.big)))
     return Split(
         small=between.small, big=between.big, gain=lambda text: float(router.gains([text])[0]),
-        threshold=router.threshold,
+        threshold=router.threshold, shut=stale is not None and stale.shut,
+        doubt=doubt_of(learnt, stale, variant.target.path) if stale is not None else "",
     )  # fmt: skip
+
+
+def makes_of(usecase: UseCase, names: Iterable[str]) -> dict[str, Make]:
+    """What decides the answers of the variants of these names, and what they cost, as the use case stands. Names of no
+    variant are left out.
+    """
+    from fairlead.select.makes import make_of_release
+
+    found = [variant for variant in usecase.variants if variant.id in set(names)]
+    return {each.id: make_of_release(make_content(each), price_of(usecase, each)) for each in found}
+
+
+def make_content(variant: Variant) -> dict[str, Any]:
+    """What decides a model's answers, whatever it is given to read and to call."""
+    return variant.release_content(engine=engine_identity(variant))
 
 
 def router_of(usecase: UseCase, cache: Cache | None = None) -> Router:
@@ -225,12 +252,13 @@ def _of_aws() -> str | None:
     return whole or None
 
 
-def router_identity(variant: Variant, releases: Mapping[str, str]) -> str:
-    """What identifies a router in a release: its file, and the releases of the two it chooses from."""
+def router_identity(variant: Variant, releases: Mapping[str, str], *, shut: bool) -> str:
+    """What identifies a router in a release: its file, whether it still decides, and the releases of its two."""
     path, between = variant.router_path(), variant.between
     if path is None or between is None:
         raise ValueError(f"{variant.id} is no router")
-    return f"{hashlib.sha256(path.read_bytes()).hexdigest()} {releases[between.small]} {releases[between.big]}"
+    file = f"{hashlib.sha256(path.read_bytes()).hexdigest()}{' shut' if shut else ''}"
+    return f"{file} {releases[between.small]} {releases[between.big]}"
 
 
 def engine_identity(variant: Variant) -> str:

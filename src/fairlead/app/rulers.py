@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fairlead.app.parts import engine_identity, price_of, resident_bytes, rules_of
+from fairlead.app.parts import make_content, price_of, resident_bytes, rules_of
 from fairlead.app.wiring import Fairlead
 from fairlead.evaluate.candidates import Candidate, through_assistant, through_gateway
 from fairlead.evaluate.judges import Definition, Instrument, Said, Standing, prompted, standing_of
@@ -89,7 +89,7 @@ def judge_definition(usecase: UseCase, identifier: str) -> Definition:
     """What a judge of ``judges:`` is: its variant's content decides, not its name. Raises ChoiceUnknown, OSError."""
     judge = usecase.judge(identifier)
     variant = usecase.variant(judge.variant)
-    model = release_hash(variant.release_content(engine=engine_identity(variant)))
+    model = release_hash(make_content(variant))
     return Definition(id=judge.id, kind=judge.kind, rubric=judge.rubric, model=model)
 
 

@@ -121,7 +121,7 @@ class Fairlead:
         weights = {name: each.weight for each in usecase.limits if each.weight for name in each.only}
         self._weights: dict[str, float] = weights
         self._served = variants = self._allowed()
-        splits = {variant.id: split_of(variant) for variant in variants if variant.target.routes}
+        self._splits = splits = self._open_routers(variants)
         self._routes = routes = self._make_routes(variants, splits)
         self._wire_gateway(variants, routes)
         self.assistant = Assistant(
@@ -151,6 +151,14 @@ class Fairlead:
             if variant not in found:
                 log.warning("variant %s gets no traffic: policy.residency allows no external models", variant.id)
         return found
+
+    def _open_routers(self, variants: Sequence[Variant]) -> dict[str, Split]:
+        """How the routers choose."""
+        splits = {variant.id: split_of(self.usecase, variant) for variant in variants if variant.target.routes}
+        for name, split in splits.items():
+            if split.doubt:
+                log.warning("variant %s: %s", name, split.doubt)
+        return splits
 
     def _make_routes(self, variants: Sequence[Variant], splits: Mapping[str, Split]) -> dict[str, Route]:
         """How the gateway comes to every variant, and to the embedder."""
@@ -307,7 +315,9 @@ class Fairlead:
                 knowledge=self.knowledge.snapshot,
                 tools=self.tools.digest,
                 routing=self.router.digest,
-                engine=router_identity(variant, hashes) if variant.target.routes else engine_identity(variant),
+                engine=router_identity(variant, hashes, shut=self._splits[variant.id].shut)
+                if variant.target.routes
+                else engine_identity(variant),
             )
             hashes[variant.id] = release_hash(content)
             self.store.releases.put(

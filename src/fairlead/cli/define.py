@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from fairlead import spec
-from fairlead.app import faults
+from fairlead.app import doubts, faults
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
 from fairlead.errors import UsageError
 from fairlead.spec import CheckReport
@@ -67,7 +67,10 @@ def check(
     Says what is wrong and where, what the data at hand can show, and what the declared traffic will cost.
     """
     report = spec.check(project)
-    broken = faults(spec.load(project)) if report.ok else []
+    usecase = spec.load(project) if report.ok else None
+    broken = faults(usecase) if usecase is not None else []
+    if usecase is not None and not broken:
+        report = msgspec.structs.replace(report, warnings=(*report.warnings, *doubts(usecase)))
     if as_json:
         print_json({**msgspec.to_builtins(report), "ok": report.ok and not broken, "faults": broken})
     elif broken:

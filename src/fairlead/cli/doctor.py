@@ -14,7 +14,7 @@ import typer
 
 from fairlead import settings as settings_module
 from fairlead import spec
-from fairlead.app import credential, faults, packaged_weights
+from fairlead.app import credential, doubts, faults, packaged_weights
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
@@ -138,8 +138,11 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
         return
     usecase = spec.load(settings.spec_path)
     yield Finding("use case", "ok", f"{usecase.name}, spec {usecase.spec_hash[:16]}, live variant {usecase.live.id}")
-    for sentence in faults(usecase):
+    broken = faults(usecase)
+    for sentence in broken:
         yield Finding("project", "missing", sentence)
+    for sentence in () if broken else doubts(usecase):
+        yield Finding("project", "warning", sentence)
     for variant in usecase.variants:
         yield from _variant(usecase, variant)
 

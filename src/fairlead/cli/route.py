@@ -8,14 +8,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from fairlead.app import makes_of
 from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.errors import RoutingRefused, UsageError
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.reading import Faults, read
 from fairlead.evaluate.samples import COLUMNS
-from fairlead.select.results import results_of
-from fairlead.select.routing import FEWEST, Learnt, Tried, from_file, learn, to_file
+from fairlead.select.makes import Make, Stale
+from fairlead.select.results import Results, results_of
+from fairlead.select.routing import FEWEST, KEEP, Learnt, Tried, doubt_of, from_file, learn, stale_since, to_file
 from fairlead.settings import Settings
+from fairlead.spec import SpecError, load
 from fairlead.store import Store
 
 NOT_YET = 3
@@ -50,7 +53,7 @@ def learn_router(
         float | None, typer.Option(min=0, help="What one answer of the big model costs, in the same unit.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="Column with the question.")] = None,
-    keep: Annotated[float, typer.Option(min=0, max=1, help="Share of the big model's quality to keep.")] = 0.95,
+    keep: Annotated[float, typer.Option(min=0, max=1, help="Share of the big model's quality to keep.")] = KEEP,
     output: Annotated[Path | None, typer.Option(help="Write the router to this file, if it may be enabled.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -63,50 +66,90 @@ def learn_router(
         raise UsageError(detail="Give a file of results, or --run with a run of fairlead select (fairlead runs list)")
     if small == big:
         raise UsageError(detail=f"--small and --big are both {small!r}; name two different candidates or columns")
+    known = _known(settings, small, big)
+    told = {small: small_cost, big: big_cost}
     if results is None:
-        with Store.open(settings.data_path) as store:
-            found = results_of(store, run or (), small, big)
-        if found.left_out:
-            err.print(f"  {found.left_out} questions are left out: one of the two has no score for them", markup=False)
-        tried = found.tried
-        small_cost = found.small_cost if small_cost is None else small_cost
-        big_cost = found.big_cost if big_cost is None else big_cost
+        found = _of_runs(settings, run or [], small, big, known)
     else:
-        tried = _tried(results, text, small, big)
-    if small_cost is None or big_cost is None:
-        missing = " and ".join(
-            name for name, cost in (("--small-cost", small_cost), ("--big-cost", big_cost)) if cost is None
-        )
-        raise UsageError(detail=f"What an answer costs is not known; say it with {missing}")
-    learnt = learn(tried, small, big, small_cost=small_cost, big_cost=big_cost, keep=keep)
+        found = Results(tried=_tried(results, text, small, big), makes=known)
+    costs = [found.costs.get(name) if cost is None else cost for name, cost in told.items()]
+    makes = {name: _priced(make, counted=told[name] is None) for name, make in found.makes.items()}
+    small_cost, big_cost = _known_costs(*costs)
+    learnt = learn(
+        found.tried, small, big, small_cost=small_cost, big_cost=big_cost, keep=keep, runs=found.runs, makes=makes
+    )
     allowed = not learnt.report.reasons
-    if allowed and output is not None:
-        try:
-            output.write_bytes(to_file(learnt))
-        except OSError as error:
-            raise UsageError(detail=f"{output} cannot be written: {error.strerror}") from error
+    written = output if allowed else None
+    if written is not None:
+        _write(written, learnt)
     if as_json:
-        print_json({"enabled": allowed, "file": str(output) if allowed and output else None, **_plain(learnt)})
+        print_json({"enabled": allowed, "file": str(written) if written else None, **_plain(learnt)})
     else:
         _tell(learnt)
-        if allowed and output is not None:
-            out.print(f"written to {output}", markup=False)
+        _tell_doubt(learnt, known, output)
+        if written is not None:
+            out.print(f"written to {written}", markup=False)
     if not allowed:
         raise typer.Exit(NOT_YET)
+
+
+def _known(settings: Settings, *names: str) -> dict[str, Make]:
+    """What fairlead.yaml says today of those of the two that are variants of it; nothing where it cannot be read."""
+    if not settings.spec_path.is_file():
+        return {}
+    try:
+        return makes_of(load(settings.spec_path), names)
+    except SpecError as error:  # it may name the very router that is to be learnt
+        err.print(f"  Prices are not taken from the use case, and whether the two changed is not known: {error}",
+                  markup=False)  # fmt: skip
+        return {}
+
+
+def _of_runs(settings: Settings, runs: list[str], small: str, big: str, known: dict[str, Make]) -> Results:
+    with Store.open(settings.data_path) as store:
+        found = results_of(store, runs, small, big, {name: make.price for name, make in known.items()})
+    if found.left_out:
+        err.print(f"  {found.left_out} questions are left out: one of the two has no score for them", markup=False)
+    return found
+
+
+def _priced(make: Make, *, counted: bool) -> Make:
+    """The make; without its price where what an answer costs was told and not counted by it."""
+    return make if counted else msgspec.structs.replace(make, price=None)
+
+
+def _known_costs(small: float | None, big: float | None) -> tuple[float, float]:
+    if small is None or big is None:
+        missing = [name for name, cost in (("--small-cost", small), ("--big-cost", big)) if cost is None]
+        raise UsageError(detail=f"What an answer costs is not known; say it with {' and '.join(missing)}")
+    return small, big
+
+
+def _write(path: Path, learnt: Learnt) -> None:
+    try:
+        path.write_bytes(to_file(learnt))
+    except OSError as error:
+        raise UsageError(detail=f"{path} cannot be written: {error.strerror}") from error
 
 
 @with_settings("project")
 def show(
     *, settings: Settings, path: Annotated[Path, typer.Argument(help="A router's file.")], as_json: JsonFlag = False
 ) -> None:
-    """Show what a router was found to do."""
+    """Show what a router was found to do, what it was learnt from, and what has changed since."""
     try:
         data = path.read_bytes()
     except OSError as error:
         detail = f"{path} cannot be read: {error.strerror}. Make one: fairlead route learn ... --output {path}"
         raise UsageError(detail=detail) from error
     learnt = from_file(data)
-    print_json({"enabled": not learnt.report.reasons, **_plain(learnt)}) if as_json else _tell(learnt)
+    known = _known(settings, learnt.router.small, learnt.router.big)
+    if as_json:
+        print_json({"enabled": not learnt.report.reasons, **_plain(learnt), "stale": _stale(learnt, known)})
+        return
+    _tell(learnt)
+    _tell_source(learnt)
+    _tell_doubt(learnt, known, path)
 
 
 def _tried(path: Path, text: str | None, small: str, big: str) -> list[Tried]:
@@ -164,6 +207,24 @@ def _tell(learnt: Learnt) -> None:
         err.print(f"It must not be enabled: {reason}.", markup=False)
 
 
+def _tell_source(learnt: Learnt) -> None:
+    source = learnt.source
+    runs = f"from {' and '.join(run[-8:] for run in source.runs)}, " if source.runs else ""
+    costs = " and ".join(f"{cost:.3g} of {name}" for name, cost in source.costs.items())
+    out.print(f"learnt {runs}with answers at {costs}", markup=False)
+
+
+def _tell_doubt(learnt: Learnt, known: dict[str, Make], path: Path | None) -> None:
+    stale = _stale(learnt, known)
+    if stale is not None:
+        err.print(f"Attention: {doubt_of(learnt, stale, str(path or 'router.json'))}", markup=False)
+
+
+def _stale(learnt: Learnt, known: dict[str, Make]) -> Stale | None:
+    """What changed since; None also where this folder's use case has no such variants."""
+    return stale_since(learnt, known) if {learnt.router.small, learnt.router.big} <= known.keys() else None
+
+
 def _share(found: Interval) -> str:
     return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
@@ -171,4 +232,5 @@ def _share(found: Interval) -> str:
 def _plain(learnt: Learnt) -> dict[str, Any]:
     report: dict[str, Any] = msgspec.to_builtins(learnt.report)
     kept = {"small": learnt.router.small, "big": learnt.router.big, "threshold": learnt.router.threshold}
-    return {"router": kept, "report": report, "content": learnt.content}
+    source: dict[str, Any] = msgspec.to_builtins(learnt.source)
+    return {"router": kept, "report": report, "content": learnt.content, "source": source}

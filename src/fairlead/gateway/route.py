@@ -21,16 +21,21 @@ WORDS: Mapping[Operation, str] = MappingProxyType(
 class Split(msgspec.Struct, frozen=True, kw_only=True):
     """How a route chooses between two others: what ``gain`` says a question gains by the big one, against a threshold.
 
-    ``small`` and ``big`` name routes.
+    ``small`` and ``big`` name routes. One that is ``shut`` sends all to the big one; ``doubt`` says to people what has
+    changed since it was learnt.
     """
 
     small: str
     big: str
     gain: Callable[[str], float]
     threshold: float
+    shut: bool = False
+    doubt: str = ""
 
     def choose(self, body: Mapping[str, Any]) -> tuple[str, str]:
         """(who answers, why) by the customer's last message. What is no text alone goes to the big one."""
+        if self.shut:
+            return self.big, "the router is out of date"
         question = question_in(body)
         if not question:
             return self.big, "no text to go by"

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from fairlead.errors import RoutingRefused, UsageError
-from fairlead.evaluate.purse import NANOS
+from fairlead.evaluate.purse import NANOS, Price, cost_of
 from fairlead.records import Run
+from fairlead.select.makes import Make, different, make_of_release
 from fairlead.select.routing import Tried
 from fairlead.select.stored import Side, samples_of, side_of, value_of
 from fairlead.store import Store
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """Questions both candidates have a score for. Costs are USD a call, None where a price is unknown; ``left_out``
-    counts questions that one of them has no score for, because its call failed or it was let go before.
+    """Questions both candidates have a score for, and by candidate what it was (``makes``) and what a call costs in USD
+    (``costs``, None where a price is unknown).
+
+    ``left_out`` counts questions that one of them has no score for, because its call failed or it was let go before.
+    ``runs`` are the ids of where they come from.
     """
 
     tried: list[Tried]
-    small_cost: float | None
-    big_cost: float | None
-    left_out: int
+    makes: dict[str, Make]
+    costs: dict[str, float | None] = {}
+    left_out: int = 0
+    runs: tuple[str, ...] = ()
 
 
-def results_of(store: Store, runs: Iterable[str], small: str, big: str) -> Results:
+def results_of(
+    store: Store, runs: Iterable[str], small: str, big: str, prices: Mapping[str, Price | None] | None = None
+) -> Results:
     """What both candidates made of the samples of ``runs``; a question asked in several counts once, by the newest.
 
-    Epochs are averaged. Raises RoutingRefused, UsageError, RunUnknown.
+    Epochs are averaged. Calls are counted at ``prices`` by candidate where they are known, else at what was paid.
+    Raises RoutingRefused, UsageError, RunUnknown.
     """
     tried: dict[str, Tried] = {}
-    costs: tuple[list[int | None], list[int | None]] = [], []
+    prices = prices or {}
+    costs: dict[str, list[int | None]] = {small: [], big: []}
+    makes: dict[str, Make] = {}
     left_out = 0
-    for run in sorted({found.id: found for found in map(store.runs.get, runs)}.values(), key=lambda each: each.time):
+    found_runs = sorted({found.id: found for found in map(store.runs.get, runs)}.values(), key=lambda each: each.time)
+    for run in found_runs:
         sides = [side_of(store, f"{run.id}:{name}") for name in (small, big)]
         texts = _texts(store, run)
         values = [by_sample(side) for side in sides]
-        for paid, side in zip(costs, sides, strict=True):
-            paid += [each.answered.answer.get("cost_nanos") for each in side.found.values() if not each.answered.error]
+        for side in sides:
+            answers = [each.answered.answer for each in side.found.values() if not each.answered.error]
+            costs[side.candidate] += [_nanos(answer, prices.get(side.candidate)) for answer in answers]
+            makes[side.candidate] = _make(store, side, makes.get(side.candidate), prices.get(side.candidate))
         for sample in dict.fromkeys(key[0] for side in sides for key in side.found):
             found = [each.get(sample) for each in values]
             if sample not in texts or found[0] is None or found[1] is None:
@@ -47,7 +62,34 @@ def results_of(store: Store, runs: Iterable[str], small: str, big: str) -> Resul
                 tried[texts[sample]] = Tried(text=texts[sample], small=found[0], big=found[1])
     if not tried:
         raise RoutingRefused(detail=f"{small} and {big} have no question in common that both have a score for")
-    return Results(tried=list(tried.values()), small_cost=_mean(costs[0]), big_cost=_mean(costs[1]), left_out=left_out)
+    return Results(
+        tried=list(tried.values()),
+        makes=makes,
+        costs={name: _mean(paid) for name, paid in costs.items()},
+        left_out=left_out,
+        runs=tuple(run.id for run in found_runs),
+    )
+
+
+def _make(store: Store, side: Side, before: Make | None, price: Price | None) -> Make:
+    """What a candidate was, as its release says. Raises RoutingRefused where other runs asked another make of it."""
+    for name in {each.answered.release for each in side.found.values()}:
+        release = store.releases.get(name)
+        make = make_of_release(json.loads(release.content), price) if release is not None else Make(price=price)
+        if before is not None and before != make:
+            other = " and ".join(different(before, make))
+            detail = f"{side.candidate} was not the same in these runs, but had another {other}"
+            raise RoutingRefused(detail=f"{detail}. Learn from runs of one make, or measure again: fairlead select")
+        before = make
+    return before or Make(price=price)
+
+
+def _nanos(answer: Mapping[str, Any], price: Price | None) -> int | None:
+    """What an answer costs at a price; what somebody else answered costs what was paid."""
+    paid: int | None = answer.get("cost_nanos")
+    if price is None or answer.get("answered"):
+        return paid
+    return cost_of(price, (answer.get("input_tokens"), answer.get("output_tokens")))
 
 
 def _texts(store: Store, run: Run) -> dict[str, str]:

@@ -9,7 +9,7 @@ model, the coin that sends the same share at random, and the oracle that knows e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from fairlead.evaluate import bootstrap, intervals
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.numbers import Codes, Flags, Numbers
 from fairlead.select.gains import Model, features, learn_gains
+from fairlead.select.makes import Make, Source, Stale, staleness
 from fairlead.spec.canonical import digest
 
 CONFIDENCE = 0.95
@@ -27,11 +28,13 @@ FEWEST = 120
 """Questions below which nothing can be learnt, set and tested apart."""
 SHARES = (0.5, 0.25, 0.25)
 """Of the questions for learning, for the threshold, and for the test."""
+KEEP = 0.95
+"""Share of the big model's quality that is kept where nobody says another."""
 STEPS = 100
 """Thresholds that are tried: shares of the questions that go to the big model."""
 LEAST_COST, MOST_COST = 1e-12, 1e12
 """Of one answer, in any unit: beyond these a ratio of two is no number to decide by."""
-FORMAT = 2
+FORMAT = 3
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +88,15 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Learnt(msgspec.Struct, frozen=True, kw_only=True):
-    """A router with what it does, and the hash of what it was learnt from: the content of a router's file."""
+    """A router with what it does and what it was learnt from: the content of a router's file.
+
+    ``content`` is the hash of the questions and scores.
+    """
 
     router: Router
     report: Routed
     content: str
+    source: Source = Source()
 
 
 def learn(
@@ -99,13 +106,16 @@ def learn(
     *,
     small_cost: float,
     big_cost: float,
-    keep: float = 0.95,
+    keep: float = KEEP,
     seed: int = 0,
+    runs: Sequence[str] = (),
+    makes: Mapping[str, Make] | None = None,
 ) -> Learnt:
     """A router that keeps ``keep`` of the big model's quality, and what it does on questions it never saw.
 
-    Costs are those of one answer, in any unit. The same question always falls into the same part. Raises RoutingRefused
-    for too few questions, scores outside 0..1, and costs that leave nothing to save.
+    Costs are those of one answer, in any unit. The same question always falls into the same part. ``runs`` and
+    ``makes`` say what it is learnt from. Raises RoutingRefused for too few questions, scores outside 0..1, and costs
+    that leave nothing to save.
     """
     _allow(tried, small_cost, big_cost, keep)
     texts = [each.text for each in tried]
@@ -118,7 +128,9 @@ def learn(
     threshold = threshold_for(gains[setting], scores[setting], keep)
     report = judge(gains[testing] > threshold, scores[testing], keep, small_cost, big_cost)
     router = Router(small=small, big=big, threshold=threshold, model=model, embedder=shared().digest)
-    return Learnt(router=router, report=report, content=digest([msgspec.to_builtins(each) for each in tried]))
+    source = Source(runs=tuple(runs), makes=dict(makes or {}), costs={small: small_cost, big: big_cost})
+    content = digest([msgspec.to_builtins(each) for each in tried])
+    return Learnt(router=router, report=report, content=content, source=source)
 
 
 def threshold_for(gains: Numbers, scores: Numbers, keep: float, confidence: float = CONFIDENCE) -> float:
@@ -167,6 +179,25 @@ def judge(to_big: Flags, scores: Numbers, keep: float, small_cost: float, big_co
 def refusals(report: Routed) -> tuple[str, ...]:
     """Why a router must not be enabled; none: it may. What the bounds say counts, whatever its file says."""
     return tuple(dict.fromkeys((*report.reasons, *_by_bounds(report))))
+
+
+def stale_since(learnt: Learnt, now: Mapping[str, Make]) -> Stale | None:
+    """What changed since a router was learnt, with the makes of its two as they are; None: nothing."""
+    return staleness(learnt.source, learnt.router.small, learnt.router.big, now)
+
+
+def doubt_of(learnt: Learnt, stale: Stale, file: str) -> str:
+    """What changed, what follows, and the commands that mend it, in words; ``file`` is where the router stands."""
+    router, runs = learnt.router, learnt.source.runs
+    again = [f"fairlead select --candidates {router.small},{router.big} --all"] if stale.measured and runs else []
+    source = "--run RUN" if again else " ".join(f"--run {run[-8:]}" for run in runs) or "RESULTS"
+    keep = "" if learnt.report.keep == KEEP else f" --keep {learnt.report.keep:g}"
+    mend = f"fairlead route learn {source} --small {router.small} --big {router.big}{keep} --output {file}"
+    follows = (
+        f"until it is learnt again, everything goes to {router.big}" if stale.shut else "what it saves is not known"
+    )
+    changes = "; ".join(stale.changes)
+    return f"its router is out of date: {changes}. So {follows}. Learn it again: {' && '.join([*again, mend])}"
 
 
 def _reasons(report: Routed, alone: Interval) -> tuple[str, ...]:
