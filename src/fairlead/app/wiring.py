@@ -52,6 +52,7 @@ from fairlead.guard import Masker
 from fairlead.jobs import Lease, Worker
 from fairlead.providers.base import Operation, Upstream
 from fairlead.providers.dialect import DIALECTS
+from fairlead.providers.embeddings import BatchedEmbeddings
 from fairlead.providers.facts import OPENVINO as OPENVINO_FACTS
 from fairlead.providers.facts import facts_of
 from fairlead.providers.structured import Structured
@@ -340,6 +341,11 @@ class Fairlead:
         target = variant.target
         if target.remote:
             upstream = self._hosted(variant)
+            if (batching := variant.dynamic_batching) is not None:
+                upstream = BatchedEmbeddings(
+                    upstream, max_batch_size=batching.max_batch_size,
+                    max_queue_delay_s=batching.max_queue_delay_ms / 1000,
+                )  # fmt: skip
             facts = facts_of(target.provider)
             # A server of one's own has one capacity for all its models, a provider one for each.
             own = target.kind == "http" or not target.external

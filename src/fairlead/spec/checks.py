@@ -65,6 +65,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_routers(source, variants),
         *_judges(source, variants),
         *_batches(source, variants),
+        *_dynamic_batching(source, variants),
         *_prices(source, variants),
         *_limits(source, variants),
         *_handoff(source),
@@ -355,7 +356,7 @@ def _plain(variant: Variant) -> bool:
 
 _OF_ITS_OWN = (
     "adapter", "prompt", "sampling", "retrieval", "api_key", "api_keys", "price", "fallback", "weights", "batch",
-    "hedge",
+    "hedge", "dynamic_batching",
 )  # fmt: skip
 """What a router has none of: whoever answers brings it along."""
 
@@ -446,6 +447,16 @@ def _batches(source: Source, variants: list[tuple[Location, Variant]]) -> Iterat
             expected = "gateway, provider, or a command line with {input} and {output} in it"
             near = nearest(text, ["gateway", "provider"]) or "vllm run-batch -i {input} -o {output} --model {model}"
             yield source.problem(place, repr(text), expected, near)
+
+
+def _dynamic_batching(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """Embeddings are gathered for a server that makes them; what answers in this process gains nothing by it."""
+    for location, variant in variants:
+        target = variant.target
+        if variant.dynamic_batching is not None and not target.routes and not target.embeds_over_http:
+            found = f"dynamic_batching for {variant.model!r}, which makes no embeddings over HTTP"
+            expected = "it at a model behind a server that does, as in vllm+http://host/v1#NAME"
+            yield source.problem((*location, "dynamic_batching"), found, expected, key=True)
 
 
 def _prices(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:

@@ -70,6 +70,8 @@ HOSTED: Mapping[str, Host] = MappingProxyType(
     }
 )
 """Scheme of a ``model:`` line to who answers. Another address is said by ``SCHEME+http(s)://host/v1#NAME``."""
+WITHOUT_EMBEDDINGS: Final = frozenset({"anthropic", "bedrock", "groq", "deepseek"})
+"""Those of HOSTED that make none."""
 _SCHEMES = ", ".join(f"{scheme}:" for scheme in HOSTED)
 SERVED: Mapping[str, tuple[Kind, str]] = MappingProxyType({"vllm-serve": ("vllm", "vllm-serve:Qwen/Qwen3-8B")})
 """Scheme of a model that an engine of ours fetches and runs, to its kind and an example."""
@@ -120,6 +122,11 @@ class Target:
     def remote(self) -> bool:
         """Whether a server that is not ours answers."""
         return self.kind in {"openai", "anthropic", "http", "litellm"}
+
+    @property
+    def embeds_over_http(self) -> bool:
+        """Whether a server that is not ours makes embeddings with it, as far as its provider is concerned."""
+        return self.remote and self.provider not in WITHOUT_EMBEDDINGS
 
     @property
     def external(self) -> bool:

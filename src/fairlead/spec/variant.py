@@ -45,6 +45,18 @@ class Price(Part):
         return round(self.input_usd_per_million * 1000, 6), round(self.output_usd_per_million * 1000, 6)
 
 
+class DynamicBatching(Part):
+    """Embeddings for several callers in one request to their server."""
+
+    max_batch_size: int = Field(default=32, ge=2, le=256, description="Most texts in one request to the server.")
+    max_queue_delay_ms: float = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Milliseconds a request waits for others, at most. 0: only what has just arrived goes together.",
+    )
+
+
 class Between(Part):
     """The two that a router chooses from."""
 
@@ -89,6 +101,10 @@ class Variant(Part):
         default={},
         max_length=6,
         description="Shares of its requests this variant and its fallbacks are asked first, as in {main: 9, small: 1}.",
+    )
+    dynamic_batching: DynamicBatching | None = Field(
+        default=None,
+        description="Of a model over HTTP that makes embeddings: several callers' texts go in one request.",
     )
     between: Between | None = Field(
         default=None, description="Of a router: the two variants it chooses from, by their ids."
