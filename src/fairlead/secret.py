@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fairlead.errors import SecretUnreadable, install_extra
+from fairlead.readable import readable
 
 REFERENCE: Final = r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*|keyring:[^/\s]+/\S+)$"
 """What a reference looks like."""
@@ -76,8 +77,8 @@ def _from_keyring(reference: str, where: str) -> str:
 
 
 class HidingFormatter(logging.Formatter):
-    """Writes log lines, tracebacks included, through ``hide``."""
+    """Writes log lines, tracebacks included, through ``hide``, and none that does something to the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line to write."""
-        return hide(super().format(record))
+        return readable(hide(super().format(record)))

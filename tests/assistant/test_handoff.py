@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from fairlead.assistant.assistant import RESUMED, WAITING
 from fairlead.assistant.events import HandedOff
-from fairlead.assistant.handoff import Desk, wants_to_resume
+from fairlead.assistant.handoff import Desk, summarise, wants_to_resume
 from fairlead.errors import ConversationUnknown
+from fairlead.records import Message
 from tests.assistant.assistant_harness import act_of, spoken
 from tests.assistant.conftest import MakeShop
 
@@ -33,6 +35,26 @@ async def test_asking_for_a_person_queues_the_conversation(make_shop: MakeShop) 
     stored = shop.store.conversations.get(second.id)
     assert stored is not None
     assert stored.state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["..."], "Asked: ..."),
+        (["\u202e\u200b", "..", "Where is it?"], "Asked: .. / Where is it?"),
+        (["\u3164"], "Asked: (no readable text)"),
+        (["", " \n"], "Asked: (no readable text)"),
+        (["One\u202e.", "\x1b", "two", "three", "four."], "Asked: One / three / four"),
+        ([], ""),
+    ],
+    ids=["dots", "first unreadable", "blank", "empty", "many", "nothing"],
+)
+def test_a_summary_never_says_that_nothing_was_asked_by_saying_nothing(asked: list[str], told: str) -> None:
+    same: dict[str, Any] = {"tenant": "default", "subject": "", "usecase": "", "spec_hash": "", "release": ""}
+    messages = [
+        Message(id=str(n), time=n, conversation="c", role="user", text=text, **same) for n, text in enumerate(asked)
+    ]
+    assert summarise(messages) == told
 
 
 async def test_a_terminal_does_not_stand_in_the_customers_line(make_shop: MakeShop) -> None:

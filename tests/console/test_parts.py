@@ -18,6 +18,7 @@ from fairlead.console.figures import KEEP_S, Figures, Summaries
 from fairlead.console.limits import OpenStreams, TokenBuckets, client_group
 from fairlead.console.turns import Turn, Turns
 from fairlead.errors import ConversationClosed, TurnRunning, UpstreamUnreachable
+from fairlead.readable import UNREADABLE
 from fairlead.records import Inference
 
 NOW = 1_795_392_000_000_000
@@ -216,12 +217,12 @@ def test_numbers_have_units_and_unknown_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("\u202e\x00\u200b", view.UNREADABLE),
-        (" \n\u3164\u2800", view.UNREADABLE),
+        ("\u202e\x00\u200b", UNREADABLE),
+        (" \n\u3164\u2800", UNREADABLE),
         ("", "(no message yet)"),
         ("abc \u202eevil\u2066", "<bdi>abc evil</bdi>"),
-        ("<b>\r\n\tتم", "<bdi>&lt;b&gt;\r\n\tتم</bdi>"),
-        ("a\u200d\ud800b", "<bdi>a\u200db</bdi>"),
+        ("<b>\n\tتم", "<bdi>&lt;b&gt;\n\tتم</bdi>"),
+        ("a\u200d\ud800b", "<bdi>ab</bdi>"),
     ],
     ids=["controls", "blanks", "nothing", "overrides", "markup", "halves"],
 )

@@ -24,6 +24,7 @@ from fairlead.errors import (
     MessageEmpty,
     MessageTooLong,
 )
+from fairlead.readable import UNREADABLE, legible, readable
 from fairlead.records import AuditEntry, Conversation, Feedback, Handoff, Message, Record, new_id, now_us
 from fairlead.spec.policy import Handoff as HandoffPolicy
 from fairlead.store import Store
@@ -311,8 +312,9 @@ def summarise(messages: Iterable[Message]) -> str:
     unknown = sum(message.facts.get("act") == "unknown" for message in messages)
     parts = []
     if asked:
-        shown = asked if len(asked) <= 3 else [asked[0], *asked[-2:]]
-        parts.append("Asked: " + " / ".join(" ".join(text.split())[:160].rstrip(".") for text in shown))
+        read = [readable(text) for text in asked if legible(text)] or [UNREADABLE]
+        shown = read if len(read) <= 3 else [read[0], *read[-2:]]
+        parts.append("Asked: " + " / ".join(map(_in_short, shown)))
     if cards:
         parts.append("Looked up: " + "; ".join(dict.fromkeys(str(card.get("title", "")) for card in cards)))
     if unknown:
@@ -333,3 +335,8 @@ def _refusal(handoff: Handoff) -> HandoffGone | HandoffHeld | HandoffReturned:
     if handoff.state == "taken":
         return HandoffHeld(operator=handoff.operator)
     return HandoffReturned() if handoff.state == "waiting" else HandoffGone()
+
+
+def _in_short(text: str) -> str:
+    line = " ".join(text.split())[:160]
+    return line.rstrip(".") or line

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shutil
 import sys
 import time
@@ -22,7 +21,7 @@ from fairlead.batch import Batches, Limits
 from fairlead.batch.lines import ENDPOINTS, Input, Inspected, Inspector
 from fairlead.batch.runner import ENDED, estimate
 from fairlead.batch.shapes import show_batch
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, start_logging, with_settings
 from fairlead.cli.serve import stop_asked
 from fairlead.cli.times import moment
 from fairlead.errors import BatchUnknown, ModelUnknown, OperationUnsupported, ServiceError, TargetInUse, UsageError
@@ -202,7 +201,7 @@ def download(
 @with_settings()
 def work(*, settings: Settings) -> None:
     """Do queued work until stopped, without serving. Several may run beside each other and beside a server."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging(settings.log_level)
     asyncio.run(_work(settings))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +18,24 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fairlead import settings as settings_module
 from fairlead.errors import FairleadError, MachineError, UsageError
+from fairlead.readable import escaped, readable
+from fairlead.secret import HidingFormatter
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Terminal(Console):
+    """Shows text of others without what would move its cursor, turn its lines around or hide, wherever it stands."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed comes through here, a table's cells too."""
+        return super().render_str(readable(text), **options)
+
+
+out = Terminal(highlight=False, soft_wrap=True)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 GIVEN = frozenset({"settings", "faults"})
 """Parameters of a command that are handed to it and are no options."""
@@ -47,6 +60,13 @@ def explain_errors() -> Iterator[None]:
         # The reader of our output (`| head`) has what it wanted; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def start_logging(level: str) -> None:
+    """Let the log go to standard error, without secrets and without what would disturb a terminal."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def check_writable(*paths: Path | None) -> None:
@@ -79,9 +99,9 @@ def write_report(path: Path, text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, two spaces deep."""
+    """One JSON document on standard output, two spaces deep; what would disturb a terminal stands in it as escapes."""
     encoded = msgspec.json.format(msgspec.json.encode(value, enc_hook=_encode), indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    sys.stdout.write(escaped(encoded.decode()) + "\n")
 
 
 def _encode(value: Any) -> Any:
@@ -97,7 +117,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right:
     These and the first, which names the row, are never broken over lines: a number or an id must be read and copied
     whole. Others fold where a terminal is narrow; a pipe or file gets every row on one line.
     """
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else readable(str(cell)) for cell in row] for row in rows]
     whole = [n == 0 or name in right for n, name in enumerate(columns)]
     width, fixed = _fit(columns, cells, whole)
     table = Table(box=None, pad_edge=False, header_style="bold", width=width)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import signal
 import socket
@@ -19,12 +18,11 @@ import uvicorn
 import uvloop
 
 from fairlead.app import Fairlead, build
-from fairlead.cli.output import err, with_settings
+from fairlead.cli.output import err, start_logging, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
 from fairlead.gateway import IDLE_S, Gateway, Shown, fronting, settle
 from fairlead.gateway.http import ASGIApp
-from fairlead.secret import HidingFormatter
 from fairlead.settings import Settings
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -42,9 +40,7 @@ def serve(*, settings: Settings) -> None:
 
     The API speaks the OpenAI protocol; the use case's name is the model that answers from its knowledge.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    start_logging(settings.log_level)
     uvloop.run(_serve(settings))
 
 

@@ -23,6 +23,7 @@ from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
 from fairlead.cli.times import span
 from fairlead.errors import FairleadError, UsageError
 from fairlead.providers.base import CallContext
+from fairlead.readable import escaped
 from fairlead.settings import Settings
 
 CONTEXT = CallContext(channel="cli", subject="cli")
@@ -162,7 +163,7 @@ async def _ask_all(
 
 def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
     sink = sink or sys.stdout
-    sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+    sink.write(escaped(json.dumps(row, ensure_ascii=False)) + "\n")
     sink.flush()
 
 

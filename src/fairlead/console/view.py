@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from fairlead.console.ranges import link
+from fairlead.readable import UNREADABLE, legible, readable
 from fairlead.records import Feedback, Outcome, time_of
 from fairlead.spec.bounds import Quantity
 
@@ -140,18 +140,9 @@ def parts(text: str, sources: int) -> list[tuple[str, str]]:
     return pieces
 
 
-UNREADABLE = "(no readable text)"
-_DISTURBING = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters, those that turn the direction of what follows, and halves of characters."""
-_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters by their category, of which nothing is seen."""
-
-
 def plain(value: Any) -> Any:
     """What a template shows, without the characters that disturb the page around it; markup and others as they are."""
-    return _DISTURBING.sub("", value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def told(text: str, empty: str = "") -> Markup:
@@ -159,8 +150,9 @@ def told(text: str, empty: str = "") -> Markup:
 
     ``empty`` stands for a text that is not there.
     """
-    seen = any(unicodedata.category(each)[0] not in "CZ" and each not in _BLANK for each in text)
-    return Markup("<bdi>{}</bdi>").format(plain(text)) if seen else escape(UNREADABLE if text else empty)
+    if not legible(text):
+        return escape(UNREADABLE if text else empty)
+    return Markup("<bdi>{}</bdi>").format(readable(text))
 
 
 VERDICTS: dict[Outcome, tuple[str, str]] = {

@@ -26,7 +26,7 @@ from fairlead.gateway.reliable import AGAIN, seconds_of
 from fairlead.records import Answered, Result, Run, Sample, new_id, now_us
 from fairlead.store import Store
 
-VERSION = 1
+VERSION = 2
 """Of what the key of an answer is made of; another number makes every answer be asked for again."""
 RETRIES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0

@@ -15,6 +15,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from fairlead.readable import readable
 from fairlead.select.plot import pareto
 from fairlead.select.report import Report, Slice, Standing
 from fairlead.select.words import bounds, by_cost, of_judge, percent, quality_name
@@ -136,7 +137,11 @@ def html(report: Report) -> str:
 def _environment() -> jinja2.Environment:
     source = (files("fairlead.select") / "report.html").read_text(encoding="utf-8")
     loader = jinja2.DictLoader({"report.html": source})
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return jinja2.Environment(loader=loader, autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True)
+
+
+def _shown(value: Any) -> Any:
+    return readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def markdown(report: Report, *, title: str = "", command: str = "") -> str:
@@ -187,6 +192,7 @@ def _text(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: nothing becomes a link, a tag or a column."""
+    text = readable(text)
     for mark in ("\\", "`", "*", "_", "[", "]", "<", ">", "|"):
         text = text.replace(mark, f"&#{ord(mark)};" if mark in "<>" else f"\\{mark}")
     return text
