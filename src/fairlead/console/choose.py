@@ -6,7 +6,7 @@ Shows what was stored and decides nothing. The address holds the whole state: wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from fairlead.console.desk import HOME, Desk
 from fairlead.console.sessions import Session
 from fairlead.console.view import machine_time
 from fairlead.errors import RecordUnknown, UsageError
-from fairlead.records import Run, Sample, now_us
+from fairlead.records import Release, Run, Sample, now_us
 from fairlead.select import page as written
 from fairlead.select import race
 from fairlead.select.plot import pareto
@@ -39,6 +39,7 @@ from fairlead.select.stored import (
     text_of,
 )
 from fairlead.select.words import percent, points, quality_name, score
+from fairlead.spec import Variant
 from fairlead.store.runs import Mark, Measured
 
 PATH = HOME + "/choose"
@@ -118,33 +119,36 @@ class Choose:
             since=0, until=now_us() + 1, usecase=self._fairlead.usecase.name, tenant=session.tenant, limit=MOST_RUNS,
             brief=True,
         )  # fmt: skip
-        rows = [_run_row(run) for run in runs]
         datasets = sorted({run.dataset for run in runs})
-        data = query.get("data", "") if query.get("data") in datasets else ""
-        verdict = query.get("verdict", "") if query.get("verdict") in OUTCOMES.values() else ""
-        shown = [row for row in rows if data in ("", row["dataset"]) and verdict in ("", row["verdict"])]
-        order = Order(query, RUN_ORDERS, "-time", {"data": data, "verdict": verdict})
-        shown = order.sort(shown)
+        chosen = {"data": _one_of(query, "data", datasets), "verdict": _one_of(query, "verdict", OUTCOMES.values())}
+        order = Order(query, RUN_ORDERS, "-time", chosen)
+        rows = order.sort([row for row in map(_run_row, runs) if _fits(row, chosen)])
         if query.get("format") in ("csv", "json"):
-            exported = ({**row, "time": machine_time(row["time"])} for row in shown)
+            exported = [{**row, "time": machine_time(row["time"])} for row in rows]
             return export.respond(query["format"], "runs", RUN_COLUMNS, exported)
         period = ranges.parse(query, now_us())
-        newest = {release.variant: release for release in self._store.releases.list(self._fairlead.usecase.name)}
-        variants = [
-            (variant, self._desk.summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
-            for variant in self._fairlead.usecase.variants
-        ]
-        latest = next((run for run in runs if run.report and report_of(self._store.runs.get(run.id)) is not None), None)
-        start = _start(query)
-        following = {**order.params, "from": start + PAGE} if start + PAGE < len(shown) else None
+        latest = self._latest(runs)
         return self._desk.render(
-            request, session, "choose.html", page="choose", title="Choose", span=period, variants=variants,
-            rows=shown[start : start + PAGE], count_rows=len(shown), start=start,
-            newest=ranges.link(PATH, order.params), older=ranges.link(PATH, following) if following else "",
+            request, session, "choose.html", page="choose", title="Choose", span=period,
+            variants=self._variants(period, session), part=_part(rows, query, order, PATH),
             latest=latest, outcome=_outcome(latest) if latest else None, order=order,
-            any_runs=bool(runs), full=len(runs) == MOST_RUNS, datasets=datasets, data=data, verdict=verdict,
+            any_runs=bool(runs), full=len(runs) == MOST_RUNS, datasets=datasets, data=chosen["data"],
+            verdict=chosen["verdict"],
             judges=judge_standings(self._fairlead.usecase, self._store), exports=order.exports(PATH), path=PATH,
         )  # fmt: skip
+
+    def _variants(self, period: ranges.Range, session: Session) -> list[tuple[Variant, Any, Release | None]]:
+        """Each way to answer, what was seen of it in a range, and its newest release."""
+        usecase, summaries = self._fairlead.usecase, self._desk.summaries
+        newest = {release.variant: release for release in self._store.releases.list(usecase.name)}
+        return [
+            (variant, summaries.total(period, session.tenant, variant=variant.id), newest.get(variant.id))
+            for variant in usecase.variants
+        ]
+
+    def _latest(self, runs: Sequence[Run]) -> Run | None:
+        """The newest run whose report can be read."""
+        return next((run for run in runs if run.report and report_of(self._store.runs.get(run.id)) is not None), None)
 
     def one(self, request: Request, session: Session) -> Response:
         """What one run came to, and on what evidence."""
@@ -185,20 +189,17 @@ class Choose:
         except UsageError as error:
             return self._desk.missing(request, session, f"These two cannot be compared. {error}")
         found = compare(sides[0], sides[1])
-        show = query.get("show", "changed") if query.get("show") in KINDS else "changed"
+        show = _one_of(query, "show", KINDS) or "changed"
         order = Order(query, CHANGE_ORDERS, "difference", {"before": before, "after": after, "show": show})
         samples = samples_of(self._store, sides[0].run)
         rows = order.sort([_change_row(each, samples) for each in found.changes if _wanted(each, show)])
         path = PATH + "/compare"
         if query.get("format") in ("csv", "json"):
             return export.respond(query["format"], "comparison", CHANGE_COLUMNS, rows)
-        start = _start(query)
-        following = {**order.params, "from": start + PAGE} if start + PAGE < len(rows) else None
         return self._desk.render(
             request, session, "compare.html", page="choose", title="Comparison", found=found, order=order, path=path,
-            rows=rows[start : start + PAGE], count_rows=len(rows), start=start, kinds=KINDS, show=show,
+            part=_part(rows, query, order, path), kinds=KINDS, show=show,
             before=before, after=after, quality=quality_name(found.before.scorer), chance=_chance(found),
-            newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
             reference=_reference, exports=order.exports(path), run_path=PATH,
         )  # fmt: skip
 
@@ -217,22 +218,20 @@ class Choose:
         scorer, best = str(run.plan.get("quality", "")), 1.0
         marks = self._store.runs.marks(run.id, candidate)
         kinds = [_worth(mark, scorer, best) for mark in marks]
-        show = query.get("show", "all") if query.get("show") in WORTH else "all"
+        show = _one_of(query, "show", WORTH) or "all"
         chosen = [mark for mark, kind in zip(marks, kinds, strict=True) if show in ("all", kind)]
         order = Order(query, {"order": lambda row: row}, "order", {"candidate": candidate, "show": show})
-        path, start = f"{PATH}/{run.id}/answers", _start(query)
+        path = f"{PATH}/{run.id}/answers"
         samples = samples_of(self._store, run)
         if query.get("format") in ("csv", "json"):
             exported = self._answers(run, candidate, scorer, chosen, samples)
             return export.respond(query["format"], f"answers-{run.id[-8:]}", ANSWER_COLUMNS, exported)
-        page = chosen[start : start + ANSWERS]
-        following = {**order.params, "from": start + ANSWERS} if start + ANSWERS < len(chosen) else None
+        part = _part(chosen, query, order, path, ANSWERS)
         return self._desk.render(
             request, session, "answers.html", page="choose", title="Answers", run=run, candidate=candidate, path=path,
-            rows=self._answers(run, candidate, scorer, page, samples), count_rows=len(chosen), start=start,
+            rows=self._answers(run, candidate, scorer, part.rows, samples), part=part,
             counts={kind: kinds.count(kind) for kind in WORTH if kind != "all"} | {"all": len(marks)}, show=show,
             candidates=list(counts), worth=WORTH, quality=quality_name(scorer), reference=_reference, score=score,
-            newest=ranges.link(path, order.params), older=ranges.link(path, following) if following else "",
             exports=order.exports(path),
         )  # fmt: skip
 
@@ -322,9 +321,41 @@ def _change_row(each: Change, samples: Mapping[str, Sample]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _start(query: Mapping[str, str]) -> int:
-    """Where a page begins, as its address says."""
-    return int(query["from"]) if query.get("from", "").isdecimal() and len(query["from"]) < 9 else 0
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a table that stand on one page: from which of how many, and the addresses of the first and the next.
+
+    An address is empty where there is nothing to go to.
+    """
+
+    rows: Sequence[Any]
+    start: int
+    count: int
+    first: str
+    more: str
+
+
+def _part(rows: Sequence[Any], query: Mapping[str, str], order: Order, path: str, size: int = PAGE) -> Part:
+    """The part of the rows that an address asks for."""
+    wanted = int(query["from"]) if query.get("from", "").isdecimal() and len(query["from"]) < 9 else 0
+    start = min(wanted, max(0, len(rows) - 1) // size * size)  # rows may have gone since the address was made
+    end = start + size
+    return Part(
+        rows=rows[start:end],
+        start=start,
+        count=len(rows),
+        first=ranges.link(path, order.params) if start else "",
+        more=ranges.link(path, {**order.params, "from": end}) if end < len(rows) else "",
+    )
+
+
+def _one_of(query: Mapping[str, str], name: str, known: Collection[str]) -> str:
+    """What an address says of ``name`` where that is known; else nothing."""
+    value = query.get(name, "")
+    return value if value in known else ""
+
+
+def _fits(row: Mapping[str, Any], chosen: Mapping[str, str]) -> bool:
+    return chosen["data"] in ("", row["dataset"]) and chosen["verdict"] in ("", row["verdict"])
 
 
 def _outcome(run: Run) -> str | None:
