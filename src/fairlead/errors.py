@@ -264,7 +264,7 @@ class BudgetUnavailable(ServiceError):
 
 
 class PriceUnknown(ServiceError):
-    """The model {model} has no price, so no budget can be kept for it. Add `price:` to its variant."""
+    """No budget can be kept for {model}, which has no price. Mend it at that variant in fairlead.yaml: {line}"""
 
     status, code, kind = 403, "price_unknown", "permission_error"
 

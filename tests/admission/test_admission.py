@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules, standings
-from fairlead.errors import BudgetSpent, ModelBusy, RateLimited
+from fairlead.errors import BudgetSpent, ModelBusy, PriceUnknown, RateLimited, TooManyAtOnce
 from fairlead.gateway import Principal, Route
 from fairlead.gateway.keyring import principal_of
+from fairlead.gateway.route import Split
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Limits, now_us
@@ -428,3 +432,168 @@ async def test_a_stream_keeps_its_place_until_it_ends(tmp_path: Path) -> None:
         async for _ in made.house.gateway.stream(dict(CHAT), principal=Principal()):
             pass
         assert lane.busy == 0
+
+
+# --- whose limits: the model that is named, and the one that answers --------------------------------------------------
+
+LEARNT = Split(small="spare", big="support", gain=lambda text: float("hard" in text), threshold=0.5)
+
+
+def led_on(script: Script | None = None, **changes: Any) -> dict[str, Route]:
+    """``desk`` chooses between ``spare`` (easy) and ``support`` (hard); ``third`` may stand in."""
+    routes = {name: route(Scripted(script=script), name, price=PRICE, defaults={"max_tokens": 100}, **changes)
+              for name in ("support", "spare", "third")}  # fmt: skip
+    return {**routes, "desk": route(routes["spare"].upstream, "desk", price=PRICE, split=LEARNT)}
+
+
+def said(text: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **more}
+
+
+async def test_whom_a_router_chooses_is_counted_for_its_own_limits_too(tmp_path: Path) -> None:
+    limits = "limits: [{per: model, only: [spare], requests_per_minute: 2}]"
+    async with world(tmp_path, limits, routes=led_on()) as made:
+        await made.ask(**said("easy", model="desk"))
+        await made.ask(**said("easy", model="spare"))
+        for name in ("desk", "spare"):
+            with pytest.raises(RateLimited, match="the model spare") as refused:
+                await made.ask(**said("easy", model=name))
+            assert refused.value.details["retry_after"] == 30
+        await made.ask(**said("hard", model="desk"))
+        assert made.refused == ["rate_limit_exceeded"] * 2
+        made.now += 30_000_000_000
+        await made.ask(**said("easy", model="desk"))
+
+
+async def test_a_router_is_counted_for_its_own_name(tmp_path: Path) -> None:
+    async with world(tmp_path, "limits: [{per: model, requests_per_minute: 1}]", routes=led_on()) as made:
+        await made.ask(**said("easy", model="desk"))
+        with pytest.raises(RateLimited, match="the model desk"):
+            await made.ask(**said("hard", model="desk"))
+        await made.ask(**said("hard", model="support"))
+
+
+async def test_a_chosen_model_has_only_so_many_at_once_until_their_last_byte(tmp_path: Path) -> None:
+    limits = "limits: [{per: model, only: [spare], concurrent: 1}]"
+    async with world(tmp_path, limits, routes=led_on()) as made:
+        body = {**CHAT, **said("easy", model="desk")}
+        stream: Any = made.house.gateway.stream(body, principal=Principal())
+        async with aclosing(stream):
+            await anext(stream)
+            with pytest.raises(TooManyAtOnce, match="the model spare"):
+                await made.ask(**said("easy", model="desk"))
+            await made.ask(**said("hard", model="desk"))
+        await made.ask(**said("easy", model="desk"))
+
+
+async def test_the_budget_of_a_chosen_model_pays_for_what_it_answers_and_for_nothing_else(tmp_path: Path) -> None:
+    limits = "limits: [{per: model, only: [spare], usd_per_day: 0.0004}]"
+    async with world(tmp_path, limits, routes=led_on(Script(text="word " * 50))) as made:
+        answers = []
+        with pytest.raises(BudgetSpent, match="this model"):  # noqa: PT012 - how many fit is not the question
+            while True:
+                answers.append(await made.ask(**said("easy", model="desk")))
+                await made.ask(**said("hard", model="desk"))
+        await made.ask(**said("hard", model="desk"))
+        await made.admission.aclose()
+        assert made.paid("model") == (sum(map(cost_of, answers)), 0)
+
+
+async def test_who_stands_in_is_counted_and_passed_over_when_it_has_had_enough(tmp_path: Path) -> None:
+    routes = led_on()
+    routes["support"] = route(Scripted(script=Script(status=500)), price=PRICE, fallback=("spare", "third"))
+    limits = "limits: [{per: model, only: [spare], requests_per_minute: 1}]"
+    async with world(tmp_path, limits, routes=routes) as made:
+        records = made.house.records
+        for place, name in enumerate(("spare", "third")):
+            await made.ask(**said("hard", model="desk"))
+            made.house.gateway.write_records()
+            assert records[place].model == f"{name}-model"
+        assert records[1].tags["fallback"].endswith("spare:rate_limit_exceeded")
+        assert made.refused == []
+        routes["support"] = route(Scripted(script=Script(status=500)), price=PRICE, fallback=("spare",))
+        with pytest.raises(RateLimited):
+            await made.ask(**said("hard", model="support"))
+        assert made.refused == ["rate_limit_exceeded"]
+
+
+async def test_whom_weights_choose_is_counted(tmp_path: Path) -> None:
+    routes = led_on()
+    shares = {"spare": 1e6, "support": 1e-9}
+    routes["support"] = route(Scripted(), price=PRICE, fallback=("spare",), weights=shares)
+    limits = "limits: [{per: model, only: [spare], requests_per_minute: 1}]"
+    async with world(tmp_path, limits, routes=routes) as made:
+        await made.ask()
+        await made.ask()  # as spare has had enough, support answers
+        made.house.gateway.write_records()
+        assert [row.model for row in made.house.records] == ["spare-model", "support-model"]
+
+
+async def test_headers_tell_what_is_left_of_the_tightest_of_all(tmp_path: Path) -> None:
+    limits = (
+        "limits: [{per: tenant, requests_per_minute: 50}, {per: model, only: [spare], requests_per_minute: 5},"
+        "{per: model, only: [support], requests_per_minute: 500}]"
+    )
+    async with world(tmp_path, limits, routes=led_on()) as made:
+        key, secret = made.store.keys.create("app", ["inference"])
+        assert key.name == "app"
+        with serving(made.house.gateway) as url:
+            async with httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {secret}"}) as client:
+                for text, limit, left in (("easy", "5", "4"), ("hard", "50", "48")):
+                    reply = await client.post("/v1/chat/completions", json=said(text, model="desk"))
+                    assert reply.headers.get_list("x-ratelimit-limit-requests") == [limit]
+                    assert reply.headers.get_list("x-ratelimit-remaining-requests") == [left]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["desk", "support", "spare"]), st.booleans(), st.booleans()), max_size=12))
+async def test_every_model_is_counted_for_what_named_it_and_for_what_it_answered(
+    tmp_path: Path, asked: list[tuple[str, bool, bool]]
+) -> None:
+    """Counted beside it, in the obvious way: one request for each model that is named or asked, tokens of answers."""
+    failing: set[str] = set()
+
+    def script(call: Call) -> Script:
+        return Script(status=500 if call.body["model"].removesuffix("-model") in failing else 200)
+
+    routes = {name: route(Scripted(script=script), name, price=PRICE, fallback=("third",), rests=False)
+              for name in ("support", "spare")}  # fmt: skip
+    routes |= {"third": route(Scripted(), "third", price=PRICE)}
+    routes |= {"desk": route(routes["spare"].upstream, "desk", price=PRICE, split=LEARNT)}
+    most = 1_000_000
+    limits = f"limits: [{{per: model, requests_per_minute: {most}, tokens_per_minute: {most}}}]"
+    requests, tokens = dict.fromkeys(routes, 0), dict.fromkeys(routes, 0)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        async with world(Path(folder), limits, routes=routes) as made:
+            for name, hard, fails in asked:
+                first = name if name != "desk" else "support" if hard else "spare"
+                failing.clear()
+                if fails:
+                    failing.add(first)
+                answer = await made.ask(**said("hard" if hard else "easy", model=name))
+                answered = "third" if fails else first
+                for each in {name, first, answered}:
+                    requests[each] += 1
+                for each in {name, answered}:
+                    tokens[each] += answer["usage"]["total_tokens"]
+            for name in routes:
+                book = made.admission._book("model", name, "")
+                assert book is not None
+                assert book.requests is not None
+                assert book.tokens is not None
+                assert most - book.requests.left(made.now) == requests[name], name
+                assert most - book.tokens.left(made.now) == tokens[name], name
+
+
+async def test_what_has_no_price_is_named_with_the_line_that_mends_it(tmp_path: Path) -> None:
+    routes = led_on()
+    routes["support"] = route(Scripted(), price=None)
+    async with world(tmp_path, routes=routes) as made:
+        key, _ = made.store.keys.create("app", ["inference"], limits=Limits(nanos_per_day=10**9))
+        with pytest.raises(PriceUnknown) as refused:
+            await made.ask(principal_of(key), **said("easy", model="desk"))
+        assert refused.value.status == 403
+        assert "for support, which has no price" in str(refused.value)
+        assert "desk" not in str(refused.value)
+        assert str(refused.value).endswith("price: {input_usd_per_million: …, output_usd_per_million: …}")
+        await made.ask(principal_of(key), **said("easy", model="spare"))

@@ -8,6 +8,7 @@ what it used, however it ended.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ MOST_SEATS: Final = 10_000
 NOBODY: Final = Principal()
 OTHERS: Final = "(others)"
 """Users beyond MOST_BOOKS share one book, so that inventing users neither fills the memory nor avoids a limit."""
+PRICE_LINE: Final = "price: {input_usd_per_million: …, output_usd_per_million: …}"
 REPORT_S: Final = 2.0
 RECOVER_ROUNDS: Final = 15
 _SECONDS: Final = 1_000_000_000
@@ -54,17 +56,25 @@ _MAY_HAVE_WORKED: Final = (UpstreamTimeout, CallerGone, ShuttingDown)
 log = logging.getLogger(__name__)
 
 
-class Tariff:
-    """What a route costs at most: the dearest of those that may answer, by choice or in another's place."""
+def able_for(route: Route, routes: Mapping[str, Route]) -> dict[str, Route]:
+    """Who may answer for ``route``, by name: itself or those it chooses from, and whoever stands in for them."""
+    split = route.split
+    first = [route] if split is None else [routes[split.small], routes[split.big]]
+    others = [routes[name] for each in first for name in each.fallback if name in routes]
+    return {each.name: each for each in (*first, *others)}
 
-    __slots__ = ("default_output", "input", "known", "output", "written")
+
+class Tariff:
+    """What a route costs at most: the dearest of those that may answer, by choice or in another's place. ``unknown``
+    are those of which nobody says what they cost.
+    """
+
+    __slots__ = ("default_output", "input", "output", "unknown", "written")
 
     def __init__(self, route: Route, routes: Mapping[str, Route], own: frozenset[str]) -> None:
-        split = route.split
-        first = [route] if split is None else [routes[split.small], routes[split.big]]
-        able = [*first, *(routes[name] for each in first for name in each.fallback if name in routes)]
+        able = able_for(route, routes).values()
         prices = [each.price or (FREE if each.name in own else None) for each in able]
-        self.known = None not in prices
+        self.unknown = tuple(each.name for each, price in zip(able, prices, strict=True) if price is None)
         known = [price for price in prices if price is not None]
         self.input = max((price[0] for price in known), default=0.0)
         self.output = max((price[1] for price in known), default=0.0)
@@ -76,13 +86,36 @@ class Tariff:
     @property
     def is_free(self) -> bool:
         """Whether no request can cost anything."""
-        return self.known and not self.input and not self.output
+        return not self.unknown and not self.input and not self.output
+
+    def learn(self, usage: Usage) -> None:
+        """An answer has come: what the next one will probably write."""
+        if usage.output and not usage.estimated:
+            self.written += 0.05 * (usage.output - self.written)
+
+
+class Stay:
+    """That a request was let in to a model it does not name: chosen by a router or by weight, or standing in."""
+
+    __slots__ = ("book", "estimate", "model", "promises", "tariff")
+
+    def __init__(self, model: str, book: Book, estimate: int, tariff: Tariff) -> None:
+        self.model = model
+        self.book = book
+        self.estimate = estimate
+        self.tariff = tariff
+        self.promises: tuple[Promise, ...] = ()
 
 
 class Visit:
-    """One admitted request: called when it has ended, to settle it."""
+    """One admitted request: called when it has ended, to settle it.
 
-    __slots__ = ("_admission", "_began", "books", "estimate", "length", "promises", "tariff")
+    ``books`` count it where it came in and for the model it names, ``stays`` for others that were asked.
+    """
+
+    __slots__ = (
+        "_admission", "_began", "books", "estimate", "headers", "length", "promises", "refusal", "stays", "tariff",
+    )  # fmt: skip
 
     def __init__(self, admission: Admission, books: Sequence[Book], tariff: Tariff | None, now: int) -> None:
         self._admission = admission
@@ -93,30 +126,41 @@ class Visit:
         """The longest answer the request allows, in tokens; None where nobody says."""
         self.estimate = 0
         self.promises: tuple[Promise, ...] = ()
+        self.stays: list[Stay] = []
+        self.headers: headers.Headers = ()
+        self.refusal: ServiceError | None = None
+        """Of a model that was chosen; another may have stood in for it."""
 
     def __call__(self, x: Exchange) -> None:
         """Give back what was not used."""
         usage = self._admission.used(x, self)
         used = usage.input + usage.output
-        if self.books:
-            seconds = (self._admission.clock() - self._began) / _SECONDS
-            for book in self.books:
-                book.open -= 1
-                book.seconds += 0.1 * (seconds - book.seconds)
-                if book.tokens is not None:
-                    book.tokens.correct(used - self.estimate)
-        if self.tariff is not None and usage.output and not usage.estimated:
-            self.tariff.written += 0.05 * (usage.output - self.tariff.written)
-        if self.promises:
+        seconds = (self._admission.clock() - self._began) / _SECONDS
+        for book in self.books:
+            book.close(seconds, used - self.estimate)
+        if self.tariff is not None:
+            self.tariff.learn(usage)
+        cost = 0
+        if self.promises or self.stays:
             cost = (cost_of(x.route, usage, hedged="hedge" in x.tags) if x.route is not None else 0) or 0
-            for promise in self.promises:
-                promise.keep(cost, counts=bool(used))
+        for promise in self.promises:
+            promise.keep(cost, counts=bool(used))
+        for stay in self.stays:
+            answered = x.route is not None and x.route.name == stay.model
+            if answered:
+                stay.tariff.learn(usage)
+            stay.book.close(seconds, (used if answered else 0) - stay.estimate)
+            for promise in stay.promises:
+                promise.keep(cost if answered else 0, counts=answered and bool(used))
+        if self.refusal is not None and x.error is self.refusal:
+            self._admission.count(self.refusal.code)
 
 
 class Seat(NamedTuple):
     """Where the requests of one caller to one model count, who pays for them, and what they cost.
 
     ``key`` is the book of the caller's own key, whose limits another key of the same account may have changed.
+    ``others``: another model with limits of its own may answer.
     """
 
     principal: Principal
@@ -124,6 +168,7 @@ class Seat(NamedTuple):
     counted: tuple[Book, ...]
     paying: tuple[Book, ...]
     tariff: Tariff | None
+    others: bool
 
 
 class Admission:
@@ -148,13 +193,15 @@ class Admission:
         self._rules = rules
         self.bank = bank
         self._routes = routes
-        self._count = count
+        self.count = count
         self._unsent = unsent
         self._own = own
         self._key_of = key_of
         self._accounts: dict[str, str] = {}
         self._periods = Periods()
         self._tariffs: dict[str, Tariff] = {}
+        self._alone: dict[str, Tariff] = {}
+        """Of models for themselves, whoever may stand in for them."""
         self._books: dict[tuple[Scope, str], Book] = {}
         self._seats: dict[tuple[int, str, str, str, bool], Seat] = {}
         self._whole = Book("usecase", rules.usecase, "", rules.whole) if rules.whole != NONE else None
@@ -167,9 +214,11 @@ class Admission:
             return
         seat = self._seat(x)
         try:
-            await self._promise(x, seat.paying, seat.tariff, self._enter(x, seat, self.clock()))
+            visit = self._enter(x, seat, self.clock())
+            if seat.tariff is not None:
+                visit.promises = await self._promise(x, seat.paying, seat.tariff, visit.length)
         except ServiceError as error:
-            self._count(error.code)
+            self.count(error.code)
             raise
 
     def admit_now(self, x: Exchange) -> bool:
@@ -178,13 +227,13 @@ class Admission:
         Raises what ``admit`` raises of rates and numbers.
         """
         seat = self._seat(x)
-        if not seat.counted and not seat.paying:
+        if not seat.counted and not seat.paying and not seat.others:
             return True
         tariff = seat.tariff
         purses: list[Purse] = []
         cost = 0
         if seat.paying and tariff is not None and not tariff.is_free:
-            if not tariff.known:
+            if tariff.unknown:
                 return False
             cost, purses = self._most(x, tariff, _allowed(x, tariff)), self._purses(x, seat.paying)
             for purse in purses:
@@ -193,10 +242,10 @@ class Admission:
         try:
             visit = self._enter(x, seat, self.clock())
         except ServiceError as error:
-            self._count(error.code)
+            self.count(error.code)
             raise
         if purses:
-            self._set_aside(purses, cost, visit)
+            visit.promises = self._set_aside(purses, cost)
         return True
 
     def _enter(self, x: Exchange, seat: Seat, now: int) -> Visit:
@@ -205,9 +254,37 @@ class Admission:
         if seat.tariff is not None:
             visit.length = _allowed(x, seat.tariff)
         if seat.counted:
-            self._take(x, seat.counted, visit, now)
+            visit.estimate = _expected_tokens(x, seat.tariff, visit.length)
+            self._take(x, seat.counted, visit.estimate, now)
+            visit.headers = headers.of(seat.counted, now)
+            x.headers += visit.headers
         x.afterwards.append(visit)
+        if seat.others:
+            x.enter = functools.partial(self._enter_model, visit)
         return visit
+
+    async def _enter_model(self, visit: Visit, x: Exchange, route: Route) -> None:
+        """Let ``x``, which was let in, come to a model it does not name. Raises as ``admit`` does."""
+        book = self._book("model", route.name, "") if route.name != x.body["model"] else None
+        if book is None:
+            return
+        tariff = self._alone.get(route.name)
+        if tariff is None:
+            tariff = self._alone[route.name] = Tariff(route, {}, self._own)
+        length, now = _allowed(x, tariff), self.clock()
+        estimate = _expected_tokens(x, tariff, length)
+        try:
+            self._take(x, (book,), estimate, now)
+            stay = Stay(route.name, book, estimate, tariff)
+            visit.stays.append(stay)
+            if book.pays and not tariff.is_free:
+                stay.promises = await self._promise(x, (book,), tariff, length)
+        except ServiceError as error:
+            visit.refusal = error
+            raise
+        told = tuple(each for each in x.headers if each not in visit.headers)
+        visit.headers = headers.of([*visit.books, *(each.book for each in visit.stays)], now)
+        x.headers = told + visit.headers
 
     # --- whose limits -----------------------------------------------------------------------------------------------
 
@@ -222,7 +299,7 @@ class Admission:
             return seat
         counted, paying = self._find_books(principal, x.subject, model, payer, inner=inner)
         key = self._books.get(("key", principal.account)) if principal.account else None
-        seat = Seat(principal, key, tuple(counted), tuple(paying), self._tariff(model))
+        seat = Seat(principal, key, tuple(counted), tuple(paying), self._tariff(model), self._may_lead_on(model))
         if not payer:  # a payer's key may yet come to be known
             if len(self._seats) >= MOST_SEATS:
                 self._seats.clear()
@@ -302,10 +379,18 @@ class Admission:
             tariff = self._tariffs[name] = Tariff(route, self._routes, self._own)
         return tariff
 
+    def _may_lead_on(self, name: str) -> bool:
+        """Whether a request for ``name`` may come to another model that has limits of its own."""
+        route = self._routes.get(name)
+        if route is None or "model" not in self._rules.scopes:
+            return False
+        others = set(able_for(route, self._routes)) - {name}
+        return any(self._rules.of("model", other) != NONE for other in others)
+
     # --- rates and numbers ------------------------------------------------------------------------------------------
 
-    def _take(self, x: Exchange, books: Sequence[Book], visit: Visit, now: int) -> None:
-        estimate = _expected_tokens(x, visit)
+    def _take(self, x: Exchange, books: Sequence[Book], estimate: int, now: int) -> None:
+        """Count ``x`` in all ``books`` or, where one of them refuses, in none."""
         wait, late = 0, None
         for book in books:
             most = book.limits.concurrent
@@ -329,23 +414,22 @@ class Admission:
                 book.requests.take(1, now)
             if book.tokens is not None:
                 book.tokens.take(estimate, now)
-        visit.estimate = estimate
-        x.headers += headers.of(books, now)
 
     # --- money ------------------------------------------------------------------------------------------------------
 
-    async def _promise(self, x: Exchange, books: Sequence[Book], tariff: Tariff | None, visit: Visit) -> None:
-        if tariff is None:
-            return
-        if not tariff.known:
-            raise PriceUnknown(model=x.body["model"])
-        cost, purses = self._most(x, tariff, visit.length), self._purses(x, books)
+    async def _promise(
+        self, x: Exchange, books: Sequence[Book], tariff: Tariff, length: int | None
+    ) -> tuple[Promise, ...]:
+        """The most ``x`` can cost, set aside by all ``books``. Raises PriceUnknown, BudgetSpent, BudgetUnavailable."""
+        if tariff.unknown:
+            raise PriceUnknown(model=" and ".join(tariff.unknown), line=PRICE_LINE)
+        cost, purses = self._most(x, tariff, length), self._purses(x, books)
         if min(purse.free for purse in purses) < cost:
             await self.bank.fill(purses, cost)
             for purse in purses:
                 if not purse.may(cost):
                     raise self._spent(x, purse, cost)
-        self._set_aside(purses, cost, visit)
+        return self._set_aside(purses, cost)
 
     def _purses(self, x: Exchange, books: Sequence[Book]) -> list[Purse]:
         self._periods.turn(x.time)
@@ -353,10 +437,11 @@ class Admission:
             return books[0].purses(self.bank, self._rules.usecase, self._periods)
         return [purse for book in books for purse in book.purses(self.bank, self._rules.usecase, self._periods)]
 
-    def _set_aside(self, purses: Sequence[Purse], cost: int, visit: Visit) -> None:
-        visit.promises = tuple([purse.promise(cost) for purse in purses])
+    def _set_aside(self, purses: Sequence[Purse], cost: int) -> tuple[Promise, ...]:
+        promises = tuple([purse.promise(cost) for purse in purses])
         for purse in purses:
             self.bank.prepare(purse, cost)
+        return promises
 
     def _most(self, x: Exchange, tariff: Tariff, length: int | None) -> int:
         """The most ``x`` can cost. A token has at least one byte; an answer of no stated length is given one."""
@@ -387,7 +472,7 @@ class Admission:
             return Usage()
         if x.reply is None and isinstance(x.error, _MAY_HAVE_WORKED):
             read = size_of(x) // BYTES_PER_TOKEN
-            return Usage(read, max(0, _expected_tokens(x, visit) - read), 0, True)
+            return Usage(read, max(0, _expected_tokens(x, visit.tariff, visit.length) - read), 0, True)
         return usage_of(x)
 
     # --- in the background ------------------------------------------------------------------------------------------
@@ -430,12 +515,12 @@ def _whose(book: Book) -> str:
     return f"the model {book.name}" if book.scope == "model" else f"this {book.scope}"
 
 
-def _expected_tokens(x: Exchange, visit: Visit) -> int:
-    """What a request will probably use, by the answers seen so far."""
-    read, tariff = size_of(x) // BYTES_PER_TOKEN, visit.tariff
+def _expected_tokens(x: Exchange, tariff: Tariff | None, allowed: int | None) -> int:
+    """What a request will probably use, by the answers seen so far and the longest it allows."""
+    read = size_of(x) // BYTES_PER_TOKEN
     if tariff is None or x.operation == "embedding":
         return read
-    length = tariff.written if visit.length is None else min(visit.length, tariff.written)
+    length = tariff.written if allowed is None else min(allowed, tariff.written)
     return read + round(length) * _answers(x.body)
 
 

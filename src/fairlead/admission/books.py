@@ -99,6 +99,13 @@ class Book:
         account = Account(usecase=usecase, tenant=self.tenant, scope=self.scope, name=self.name, period=period)
         return bank.purse(account, most, ends)
 
+    def close(self, seconds: float, more_tokens: int) -> None:
+        """A request that was counted has ended after ``seconds``, and used so many tokens more than was expected."""
+        self.open -= 1
+        self.seconds += 0.1 * (seconds - self.seconds)
+        if self.tokens is not None:
+            self.tokens.correct(more_tokens)
+
     def is_idle(self, now: int) -> bool:
         """Whether forgetting it changes nothing: no request open, every meter full. Its money is the bank's matter."""
         return (

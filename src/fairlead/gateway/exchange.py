@@ -65,6 +65,7 @@ class Exchange:
     ``tags`` go into the record, ``headers`` to an HTTP client, with an answer or an error. ``recalled`` is how an
     answer was found that no model was called for, empty for others; ``afterwards`` are told when the last byte has gone
     or the request has failed, in order; they must not raise.
+    ``enter`` is told, before a model is asked, whom; it may refuse with a ServiceError.
     ``route`` is who answers, ``named`` whom the client asked for where that one only chose. ``answer`` is the decoded
     reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which the pieces arrived that
     ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
@@ -80,6 +81,7 @@ class Exchange:
         "candidates",
         "context",
         "deadline",
+        "enter",
         "error",
         "headers",
         "hung_up",
@@ -136,6 +138,7 @@ class Exchange:
         self.route: Route | None = None
         self.named: Route | None = None
         self.candidates: tuple[Route, ...] = ()
+        self.enter: Callable[[Exchange, Route], Awaitable[None]] | None = None
         self.reply: Reply | None = None
         self.answer: dict[str, Any] | None = None
         self.relay: Relay | None = None

@@ -17,13 +17,16 @@ import orjson
 
 from fairlead.errors import (
     BodyLate,
+    BudgetSpent,
     CallerGone,
     InternalFault,
     ModelBusy,
     ModelResting,
+    RateLimited,
     ScopeMissing,
     ServiceError,
     ShuttingDown,
+    TooManyAtOnce,
     UpstreamBroken,
     UpstreamRefused,
     UpstreamTimeout,
@@ -199,6 +202,8 @@ class Path:
                 tenant = x.principal.tenant if x.principal else ""
                 x.sent[route.salt] = pseudonym(self.secret, f"{tenant}\0{route.salt}", str(x.sent.get(route.salt, "")))
             try:
+                if x.enter is not None:
+                    await x.enter(x, route)
                 x.reply = await self._ask(x, route, last=place + 1 == len(routes))
                 break
             except ServiceError as error:
@@ -328,7 +333,7 @@ def _passes_on(error: ServiceError) -> bool:
     """Whether another model may be asked: not when the request itself is at fault, or nobody waits any more."""
     if isinstance(error, UpstreamRefused):
         return error.details.get("upstream_status") not in (400, 409, 413, 415, 422)
-    return is_sick(error) or isinstance(error, ModelResting | ModelBusy)
+    return is_sick(error) or isinstance(error, ModelResting | ModelBusy | RateLimited | TooManyAtOnce | BudgetSpent)
 
 
 def timed_out(x: Exchange) -> ServiceError:
