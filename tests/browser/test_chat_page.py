@@ -10,16 +10,19 @@ from collections.abc import Iterator
 
 import jwt
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Watched
 from tests.console.scene import HOSTILE, UNREACHABLE, Scene
+from tests.gateway.gateway_harness import await_true
 
 pytestmark = pytest.mark.browser
 
 ORDER = "Where is my order TT-482913? I ordered with mira.holm@example.com"
 SECRET = "a secret of at least thirty-two bytes"
 RETURNS = "How many days do I have to return an item?"
+COMMENTED = "Thank you. People of our team read this."
+"""What is said once a comment is kept; a thumb gets other words."""
 
 
 def ready(page: Page, path: str = "/chat") -> None:
@@ -93,7 +96,7 @@ def test_thumbs_and_a_comment_are_kept(page: Page, scene: Scene) -> None:
     expect(comment).to_be_focused()
     comment.fill("It is 60 days for members")
     message.get_by_role("button", name="Send comment").click()
-    expect(message.get_by_role("status")).to_contain_text("Thank you")
+    expect(message.get_by_role("status")).to_have_text(COMMENTED)
     identifier = message.get_attribute("data-message") or ""
     kept = {entry.kind: entry for entry in scene.store.feedback.of(identifier)}
     assert kept["thumb"].value == 0
@@ -102,6 +105,59 @@ def test_thumbs_and_a_comment_are_kept(page: Page, scene: Scene) -> None:
     page.wait_for_selector("html[data-ready]")
     again = page.locator(".message.assistant").last
     expect(again.get_by_role("button", name="Not helpful")).to_have_attribute("aria-pressed", "true")
+
+
+def test_opinions_that_overlap_are_all_kept_and_the_last_one_counts(page: Page, scene: Scene, watched: Watched) -> None:
+    """Thumb, other thumb and comment while no request is answered yet; what is typed meanwhile stays as it is."""
+    ready(page)
+    ask(page, RETURNS)
+    done(page)
+    message = page.locator(".message.assistant").last
+    held: list[Route] = []
+    page.route("**/feedback", lambda route: held.append(route))
+    message.get_by_role("button", name="Helpful", exact=True).click()
+    message.get_by_role("button", name="Not helpful").click()
+    # The field appears with the answer to the thumb; whoever has it open from before may be quicker.
+    message.evaluate("""(shown) => {
+      const [comment, send] = shown.querySelectorAll(".wrong textarea, .wrong button");
+      comment.value = "first words";
+      send.click();
+    }""")
+    page.get_by_label("Your message").fill("And now")
+    for number in range(3):
+        while len(held) <= number:
+            page.wait_for_timeout(20)
+        assert len(held) == number + 1, "one after another"
+        if number == 2:
+            message.evaluate("(shown) => { shown.querySelector('.wrong textarea').value += ' and more' }")
+        held[number].continue_()
+    expect(message.get_by_role("status")).to_have_text(COMMENTED)
+    kept = {entry.kind: entry for entry in scene.store.feedback.of(message.get_attribute("data-message") or "")}
+    assert (kept["thumb"].value, kept["comment"].text) == (0, "first words")
+    expect(message.get_by_role("button", name="Not helpful")).to_have_attribute("aria-pressed", "true")
+    assert message.locator(".wrong textarea").input_value() == "first words and more"
+    expect(page.get_by_label("Your message")).to_be_focused()
+
+
+def test_a_first_message_and_a_call_for_a_person_at_once_are_one_conversation(page: Page, scene: Scene) -> None:
+    ready(page)
+    opened: list[Route] = []
+    page.route("**/chat/api/conversations", lambda route: opened.append(route))
+    ask(page, RETURNS)
+    page.get_by_role("button", name="Talk to a person").click()
+    while not opened:
+        page.wait_for_timeout(20)
+    page.wait_for_timeout(100)  # a second one would have been asked for by now
+    assert len(opened) == 1
+    opened[0].continue_()
+    expect(page.locator("#state")).to_contain_text("in line")
+    identifier = page.evaluate("JSON.parse(localStorage.getItem('fairlead-chat')).id")
+    expect(page.locator(".message.user")).to_have_count(1)
+    await_true(lambda: scene.store.handoffs.of(identifier), "the person is called in the conversation that is kept")
+    await_true(
+        lambda: [each for each in scene.store.conversations.messages(identifier) if each.role == "user"],
+        "the message is in it, too",
+    )
 
 
 def test_a_person_can_be_asked_for_and_answers_in_the_same_window(page: Page, scene: Scene) -> None:
@@ -259,6 +315,7 @@ def test_hostile_text_stays_text_wherever_it_comes_from(page: Page, scene: Scene
     message.get_by_role("button", name="Not helpful").click()
     message.get_by_label("What was wrong?").fill(HOSTILE)
     message.get_by_role("button", name="Send comment").click()
+    expect(message.get_by_role("status")).to_have_text(COMMENTED)
     page.reload()
     page.wait_for_selector("html[data-ready]")
     texts = page.locator(".message").all_inner_texts()
@@ -372,7 +429,7 @@ def test_the_site_around_the_widget_says_who_is_signed_in_and_signs_out(
     watched: Watched, elsewhere: str, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_IDENTITY", SECRET)
-    claims = {"sub": "1", "aud": scene.fairlead.usecase.name, "exp": time.time() + 60}
+    claims = {"sub": "1", "aud": scene.fairlead.usecase.name, "exp": time.time() + 3600}
     page = watched.page(viewport={"width": 800, "height": 700})
     page.goto(elsewhere)
     page.evaluate("token => fairleadWidget.identify(token)", jwt.encode(claims, SECRET, algorithm="HS256"))
@@ -396,7 +453,9 @@ def test_the_site_around_the_widget_says_who_is_signed_in_and_signs_out(
         "addEventListener('fairlead-identity-refused', (event) => { window.refused = event.detail.message; })"
     )
     watched.expected += ["401", "identity token"]
-    page.evaluate("fairleadWidget.identify('forged')")
+    frame.get_by_role("button", name="Talk to a person").focus()
+    page.evaluate("() => { fairleadWidget.identify('forged'); fairleadWidget.open(); }")
+    expect(frame.get_by_label("Your message")).to_be_focused()  # what was told before that has been heard, too
     ask(RETURNS)
     expect(frame.locator(".message.assistant").last).to_contain_text("30 days")
     page.wait_for_function("window.refused")
@@ -412,6 +471,7 @@ def test_no_other_site_can_frame_the_chat_or_the_console(watched: Watched, elsew
             "(src) => { const f = document.createElement('iframe'); f.src = src; document.body.append(f); }",
             scene.url + path,
         )
-        page.wait_for_timeout(300)
-        assert page.frames[-1].url.startswith("chrome-error:")
+        while (found := page.frames[-1].url) in ("", "about:blank", f"{elsewhere}/"):
+            page.wait_for_timeout(20)
+        assert found.startswith("chrome-error:")
         page.evaluate("document.querySelectorAll('iframe').forEach((frame) => frame.remove())")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from fairlead.cli import main
 from tests.browser.conftest import Watched
-from tests.browser.test_chat_page import RETURNS, ask, done, ready
+from tests.browser.test_chat_page import COMMENTED, RETURNS, ask, done, ready
 from tests.console.scene import HOSTILE, UNREACHABLE, Scene
 from tests.console.test_choose import QUESTIONS
 
@@ -35,7 +35,7 @@ def busy(scene: Scene, browser: object) -> str:
     message.get_by_role("button", name="Not helpful").click()
     message.get_by_label("What was wrong?").fill("wrong " + HOSTILE)
     message.get_by_role("button", name="Send comment").click()
-    expect(message.get_by_role("status")).to_contain_text("Thank you")
+    expect(message.get_by_role("status")).to_have_text(COMMENTED)
     with scene.scripted(UNREACHABLE):
         ask(page, "and parcels?")
         expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()

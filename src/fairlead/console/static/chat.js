@@ -72,17 +72,24 @@ function visitor() {
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
+// The first message and the call for a person may come at once: both wait for the one conversation that is being opened.
+let opening = null;
 async function ensureConversation() {
-  if (!kept.value) {
-    const { id, secret } = await openConversation({
-      channel: framed ? "widget" : "chat", language: navigator.language ?? "", visitor: visitor(),
-    });
-    kept.save({ id, secret, pending: null });
-    cursor = null;
-    rated = false;
-    await listen();
-  }
-  return kept.value;
+  if (kept.value) return kept.value;
+  opening ??= beginConversation().finally(() => { opening = null; });
+  return opening;
+}
+
+async function beginConversation() {
+  const { id, secret } = await openConversation({
+    channel: framed ? "widget" : "chat", language: navigator.language ?? "", visitor: visitor(),
+  });
+  const begun = { id, secret, pending: null };
+  kept.save(begun);
+  cursor = null;
+  rated = false;
+  await listen();
+  return kept.value ?? begun;
 }
 
 // Who is signed in on the page around this frame, as that page's token says. Told before each message, because the server
@@ -453,30 +460,42 @@ field.addEventListener("keydown", (event) => {
   }
 });
 
-log.addEventListener("submit", async (event) => {
+// Opinions go out one after another, so that the last one given is also the last to arrive and the page shows what is kept.
+let opinions = Promise.resolve();
+log.addEventListener("submit", (event) => {
   event.preventDefault();
-  const box = event.target, button = event.submitter, said = box.querySelector(".said");
-  const message = box.elements.namedItem("message").value;
-  const comment = box.elements.namedItem("comment");
-  const isThumb = button?.name === "thumb";
+  const conversation = kept.value, box = event.target, button = event.submitter;
+  opinions = opinions.catch(() => { /* told by the browser; the next one goes out all the same */ }).then(() => giveOpinion(conversation, box, button));
+});
+
+// What the customer does while the answer is on its way is theirs: a field in use keeps the keyboard, new words stay.
+async function giveOpinion(conversation, box, button) {
+  const said = box.querySelector(".said"), wrong = box.querySelector(".wrong");
+  const message = box.elements.namedItem("message").value, comment = box.elements.namedItem("comment");
+  const isThumb = button?.name === "thumb", text = comment.value;
+  if (!isThumb && !text.trim()) { comment.focus(); return; }
   try {
-    const answer = await judge(kept.value, isThumb
+    const answer = await judge(conversation, isThumb
       ? { message, kind: "thumb", value: Number(button.value) }
-      : { message, kind: "comment", text: comment.value });
+      : { message, kind: "comment", text });
     said.textContent = answer.notice;
+    const free = document.activeElement !== field;
     if (isThumb) {
       for (const other of box.querySelectorAll("[name=thumb]")) other.setAttribute("aria-pressed", String(other === button));
-      if (button.value === "0") { box.querySelector(".wrong").open = true; comment.focus(); }
-    } else {
+      if (button.value === "0") {
+        wrong.open = true;
+        if (free) comment.focus();
+      }
+    } else if (comment.value === text) {
       comment.value = "";
-      box.querySelector(".wrong").open = false;
-      box.querySelector(".wrong summary").focus();
+      wrong.open = false;
+      if (free) wrong.querySelector("summary").focus();
     }
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     said.textContent = error.message;
   }
-});
+}
 
 // A passage that opens below the fold comes into view ("toggle" does not bubble).
 log.addEventListener("toggle", ({ target }) => { if (target.open && !busy) target.scrollIntoView({ block: "nearest" }); }, true);

@@ -117,7 +117,7 @@ async function post(step, fields = {}) {
 // --- answering ------------------------------------------------------------------------------------------------------
 
 const field = document.getElementById("answer"), form = document.getElementById("reply"), problem = document.getElementById("problem");
-let typed = 0, sending = false;
+let typed = 0, sending = null;
 
 // What was typed and not sent, for this tab: the server keeps it too, as long as the conversation is this operator's.
 const unsent = {
@@ -152,14 +152,30 @@ function keep() {
   });
 }
 
+// As the server makes them (RFC 9562, version 7): the time in milliseconds, then chance.
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  for (let place = 5, time = Date.now(); place >= 0; place -= 1, time = Math.floor(time / 256)) bytes[place] = time % 256;
+  bytes[6] = 0x70 | (bytes[6] & 0x0f);
+  bytes[8] = 0x80 | (bytes[8] & 0x3f);
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+let tried = null;
 async function reply() {
-  if (sending || !field.value.trim()) return;
-  sending = true;
+  if (sending) { sending = "again"; return; }
+  if (!field.value.trim()) return;
+  sending = "once";
   clearTimeout(typed);
   const text = field.value, button = form.querySelector("button");
+  // What was sent and not heard of may have arrived: other words under its id would be taken for it.
+  if (tried !== null && tried !== text) form.elements.id.value = newId();
+  tried = text;
   button.disabled = true;
   try {
     const { next } = await post("reply", { text, id: form.elements.id.value, suggested: form.elements.suggested.value });
+    tried = null;
     form.elements.id.value = next;
     form.elements.suggested.value = "0";
     sent = "";  // with an answer the server drops the draft
@@ -172,9 +188,11 @@ async function reply() {
     // The id stays, so that sending again cannot say it twice.
     complain(error instanceof TypeError ? "No connection. Not sent; press Send again." : error.message);
   } finally {
-    sending = false;
+    const again = sending === "again";
+    sending = null;
     button.disabled = false;
     field.focus();
+    if (again) reply();
   }
 }
 
