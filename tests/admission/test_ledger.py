@@ -249,13 +249,14 @@ from fairlead.admission import Bank
 from fairlead.store import Store
 from fairlead.store.ledger import Account
 
-directory, limit, cost, pause, period, stays = Path(sys.argv[1]), *map(float, sys.argv[2:5]), sys.argv[5], sys.argv[6]
+directory, period = Path(sys.argv[1]), sys.argv[5]
+limit, cost, pause, stays = map(float, (*sys.argv[2:5], sys.argv[6]))
 account = Account(usecase="shop", tenant="", scope="usecase", name="shop", period=period)
 
 async def main():
     with Store.open(directory) as store:
         bank = Bank(store.ledger)
-        for number in range(100_000):
+        for number in range(1, 100_000):
             purse = bank.purse(account, int(limit), 10**18)
             if purse.free < cost:
                 await bank.fill([purse], int(cost))
@@ -263,11 +264,11 @@ async def main():
                 break
             promise = purse.promise(int(cost))
             os.write(1, b"begun\\n")
-            if stays == "stays":
-                await asyncio.sleep(60)
+            if number == stays:
+                await asyncio.sleep(600)
             await asyncio.sleep(pause)
             promise.keep(int(cost))
-            if number % 7 == 6:
+            if number % 7 == 0:
                 await bank.report()
         await bank.report(leaving=True)
 
@@ -275,22 +276,23 @@ asyncio.run(main())
 """
 
 
-def start(directory: Path, limit: int, cost: int, pause: float, period: str, *more: str) -> subprocess.Popen[bytes]:
-    arguments = [str(directory), str(limit), str(cost), str(pause), period, *(more or ("goes",))]
+def start(directory: Path, limit: int, cost: int, pause: float, period: str, stays: int = 0) -> subprocess.Popen[bytes]:
+    """A process that spends until nothing is left, or begins ``stays`` requests and does not end the last of them."""
+    arguments = [str(directory), str(limit), str(cost), str(pause), period, str(stays)]
     return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE)
 
 
 def test_a_process_killed_between_reserve_and_settle_is_charged_what_it_held(tmp_path: Path) -> None:
     limit, cost = 64_000, 500
     with Store.open(tmp_path) as store:
-        process = start(tmp_path, limit, cost, 0.0, DAY.period, "stays")
+        process = start(tmp_path, limit, cost, 0.0, DAY.period, stays=1)
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         assert store.ledger.recover() == 0, "it lives, and keeps what it holds"
         paid, held = balance(store.ledger)
         assert (paid, held) == (0, cost + limit // 64)
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
         assert store.ledger.recover() == 1
         assert balance(store.ledger) == (held, 0)
@@ -303,14 +305,15 @@ def test_a_process_killed_between_reserve_and_settle_is_charged_what_it_held(tmp
 def test_processes_that_share_a_budget_and_are_killed_never_exceed_it(tmp_path: Path) -> None:
     limit, cost = 50_000, 300
     Store.open(tmp_path).close()
-    running = [start(tmp_path, limit, cost, 0.002, DAY.period) for _ in range(3)]
+    running = [start(tmp_path, limit, cost, 0.002, DAY.period, stays=20)]
     began = [0, 0, 0]
-    for number, process in enumerate(running):
-        assert process.stdout is not None
-        if number == 0:
-            for _ in range(20):
-                began[0] += bool(process.stdout.readline())
-            process.send_signal(signal.SIGKILL)
+    assert running[0].stdout is not None
+    began[0] += bool(running[0].stdout.readline())  # while nobody else spends, so that enough is left for it
+    running += [start(tmp_path, limit, cost, 0.002, DAY.period) for _ in range(2)]
+    for _ in range(19):
+        began[0] += bool(running[0].stdout.readline())
+    assert began[0] == 20
+    running[0].send_signal(signal.SIGKILL)
     for number, process in enumerate(running):
         assert process.stdout is not None
         began[number] += process.stdout.read().count(b"begun")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from fairlead.cli import application
 from fairlead.records import now_us
 from fairlead.store import Store
 from tests.engines.tiny_gguf import write_adapter, write_model
+from tests.processes import await_address
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # servers start in seconds, or in minutes under load
 SPEC = """
@@ -52,21 +52,20 @@ class Server:
     """``fairlead serve`` as a process, with keys of both scopes."""
 
     def __init__(self, folder: Path, *more: str, environment: dict[str, str] | None = None) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = int(sock.getsockname()[1])
         self.folder = folder
-        self.url = f"http://127.0.0.1:{port}"
         with Store.open(folder / ".fairlead") as store:
             self.user = store.keys.create("user", scopes=("inference",))[1]
             self.admin = store.keys.create("admin", scopes=("admin",))[1]
-        command = [sys.executable, "-m", "fairlead", "serve", "--project", str(folder), "--port", str(port), *more]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
+        command = [sys.executable, "-m", "fairlead", "serve", "--project", str(folder), "--port", "0", *more]
+        self.log = folder / "serve.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, env={**os.environ, **(environment or {})})
+        self.url = await_address(self.log, self.process)
         self.client = httpx.Client(base_url=self.url, timeout=WITHIN_S)
         until(self._ready)
 
     def _ready(self) -> bool:
-        assert self.process.poll() is None, self.process.stderr and self.process.stderr.read().decode()
+        assert self.process.poll() is None, self.log.read_text()
         try:
             return self.client.get("/readyz").status_code == 200
         except httpx.TransportError:
@@ -93,8 +92,6 @@ class Server:
         self.client.close()
         self.process.terminate()
         assert self.process.wait(60) == 0
-        if self.process.stderr is not None:
-            self.process.stderr.close()
 
 
 @pytest.fixture(name="folder")

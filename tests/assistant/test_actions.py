@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +29,7 @@ from fairlead.store import Store
 from fairlead.store.actions import MOVES
 from tests.assistant.assistant_harness import SHOP, Shop, act_of, spoken
 from tests.assistant.conftest import MakeShop
+from tests.gateway.gateway_harness import await_true
 
 THEO = "Please cancel my order TT-730158. My e-mail address is theo.calloway@example.org"
 SELMA = "Where is my order TT-215604? selma.rahimi@example.com"
@@ -381,11 +381,8 @@ CRASH = """
 
 
 def wait_for(path: Path) -> None:
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError(path)
+    """Until a whole line is in the file."""
+    await_true(lambda: path.exists() and path.read_text().endswith("\n"), str(path))
 
 
 def crash_while_acting(folder: Path) -> str:

@@ -74,7 +74,7 @@ def change() -> dict:
 READS = "from fairlead.tools import reads\n"
 
 
-def tools(tmp_path: Path, text: str = GOOD, *, timeout_s: float = 5.0) -> Tools:
+def tools(tmp_path: Path, text: str = GOOD, *, timeout_s: float = 60.0) -> Tools:
     path = tmp_path / "tools.py"
     path.write_text(text)
     loaded = Tools.load([path])

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from fairlead.errors import ExtraMissing, UsageError
 from fairlead.store import Store
 from fairlead.store.ledger import Account, Change
 from tests.engines.tiny_gguf import write_model
+from tests.processes import await_address
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
@@ -349,26 +349,18 @@ def test_doctor_shows_the_settings_in_force(run: Run, tmp_path: Path) -> None:
 class Server(NamedTuple):
     process: subprocess.Popen[bytes]
     port: int
+    log: Path
 
 
 @pytest.fixture(name="server")
-def server_fixture(shop: Path) -> Iterator[Server]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [sys.executable, "-m", "fairlead", "serve", "--project", str(shop), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def server_fixture(shop: Path, tmp_path: Path) -> Iterator[Server]:
+    command = [sys.executable, "-m", "fairlead", "serve", "--project", str(shop), "--port", "0"]
+    log = tmp_path / "serve.log"
+    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
-            deadline = time.monotonic() + 120
-            while True:
-                try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30):
-                        break
-                except OSError:
-                    assert process.poll() is None, process.stderr and process.stderr.read().decode()
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-            yield Server(process, port)
+            url = await_address(log, process)
+            with urllib.request.urlopen(f"{url}/healthz", timeout=60):
+                yield Server(process, int(url.rpartition(":")[2]), log)
         finally:
             process.kill()
 
@@ -378,10 +370,9 @@ def test_serve_answers_says_where_and_stops_on_ctrl_c(server: Server, shop: Path
         assert b"AI assistant" in page.read()
     children = _children(server.process.pid)
     server.process.send_signal(signal.SIGINT)
-    _, shown = server.process.communicate(timeout=120)
-    assert server.process.returncode == 0, shown.decode()
-    assert f"http://127.0.0.1:{server.port}/v1" in shown.decode()
-    assert "Traceback" not in shown.decode()
+    assert server.process.wait(120) == 0, server.log.read_text()
+    assert f"http://127.0.0.1:{server.port}/v1" in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 

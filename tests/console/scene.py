@@ -122,13 +122,13 @@ class Scene:
             msgspec.structs.replace(template, id=new_id(), time=now_us(), role="operator", text=text, facts={})
         )
 
-    def recorded(self, conversation: str = "", least: int = 0) -> None:
-        """Return once what happened can be read: ``least`` traces of a conversation (recording is off the path)."""
+    def recorded(self, conversation: str, least: int) -> None:
+        """Return once ``least`` traces of a conversation can be read (recording is off the path)."""
         deadline = time.monotonic() + 60
         while True:
             self.store.traces.flush()
             now = now_us()
-            traces = self.store.traces.query(since=now - 3_600_000_000, until=now, conversation=conversation or None)
+            traces = self.store.traces.query(since=now - 3_600_000_000, until=now, conversation=conversation)
             if len(traces) >= least:
                 return
             assert time.monotonic() < deadline, f"{len(traces)} of {least} traces were recorded"

@@ -412,6 +412,9 @@ def test_the_inbox_is_told_of_changes_and_only_of_changes(
 ) -> None:
     ada, jonas = people
     handoff = called(talk, scene)
+    for other in scene.store.handoffs.open_ones(tenant="default"):  # none may become late or free meanwhile
+        if other.id != handoff and not scene.store.handoffs.withdraw(other.id):
+            scene.store.handoffs.close(other.id, key=other.operator_key, outcome="resolved")
     mark = re.search(r'data-mark="([0-9a-f]+)"', ada.page())
     assert mark
     with ada.web.stream("GET", f"/console/inbox/events?mark={mark[1]}") as stream:

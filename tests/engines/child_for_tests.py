@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,6 @@ def main() -> int:
         return status
     server = HTTPServer(("127.0.0.1", 0), Handler)
     line.report(listening=f"http://127.0.0.1:{server.server_port}")
-    if "die_after_s" in config:
-        threading.Timer(config["die_after_s"], os._exit, [5]).start()
     for number in range(config.get("flood", 0)):
         sys.stdout.write(f"line {number} " + "x" * 90 + "\n")
     sys.stdout.flush()

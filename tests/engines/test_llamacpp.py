@@ -339,7 +339,7 @@ async def test_no_orphan_after_the_parent_is_killed(weights: Path, tmp_path: Pat
     assert alive(pid)
     parent.kill()
     await parent.communicate()
-    await until(lambda: not alive(pid), 2.0)
+    await until(lambda: not alive(pid))
 
 
 def test_the_registry_knows_it() -> None:

@@ -211,8 +211,9 @@ async def test_a_child_that_cannot_start_fails_with_its_last_words(supervise: Ma
 
 async def test_gives_up_after_the_cap_and_can_be_started_again(supervise: Make, tmp_path: Path) -> None:
     starts = tmp_path / "starts"
-    supervisor = supervise(starts=str(starts), good_starts=1, die_after_s=2.0, say="poor thing")
+    supervisor = supervise(starts=str(starts), good_starts=1, say="poor thing")
     await supervisor.start()
+    os.kill(pid_of(supervisor), signal.SIGKILL)
     await until(lambda: supervisor.health().state == "failed")
     assert int(starts.read_text()) == 1 + QUICK.restarts
     assert "given up after 3 restarts" in supervisor.health().detail
@@ -222,13 +223,17 @@ async def test_gives_up_after_the_cap_and_can_be_started_again(supervise: Make, 
     assert supervisor.health().state == "ready"
 
 
-async def test_failures_are_forgotten_once_it_was_stable(supervise: Make, tmp_path: Path) -> None:
+async def test_failures_are_forgotten_once_it_was_stable(supervise: Make) -> None:
     limits = Limits(
         grace_s=0.5, probe_every_s=0.05, backoff_first_s=0.01, backoff_max_s=0.02, restarts=1, stable_s=0.05
     )
-    supervisor = supervise(limits, starts=str(tmp_path / "starts"), die_after_s=1.0)
+    supervisor = supervise(limits)
     await supervisor.start()
-    await until(lambda: supervisor.health().restarts >= 3)
+    for number in range(3):
+        await until(lambda: supervisor.health().state == "ready")
+        await asyncio.sleep(2 * limits.stable_s)  # at least so long it was well
+        os.kill(pid_of(supervisor), signal.SIGKILL)
+        await until(lambda: supervisor.health().restarts > number)  # noqa: B023
     assert supervisor.health().state in ("ready", "restarting")
 
 

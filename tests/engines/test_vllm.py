@@ -54,7 +54,7 @@ async def make(command: str, tmp_path: Path) -> AsyncIterator[Make]:
 
 async def ask(engine: Vllm, **body: Any) -> Reply:
     body = {"messages": [{"role": "user", "content": "Hello"}], **body}
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 60
     call = Call(operation="chat", body=body, stream=False, deadline=deadline, context=CallContext())
     reply = await engine.upstream().open(call)
     await reply.aclose()
@@ -137,8 +137,7 @@ async def test_it_comes_back_when_it_dies_and_leaves_nothing_behind(make: Make, 
     assert (await told(engine))["asked"]["model"] == "org/qwen"
     second = int(pid_file.read_text())
     await engine.stop()
-    assert not alive(first)
-    assert not alive(second)
+    await until(lambda: not alive(first) and not alive(second))  # killed, the kernel may still be busy with it
     assert engine.health().state == "stopped"
 
 

@@ -138,12 +138,10 @@ async def test_an_answer_that_may_not_be_kept_is_nobody_elses() -> None:
     assert len(house.upstream.calls) == 3
 
 
-async def pieces_of(client: httpx.AsyncClient, seen: list[bytes], stop_after: int = 10_000) -> None:
+async def pieces_of(client: httpx.AsyncClient, seen: list[bytes]) -> None:
     async with client.stream("POST", URL, json=STREAM) as answer:
         async for piece in answer.aiter_raw():
             seen.append(piece)
-            if len(seen) >= stop_after:
-                return
 
 
 class Hasty(Held):
@@ -179,8 +177,13 @@ async def test_a_stream_is_shared_while_it_runs_and_outlives_its_first_listener(
 async def test_when_all_listeners_have_gone_the_model_stops(where: Any) -> None:
     with where(Script(text=f"{WORDS} " * 40, pace_s=0.1)) as (house, model), serving(house.gateway) as url:
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            await asyncio.gather(*(pieces_of(client, [], stop_after=5) for _ in range(3)))
+            heard: list[list[bytes]] = [[], [], []]
+            listening = [asyncio.create_task(pieces_of(client, each)) for each in heard]
+            await until(lambda: all(heard), "all of them hear")
+            for each in listening:
+                each.cancel()
             await until(lambda: model.cancelled, "the model stops")
+            await asyncio.gather(*listening, return_exceptions=True)
         assert model.cancelled == 1
         assert len(model.calls) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 import time
@@ -14,9 +15,24 @@ import pytest
 
 from fairlead.errors import UpstreamTimeout
 from fairlead.gateway import ANONYMOUS
+from fairlead.providers.deadline import TICK_S
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script, Scripted
-from tests.gateway.gateway_harness import CHAT, Held, House, await_true, build, post, route, serving, until
+from tests.gateway.gateway_harness import (
+    CHAT,
+    Ageing,
+    Held,
+    House,
+    all_of,
+    await_true,
+    build,
+    pass_time,
+    post,
+    read_until,
+    route,
+    serving,
+    until,
+)
 
 SAID = "one two three four five six seven eight nine ten " * 20
 SLOW = Script(text=SAID, pace_s=0.2)  # longer than any machine stalls
@@ -36,15 +52,6 @@ def await_cancelled(upstream: Scripted) -> None:
 
 def await_asked(upstream: Scripted) -> None:
     await_true(lambda: upstream.calls, "the model is asked")
-
-
-def read_until(sock: socket.socket, wanted: bytes) -> bytes:
-    received = b""
-    while wanted not in received:
-        part = sock.recv(4096)
-        assert part, f"closed before {wanted!r}"
-        received += part
-    return received
 
 
 def test_hanging_up_in_a_stream_stops_an_in_process_model() -> None:
@@ -119,8 +126,8 @@ def test_the_client_may_lower_the_deadline_but_not_raise_it(limit: float, asked:
 
 
 def test_a_deadline_in_the_middle_of_a_stream_is_said_and_not_called_done() -> None:
-    house = build(Script(text=SAID, pace_s=0.02), request_timeout_s=2)  # a tenth of what it would take
-    with serving(house.gateway) as url:
+    house = build(Ageing(script=Script(text=SAID, pace_s=20)), request_timeout_s=90)
+    with serving(house.gateway, loop="asyncio") as url:
         answer = httpx.post(f"{url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=30)
     events = [event for event in answer.text.split("\n\n") if event]
     assert "[DONE]" not in answer.text
@@ -213,14 +220,14 @@ def test_shutting_down_lets_streams_finish() -> None:
 
 def test_what_outlives_the_grace_is_ended_with_a_word() -> None:
     house = build(SLOW)
-    answers: list[str] = []
     with serving(house.gateway, timeout_graceful_shutdown=1) as url:
-        client = threading.Thread(target=lambda: answers.append(hear(url)))
-        client.start()
-        await_asked(house.upstream)
-    client.join(30)
-    assert "[DONE]" not in answers[0]
-    assert json.loads(answers[0].split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
+        sock = open_stream(url, {**CHAT, "stream": True})
+        read_until(sock, b'"one"')
+    with sock:
+        ended = all_of(sock)
+    assert b"[DONE]" not in ended
+    (told,) = re.findall(rb'^data: (\{"error.*)$', ended, re.MULTILINE)
+    assert json.loads(told)["error"]["code"] == "shutting_down"
     assert (house.records[0].status, house.records[0].error) == (503, "shutting_down")
 
 
@@ -277,13 +284,14 @@ async def test_in_process_a_cancelled_task_is_recorded_and_cancelled() -> None:
 
 
 async def test_in_process_deadlines_hold_and_do_not_cancel_the_callers_own_work() -> None:
-    house = build(Held(Script(text="one two three", pace_s=1)), request_timeout_s=1.0)
+    house = build(Held(Script(text="one two three", pace_s=1)), request_timeout_s=90)
     words = []
 
     async def read() -> None:
         async for chunk in house.gateway.stream(dict(CHAT), principal=ANONYMOUS):
             words.append(chunk["choices"][0]["delta"].get("content"))
-            await asyncio.sleep(1.1)  # past the deadline, while the caller works
+            pass_time(100)  # past the deadline, while the caller works
+            await asyncio.sleep(2 * TICK_S)
 
     with pytest.raises(UpstreamTimeout):
         await read()

@@ -15,6 +15,7 @@ from fairlead.providers import registry
 from fairlead.providers.base import Call, CallContext, Reply
 from fairlead.providers.network import Network
 from fairlead.providers.openai_compatible import OpenAICompatible, read_error
+from tests.gateway.gateway_harness import pass_time
 
 Handler = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 WHOLE = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}]}'
@@ -171,7 +172,11 @@ async def test_a_stream_that_falls_silent_ends_at_the_deadline() -> None:
         await asyncio.sleep(60)
 
     async with server(handle) as (url, _), provider(url) as hosted:
-        reply = await hosted.open(call(stream=True, timeout_s=1.5))
+        pass_time()
+        reply = await hosted.open(call(stream=True, timeout_s=90))
+        assert reply.chunks is not None
+        assert await anext(reply.chunks) == EVENT
+        pass_time(100)
         with pytest.raises(UpstreamTimeout):
             await read(reply)
 

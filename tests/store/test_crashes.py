@@ -82,13 +82,18 @@ def test_killed_at_any_moment_nothing_confirmed_is_lost(tmp_path: Path) -> None:
         for process in processes.values():
             assert process.stdout is not None
             assert process.stdout.readline() == "0\n", process.communicate()
-        time.sleep(chance.random() * 0.35)
+        read: dict[str, str] = {}
+        for writer, process in processes.items():
+            assert process.stdout is not None
+            most = chance.randrange(0, 600, 20)
+            read[writer] = "".join(process.stdout.readline() for _ in range(0, most, 20))
+        time.sleep(chance.random() * 0.01)  # not always right after a line
         for process in processes.values():
             process.send_signal(signal.SIGKILL)
         for writer, process in processes.items():
             output, problems = process.communicate(timeout=120)
             assert process.returncode == -signal.SIGKILL, problems
-            confirmed[writer] = _confirmed("0\n" + output)
+            confirmed[writer] = _confirmed("0\n" + read[writer] + output)
         if round_ % 4 == 3:
             _check_confirmed(tmp_path, confirmed)
     _check_confirmed(tmp_path, confirmed)

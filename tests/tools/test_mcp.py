@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +24,7 @@ from fairlead.tools.client import Server
 from fairlead.tools.faults import NotRun, Unsure
 from fairlead.tools.http import HttpTransport
 from fairlead.tools.process import ProcessTransport, environment
+from tests.processes import await_address
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 SDK_SERVER = '''
@@ -66,7 +65,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "stdio":
         server.run()
     else:
-        server.run("streamable-http", port=int(sys.argv[1]), json_response=sys.argv[2] == "json")
+        server.run("streamable-http", port=0, json_response=sys.argv[1] == "json")
 '''
 
 
@@ -83,19 +82,12 @@ def by_process(script: Path, *, trusted: bool = False) -> Server:
 
 
 @pytest.fixture(scope="module", params=["json", "events"])
-def address(request: pytest.FixtureRequest, script: Path) -> Iterator[str]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [sys.executable, str(script), str(port), request.param]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def address(request: pytest.FixtureRequest, script: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    said = tmp_path_factory.mktemp("said") / "log"
+    with said.open("wb") as log:
+        process = subprocess.Popen([sys.executable, str(script), request.param], stdout=log, stderr=log)
     try:
-        for _ in range(600):
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/mcp"
+        yield f"{await_address(said, process)}/mcp"
     finally:
         process.kill()
         process.wait()
@@ -106,13 +98,13 @@ async def speak(server: Server) -> None:
     tools = {tool.name: tool for tool in await server.tools()}
     assert set(tools) == {"add", "wipe", "told", "fail", "environment"}
     assert tools["add"].parameters["required"] == ["a"]
-    assert await tools["add"].call({"a": 3}, Context(), timeout_s=10) == {"sum": 5}
-    assert (await tools["fail"].call({}, Context(), timeout_s=10))["error"]
+    assert await tools["add"].call({"a": 3}, Context(), timeout_s=60) == {"sum": 5}
+    assert (await tools["fail"].call({}, Context(), timeout_s=60))["error"]
     with pytest.raises(ArgumentsWrong):
         tools["add"].read('{"a": "three"}')
     with pytest.raises(ArgumentsWrong):
         tools["add"].read('{"a": 1, "confirmed": true}')
-    results = await asyncio.gather(*(tools["add"].call({"a": n}, Context(), timeout_s=10) for n in range(20)))
+    results = await asyncio.gather(*(tools["add"].call({"a": n}, Context(), timeout_s=60) for n in range(20)))
     assert [result["sum"] for result in results] == list(range(2, 22))
 
 
@@ -154,9 +146,9 @@ async def test_only_a_trusted_server_is_told_who_the_customer_is(script: Path, m
     for trusted in (False, True):
         server = by_process(script, trusted=trusted)
         try:
-            told = await server.call("told", {}, context, timeout_s=10)
+            told = await server.call("told", {}, context, timeout_s=60)
             assert told == {"meta": whole if trusted else {"fairlead/key": "k1"}}
-            assert "OPENAI_API_KEY" not in (await server.call("environment", {}, Context(), timeout_s=10))["names"]
+            assert "OPENAI_API_KEY" not in (await server.call("environment", {}, Context(), timeout_s=60))["names"]
         finally:
             await server.aclose()
 
