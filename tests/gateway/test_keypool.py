@@ -240,6 +240,62 @@ def test_a_key_whose_calls_fail_rests_alone(case: Case) -> None:
     assert KEYS[1] in case.provider.asked
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_when_the_calls_of_every_key_fail_all_rest_and_callers_are_told_when_to_come_again(
+    case: Case, stream: bool
+) -> None:
+    for key in KEYS:
+        case.provider.worth[key] = (500, "")
+    assert {case.ask(stream=stream).status_code for _ in range(FAILURES * len(KEYS))} == {502}
+    del case.provider.asked[:]
+    for now, retry in ((0.0, "2"), (0.5, "2"), (1.5, "1")):
+        case.provider.now = now
+        answer = case.ask(stream=stream)
+        error = answer.json()["error"]
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, retry)
+        assert (error["code"], error["type"]) == ("upstream_refused", "server_error")
+        assert "Each of the 3 keys in `api_keys:` of pool rests after calls that failed" in error["message"]
+    assert case.provider.asked == [], "nobody is asked while all rest"
+    case.provider.now = 2.0
+    case.provider.worth.clear()
+    assert case.ask(stream=stream).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "code", "retry", "said"),
+    [
+        ((401, ""), 503, "upstream_refused", "2", "was refused or rests after calls that failed"),
+        ((429, "30"), 429, "rate_limit_exceeded", "2", "is set aside for now"),
+    ],
+)
+def test_some_refused_and_the_others_at_rest(
+    case: Case, first: tuple[int, str], status: int, code: str, retry: str, said: str
+) -> None:
+    case.provider.worth = dict.fromkeys(KEYS, (500, "")) | {KEYS[0]: first}
+    while len(case.provider.asked) < 1 + 2 * FAILURES:
+        assert case.ask().status_code == 502
+    answer = case.ask()
+    assert (answer.status_code, answer.headers["retry-after"]) == (status, retry)
+    assert answer.json()["error"]["code"] == code
+    assert said in answer.json()["error"]["message"]
+    assert len(case.provider.asked) == 1 + 2 * FAILURES
+
+
+def test_a_model_all_of_whose_keys_fail_rests_as_a_whole_before_each_of_them_does() -> None:
+    provider = Provider()
+    provider.worth = dict.fromkeys(KEYS, (500, ""))
+    with hostile(provider.answer) as server:
+        provider.requests = lambda: server.requests
+        pool = KeyPool("pool", [OpenAICompatible("pool", server.url, "support-model", key) for key in KEYS])
+        house = build(routes={"support": route(pool, retries=0)})
+        with serving(house.gateway) as url, httpx.Client(base_url=url, timeout=60) as client:
+            answers = [client.post("/v1/chat/completions", json=CHAT) for _ in range(FAILURES + 1)]
+    assert [each.status_code for each in answers] == [502] * FAILURES + [503]
+    assert answers[-1].json()["error"]["code"] == "model_resting"
+    assert int(answers[-1].headers["retry-after"]) in (1, 2)
+    assert len(provider.asked) == FAILURES
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 422])
 def test_a_request_at_fault_takes_no_key_out(case: Case, status: int) -> None:
     for key in KEYS:

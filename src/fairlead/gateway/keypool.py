@@ -70,7 +70,7 @@ class KeyPool:
         """Send the call with the next key that may be used; see Upstream.open.
 
         When no key is left, at once: UpstreamRefused with 429 and when the first may be used again, with 502 if all of
-        them were refused as unknown or unpaid, with 503 if all of them failed.
+        them were refused as unknown or unpaid, with 503 if none was told that too much is asked and some failed.
         """
         for member in self._turn():
             if member.until > self._clock() or member.line.resting_s():
@@ -118,17 +118,18 @@ class KeyPool:
         now = self._clock()
         waits = [max(member.until - now, member.line.rests_for_s()) for member in self._members]
         seconds = max(1, math.ceil(min(waits)))
-        refused = {member.status for member in self._members if member.until > now}
+        refused = [member.status for member in self._members if member.until > now]
         told = f"Each of the {len(waits)} keys in `api_keys:` of {self.name}"
-        if refused and refused <= {401, 402}:
+        if len(refused) == len(waits) and 429 not in refused:
             status, upstream, kind, code = 502, 401, "server_error", "upstream_refused"
             said = f"{told} was refused as unknown or unpaid; correct them. They are tried again in {seconds} s."
-        elif refused:
+        elif 429 in refused:
             status, upstream, kind, code = 429, 429, "rate_limit_error", "rate_limit_exceeded"
             said = f"{told} is set aside for now. Send this again in {seconds} s."
         else:
             status, upstream, kind, code = 503, 503, "server_error", "upstream_refused"
-            said = f"{told} rests after calls that failed. Send this again in {seconds} s."
+            why = "was refused or rests" if refused else "rests"
+            said = f"{told} {why} after calls that failed. Send this again in {seconds} s."
         return UpstreamRefused(
             status=status, code=code, kind=kind, message=said, upstream_status=upstream, retry_after=seconds
         )
