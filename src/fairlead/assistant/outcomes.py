@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +34,9 @@ GOOD_RATING: Final = 4.0
 WATCH_S: Final = 20.0
 ANSWERED: Final = frozenset({"answer", "tool", "small_talk", "disclosure", "complaint", "action"})
 """What the assistant does when it answers; not knowing, asking back and asking for a yes leave a question open."""
+
+_NOT_YET: Final = dict.fromkeys(("abandoned", "contained", "deflected", "resolved", "recontacted"))
+"""What is known of a conversation only once it has ended."""
 
 _SOLVED = re.compile(
     r"\b(that|this|it)(( ha)?s|'s)? (solve[sd]|fixe[sd]|help(s|ed)|answer(s|ed))\b"
@@ -82,29 +85,35 @@ def judge(facts: Facts, before: ConversationOutcome, windows: Windows, *, now: i
     said = [message for message in facts.messages if message.role != "system"]
     asked = [message for message in said if message.role == "user" and "action" not in message.facts]
     last = max((message.time for message in said), default=facts.conversation.time)
-    state = facts.conversation.state
-    ended = bool(asked) and (state == "closed" or (state == "open" and now - last >= IDLE_US))
-    handed_over = any(handoff.outcome != "withdrawn" for handoff in facts.handoffs)
-    reached = any(handoff.taken for handoff in facts.handoffs) or any(each.role == "operator" for each in said)
     denied, confirmed = _confirmation(facts, asked)
-    again = came_again(facts, last)
-    known: dict[str, Any] = {
-        "turns": len(asked), "handed_over": handed_over, "reached_person": reached, "again": again,
-        "confirmed": confirmed, "ending": next((each.outcome for each in reversed(facts.handoffs) if each.outcome), ""),
-        "csat": next((entry.value for entry in reversed(facts.feedback) if entry.kind == "csat"), None),
-        "abandoned": None, "contained": None, "deflected": None, "resolved": None, "recontacted": None,
-    }  # fmt: skip
-    due = last + IDLE_US if asked and state in ("open", "closed") else NEVER
-    if ended:
-        known["abandoned"] = _abandoned(said, reached=reached)
-        known["contained"] = not handed_over
-        known["recontacted"] = _within(again, last, windows.recontact, now)
-        known["deflected"] = _deflected(facts, last, windows.deflection, now, reached=reached)
-        failed = handed_over or reached or known["abandoned"] or denied
-        known["resolved"] = False if failed else _resolved(confirmed, again, last, windows.resolution, now)
-        ends = {"recontacted": windows.recontact, "deflected": windows.deflection, "resolved": windows.resolution}
-        due = min((last + window for name, window in ends.items() if known[name] is None), default=NEVER)
+    known = _so_far(facts, said) | {"turns": len(asked), "confirmed": confirmed, "again": came_again(facts, last)}
+    state = facts.conversation.state
+    if not asked or state not in ("open", "closed"):
+        return msgspec.structs.replace(before, **known, **_NOT_YET, due=NEVER, computed=now)
+    if state == "open" and now - last < IDLE_US:
+        return msgspec.structs.replace(before, **known, **_NOT_YET, due=last + IDLE_US, computed=now)
+    again, reached = known["again"], known["reached_person"]
+    known |= {"abandoned": _abandoned(said, reached=reached), "contained": not known["handed_over"]}
+    failed = known["handed_over"] or reached or known["abandoned"] or denied
+    known |= {
+        "recontacted": _within(again, last, windows.recontact, now),
+        "deflected": _deflected(facts, last, windows.deflection, now, reached=reached),
+        "resolved": False if failed else _resolved(confirmed, again, last, windows.resolution, now),
+    }
+    ends = {"recontacted": windows.recontact, "deflected": windows.deflection, "resolved": windows.resolution}
+    due = min((last + window for name, window in ends.items() if known[name] is None), default=NEVER)
     return msgspec.structs.replace(before, **known, due=due, computed=now)
+
+
+def _so_far(facts: Facts, said: Sequence[Message]) -> dict[str, Any]:
+    """What is known whether or not the conversation has ended."""
+    taken = any(handoff.taken for handoff in facts.handoffs)
+    return {
+        "handed_over": any(handoff.outcome != "withdrawn" for handoff in facts.handoffs),
+        "reached_person": taken or any(message.role == "operator" for message in said),
+        "ending": next((each.outcome for each in reversed(facts.handoffs) if each.outcome), ""),
+        "csat": next((entry.value for entry in reversed(facts.feedback) if entry.kind == "csat"), None),
+    }
 
 
 def _resolved(confirmed: str, again: int, last: int, window: int, now: int) -> bool | None:
@@ -272,24 +281,31 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
         return self.part / self.whole if self.whole else None
 
 
+Told = Callable[[ConversationOutcome], bool | None]
+EACH: Final[Sequence[tuple[str, str, Told]]] = (
+    ("resolution", "resolved by the assistant", lambda each: each.resolved),
+    ("containment", "ended with the assistant, given up or not", lambda each: each.contained),
+    ("abandonment", "left without an answer to their last question", lambda each: each.abandoned),
+    ("handed over", "passed on to a person", lambda each: each.handed_over),
+    ("reached a person", "a person took over", lambda each: each.reached_person),
+)
+"""Shares of conversations: the name, what is counted, and what one conversation says of it."""
+
+
 def summarise(outcomes: Sequence[ConversationOutcome], confidence: float) -> list[Share]:
     """Every share of some conversations. Sources of the definitions: docs/console.md."""
     people: dict[str, list[ConversationOutcome]] = {}
     for each in outcomes:
         people.setdefault(each.visitor or each.id, []).append(each)
     ended = [each for each in outcomes if each.contained is not None]
-    rated = [each for each in outcomes if each.csat is not None]
+    ratings = [each.csat for each in outcomes if each.csat is not None]
     rows: list[tuple[str, str, list[bool | None]]] = [
-        ("resolution", "resolved by the assistant", [each.resolved for each in outcomes]),
-        ("containment", "ended with the assistant, given up or not", [each.contained for each in outcomes]),
-        ("abandonment", "left without an answer to their last question", [each.abandoned for each in outcomes]),
-        ("handed over", "passed on to a person", [each.handed_over for each in outcomes]),
-        ("reached a person", "a person took over", [each.reached_person for each in outcomes]),
+        *((name, words, [*map(told, outcomes)]) for name, words, told in EACH),
         ("deflection", "customers who reached no person in the window",
          [_of_person([each.deflected for each in own], decides=False) for own in people.values()]),
         ("recontact", "customers who came back about the same matter in the window",
          [_of_person([each.recontacted for each in own], decides=True) for own in people.values()]),
-        ("csat", "ratings of 4 or 5 out of 5", [(each.csat or 0) >= GOOD_RATING for each in rated]),
+        ("csat", "ratings of 4 or 5 out of 5", [rating >= GOOD_RATING for rating in ratings]),
         ("csat response rate", "ended conversations that were rated", [each.csat is not None for each in ended]),
     ]  # fmt: skip
     return [_share(name, words, values, confidence) for name, words, values in rows]

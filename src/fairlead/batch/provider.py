@@ -169,11 +169,19 @@ def _answer(work: Work, number: int, line: _Line, usage: Any, price: Price | Non
     read, written = tokens_of(usage)
     if isinstance(usage, dict) and usage.get("completion_tokens") is None:
         written = 0  # embeddings have none
-    counted = read is not None and written is not None
-    tokens = (read or 0, written or 0)
-    free = price is not None and price == Price(0, 0)
-    cost = price.of(*tokens) if price is not None and (counted or free) else None
-    return Answer(number=number, ok=True, line=made, input_tokens=tokens[0], output_tokens=tokens[1], cost=cost)
+    return Answer(
+        number=number, ok=True, line=made, input_tokens=read or 0, output_tokens=written or 0,
+        cost=_cost(read, written, price),
+    )  # fmt: skip
+
+
+def _cost(read: int | None, written: int | None, price: Price | None) -> int | None:
+    """What tokens cost; None where they were not counted, unless they are free."""
+    if price is None:
+        return None
+    if price == Price(0, 0):
+        return 0
+    return None if read is None or written is None else price.of(read, written)
 
 
 def _reasons(theirs: dict[str, Any]) -> str:

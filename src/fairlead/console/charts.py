@@ -125,6 +125,29 @@ def band_chart(
     """A line (``value``) with a band up to ``high``, both named at their right end."""
     highest = max((point.high or point.value or 0.0 for point in points), default=0.0)
     top = ceiling(max(highest, (target or (0.0,))[0] if highest else 0.0))
+    drawn = _stretches(points, top, since=since, until=until, bucket=bucket)
+    long = [run for run in drawn if len(run) > 1]
+    lows = [[(x, low) for x, low, _ in run] for run in long]
+    highs = [[(x, high) for x, _, high in run] for run in long]
+    return Chart(
+        title=title,
+        summary=summary,
+        height=HEIGHT,
+        grid=_grid(top, show),
+        times=time_marks(since, until),
+        releases=_release_marks(releases, since, until),
+        band=" ".join(_path([*high, *reversed(low)]) + "Z" for low, high in zip(lows, highs, strict=True)),
+        lines=[_path(line) for line in (*lows, *highs)],
+        names=_names(drawn, names),
+        target=Mark(at=round(_y(target[0], top), 2), label=target[1]) if target and highest else None,
+        dots=[(round(x, 3), round(y, 2)) for run in drawn if len(run) == 1 for x, *ys in run for y in ys],
+    )
+
+
+def _stretches(
+    points: Sequence[Point], top: float, *, since: int, until: int, bucket: int
+) -> list[list[tuple[float, float, float]]]:
+    """Where points follow each other without a gap: (x, y of the line, y of the band's end) of each."""
     runs: list[list[tuple[float, float, float]]] = [[]]
     for point in points:
         if point.value is None:
@@ -133,27 +156,7 @@ def band_chart(
         high = point.value if point.high is None else point.high
         middle = min(max(point.time + bucket / 2, since), until)
         runs[-1].append((_x(middle, since, until), _y(point.value, top), _y(high, top)))
-    drawn = [run for run in runs if run]
-    band = " ".join(
-        _path([(x, high) for x, _, high in run] + [(x, low) for x, low, _ in reversed(run)]) + "Z"
-        for run in drawn
-        if len(run) > 1
-    )
-    lines = [_path([(x, y) for x, y, _ in run]) for run in drawn if len(run) > 1]
-    lines += [_path([(x, high) for x, _, high in run]) for run in drawn if len(run) > 1]
-    return Chart(
-        title=title,
-        summary=summary,
-        height=HEIGHT,
-        grid=_grid(top, show),
-        times=time_marks(since, until),
-        releases=_release_marks(releases, since, until),
-        band=band,
-        lines=lines,
-        names=_names(drawn, names),
-        target=Mark(at=round(_y(target[0], top), 2), label=target[1]) if target and highest else None,
-        dots=[(round(x, 3), round(y, 2)) for run in drawn if len(run) == 1 for x, *ys in run for y in ys],
-    )
+    return [run for run in runs if run]
 
 
 TINY = 1e-12

@@ -81,26 +81,44 @@ def cut(page: Page, title: str) -> Iterator[tuple[list[str], str, str]]:
 
 def _sections(blocks: Iterable[Block], title: str) -> Iterator[tuple[list[str], str, list[Block]]]:
     """(headings above, anchor, blocks) of each run of blocks under one heading or mark."""
-    path: list[tuple[int, str]] = []
-    anchors: Counter[str] = Counter()
-    anchor, mark, found = "", "", list[Block]()
+    place, mark, found = _Place(title), "", list[Block]()
     for block in blocks:
-        if isinstance(block, Mark):
-            yield [name for _, name in path], mark or anchor, found
-            mark, found = block.anchor, []
-        elif isinstance(block, Heading):
-            yield [name for _, name in path], mark or anchor, found
-            found = []
-            path = [(above, name) for above, name in path if above < block.level]
-            anchor = ""
-            if block.text and not (block.level == 1 and block.text == title):
-                path.append((block.level, block.text))
-                slug = _ANCHOR.sub("", block.anchor)[:100] or slug_of(block.text)
-                anchors[slug] += 1
-                anchor = slug if anchors[slug] == 1 else f"{slug}-{anchors[slug] - 1}"
-        else:
+        if not isinstance(block, Mark | Heading):
             found.append(block)
-    yield [name for _, name in path], mark or anchor, found
+            continue
+        yield place.names, mark or place.anchor, found
+        found = []
+        if isinstance(block, Mark):
+            mark = block.anchor
+        else:
+            place.enter(block)
+    yield place.names, mark or place.anchor, found
+
+
+class _Place:
+    """Where in a page one is: below which headings, and the anchor of the last, once for each of the same name."""
+
+    def __init__(self, title: str) -> None:
+        self.anchor = ""
+        self._title = title
+        self._path: list[tuple[int, str]] = []
+        self._anchors: Counter[str] = Counter()
+
+    @property
+    def names(self) -> list[str]:
+        """The headings above, outermost first."""
+        return [name for _, name in self._path]
+
+    def enter(self, heading: Heading) -> None:
+        """Go on below a heading; one without text, or that repeats the title, only ends what was before."""
+        self._path = [(above, name) for above, name in self._path if above < heading.level]
+        self.anchor = ""
+        if not heading.text or (heading.level == 1 and heading.text == self._title):
+            return
+        self._path.append((heading.level, heading.text))
+        slug = _ANCHOR.sub("", heading.anchor)[:100] or slug_of(heading.text)
+        self._anchors[slug] += 1
+        self.anchor = slug if self._anchors[slug] == 1 else f"{slug}-{self._anchors[slug] - 1}"
 
 
 def _cut_section(blocks: Sequence[Block]) -> Iterator[str]:

@@ -13,9 +13,22 @@ MAX_ROWS = 20_000
 
 def read(text: str) -> Page:
     """One page. Raises PageInvalid for a file without columns or with too many rows."""
-    sample = text[:20_000]
+    heads, *body = _rows(text)
+    names = [head.lower() for head in heads]
+    asked, told = _place(names, QUESTION), _place(names, ANSWER)
+    if asked is None or told is None:
+        return Page(blocks=(Table(tuple(heads), tuple(tuple(row) for row in body)),))
+    blocks: list[Block] = []
+    for row in body:
+        if max(asked, told) < len(row) and row[asked] and row[told]:
+            blocks += [Heading(2, row[asked]), Text(row[told])]
+    return Page(blocks=tuple(blocks))
+
+
+def _rows(text: str) -> list[list[str]]:
+    """The names of the columns, and every row that holds something. Raises PageInvalid."""
     try:
-        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(sample, delimiters=",;\t|")
+        dialect: type[csv.Dialect] | csv.Dialect = csv.Sniffer().sniff(text[:20_000], delimiters=",;\t|")
     except csv.Error:
         dialect = csv.excel
     try:
@@ -27,14 +40,8 @@ def read(text: str) -> Page:
         raise PageInvalid("needs a first line that names the columns and at least one row below it.")
     if len(rows) > MAX_ROWS:
         raise PageInvalid(f"has {len(rows):,} rows; a page may have {MAX_ROWS:,}. Split it.")
-    heads, *body = rows
-    names = [head.lower() for head in heads]
-    asked = next((names.index(name) for name in QUESTION if name in names), None)
-    told = next((names.index(name) for name in ANSWER if name in names), None)
-    if asked is None or told is None:
-        return Page(blocks=(Table(tuple(heads), tuple(tuple(row) for row in body)),))
-    blocks: list[Block] = []
-    for row in body:
-        if max(asked, told) < len(row) and row[asked] and row[told]:
-            blocks += [Heading(2, row[asked]), Text(row[told])]
-    return Page(blocks=tuple(blocks))
+    return rows
+
+
+def _place(names: list[str], wanted: tuple[str, ...]) -> int | None:
+    return next((names.index(name) for name in wanted if name in names), None)

@@ -207,10 +207,6 @@ def _measure(
     ours, theirs = [look.verdict for _, look in known], [case.truth for case, _ in known]
     clusters = codes_of([case.case.question for case, _ in known]) if known else None
     accuracy, kappa = agreement.agreement(ours, theirs, CONFIDENCE, clusters)
-    firsts = [look.given if isinstance(look, Compared) else look for look in looks[: len(again)] if look is not None]
-    twice = [(one, other) for one, other in zip(firsts, again, strict=False) if other is not None]
-    twice = [(one, other) for one, other in twice if one.valid and other.valid]
-    same = sum(one.verdict == other.verdict for one, other in twice)
     found = Findings(
         n=len(known),
         undecided=sum(not case.truth for case, _ in valid),
@@ -218,11 +214,19 @@ def _measure(
         invalid=agreement.share(len(answered) - len(valid), len(answered), CONFIDENCE),
         accuracy=accuracy,
         kappa=kappa,
-        repeats=agreement.share(same, len(twice), CONFIDENCE) if twice else None,
+        repeats=_repeats(looks, again),
         ceiling=agreement.ceiling([case.people for case in cases]),
     )
     pairs = [(case, look) for case, look in valid if isinstance(look, Compared)]
     return _of_pairs(found, pairs) if pairs else found
+
+
+def _repeats(looks: Sequence[Judgement | Compared | None], again: Sequence[Judgement | None]) -> Interval | None:
+    """How often a second look at the same says the same; None where nothing was looked at twice."""
+    firsts = [look.given if isinstance(look, Compared) else look for look in looks[: len(again)] if look is not None]
+    twice = [(one, other) for one, other in zip(firsts, again, strict=False) if other is not None]
+    same = [one.verdict == other.verdict for one, other in twice if one.valid and other.valid]
+    return agreement.share(sum(same), len(same), CONFIDENCE) if same else None
 
 
 def _of_pairs(found: Findings, pairs: Sequence[tuple[Labelled, Compared]]) -> Findings:

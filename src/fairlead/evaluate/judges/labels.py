@@ -82,8 +82,8 @@ def _labelled(row: Row, kind: Kind, mapping: Mapping[str, str], faults: Faults) 
         for part in COLUMNS
     }
     wanted = ("first", "second") if kind == "pairwise" else ("answer",)
-    missing = "question" if not parts["question"].strip() else ""
-    missing = missing or next((p for p in wanted if not any(name in values for name in _names(p, mapping))), "")
+    absent = [part for part in wanted if not any(name in values for name in _names(part, mapping))]
+    missing = "question" if not parts["question"] else next(iter(absent), "")
     if missing:
         columns = " or ".join(_names(missing, mapping))
         faults.add(row.line, f"no {missing}", f"a text in {columns}, or --map {missing}=COLUMN")
@@ -91,17 +91,21 @@ def _labelled(row: Row, kind: Kind, mapping: Mapping[str, str], faults: Faults) 
     people = _people(row, values, kind, mapping, faults)
     if people is None:
         return None
-    question = parts["question"]
-    if parts["context"] and parts["context"] != question:
-        question = f"{question}\n\n{parts['context']}"
-    sources = values.get(next((name for name in _names("sources", mapping) if name in values), ""))
+    asked = dict.fromkeys((parts["question"], parts["context"] or parts["question"]))  # one may repeat the other
     case = Case(
-        question=question,
+        question="\n\n".join(asked),
         answers=tuple(parts[part] for part in wanted),
-        sources=tuple(map(str, sources)) if isinstance(sources, list) else (str(sources),) if sources else (),
+        sources=_sources(values, mapping),
         reference=parts["reference"],
     )
     return Labelled(case=case, people=people)
+
+
+def _sources(values: Mapping[str, Any], mapping: Mapping[str, str]) -> tuple[str, ...]:
+    found = next((values[name] for name in _names("sources", mapping) if name in values), None)
+    if isinstance(found, list):
+        return tuple(map(str, found))
+    return (str(found),) if found else ()
 
 
 def _names(part: str, mapping: Mapping[str, str]) -> tuple[str, ...]:
