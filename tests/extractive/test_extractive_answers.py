@@ -341,6 +341,7 @@ def test_arguments_never_come_from_documents_or_the_assistant() -> None:
             "messages[0].content",
         ),
         ({"logprobs": True}, "logprobs"),
+        ({"grammar": "root ::= x"}, "grammar"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"n": 99}, "n"),
         ({"max_tokens": 0}, "max_tokens"),

@@ -242,6 +242,7 @@ async def test_errors_keep_status_reason_and_wait_but_never_the_key() -> None:
     [
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
+        ({"grammar": "root ::= x"}, "grammar"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages"),
         ({"tools": [{"type": "function"}]}, None),

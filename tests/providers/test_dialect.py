@@ -21,6 +21,7 @@ from fairlead.providers.dialect import (
     short_id,
     translate,
 )
+from fairlead.providers.facts import FACTS
 
 SYSTEM = {"role": "system", "content": "Be kind."}
 ASKED = {"role": "user", "content": "Can I send it back?"}
@@ -138,6 +139,10 @@ def test_ids_of_tool_calls_are_the_same_wherever_they_stand(identifier: str) -> 
 def test_a_grammar_reaches_servers_under_their_own_name() -> None:
     assert sent(DIALECTS["sglang"], messages=[ASKED], grammar="g")["ebnf"] == "g"
     assert sent(VLLM, messages=[ASKED], grammar="g")["structured_outputs"] == {"grammar": "g"}
+    for name, dialect in DIALECTS.items():
+        if name != "http" and not FACTS[name].grammar:
+            with pytest.raises(Untranslatable, match="does not take grammar"):
+                sent(dialect, messages=[ASKED], grammar="g")
     both = sent(VLLM, messages=[ASKED], grammar="g", structured_outputs={"backend": "b"})
     assert both["structured_outputs"] == {"backend": "b", "grammar": "g"}
 

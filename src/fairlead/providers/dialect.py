@@ -75,9 +75,12 @@ _NEW_LIMIT: Mapping[str, str] = MappingProxyType({"max_tokens": "max_completion_
 _ENGINE_ONLY = frozenset({"thinking", "top_k", "min_p", "repetition_penalty"})
 """Sampling that servers of open models know and OpenAI's refuse."""
 
+_GRAMMAR = frozenset({"grammar"})
+"""Left out, it would give an answer that looks like success and does not fit."""
+
 GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
-OPENAI = Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY)
+OPENAI = Dialect(rename=_NEW_LIMIT, refuse=_GRAMMAR, drop=_ENGINE_ONLY)
 LLAMA_CPP = Dialect(rename=_OLD_LIMIT, fetches=False)
 LLAMA_CPP_OWN = Dialect(rename=_OLD_LIMIT, fetches=False, reads="text")
 """Our own llama.cpp, which is given no projector for pictures or sound."""
@@ -95,7 +98,7 @@ VLLM = Dialect(
 OPENVINO = Dialect(
     rename=_OLD_LIMIT,
     reads="text",
-    refuse=frozenset({"n", "logprobs", "top_logprobs", "logit_bias", "tools", "grammar", "echo", "suffix"}),
+    refuse=_GRAMMAR | {"n", "logprobs", "top_logprobs", "logit_bias", "tools", "echo", "suffix"},
     drop=frozenset({"thinking", "response_format", "tool_choice", "parallel_tool_calls"}),
 )
 """Our own server around OpenVINO GenAI."""
@@ -103,9 +106,10 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "http": GENERIC,
         "openai": OPENAI,
-        "azure": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, key_header="api-key"),
-        "bedrock": Dialect(rename=_NEW_LIMIT, drop=_ENGINE_ONLY, signs=True),
+        "azure": Dialect(rename=_NEW_LIMIT, refuse=_GRAMMAR, drop=_ENGINE_ONLY, key_header="api-key"),
+        "bedrock": Dialect(rename=_NEW_LIMIT, refuse=_GRAMMAR, drop=_ENGINE_ONLY, signs=True),
         "gemini": Dialect(
+            refuse=_GRAMMAR,
             drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias"}, rename=_OLD_LIMIT, names=False,
             extra=True,
         ),
@@ -113,7 +117,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
             stream_usage=False,
             short_ids=True,
             names=False,
-            refuse=frozenset({"logprobs", "top_logprobs"}),
+            refuse=_GRAMMAR | {"logprobs", "top_logprobs"},
             drop=_ENGINE_ONLY | {"user", "safety_identifier", "logit_bias", "service_tier"},
             rename=MappingProxyType({**_OLD_LIMIT, "seed": "random_seed"}),
             values=MappingProxyType({"tool_choice": {"required": "any"}}),
@@ -121,29 +125,32 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         ),
         "groq": Dialect(
             names=False,
-            refuse=frozenset({"logprobs", "top_logprobs", "logit_bias", "n"}),
+            refuse=_GRAMMAR | {"logprobs", "top_logprobs", "logit_bias", "n"},
             drop=_ENGINE_ONLY,
             rename=_NEW_LIMIT,
             answers=Answers(thoughts="reasoning"),
         ),
         "together": Dialect(
+            refuse=_GRAMMAR,
             rename=_OLD_LIMIT,
             answers=Answers(thoughts="reasoning", finish=MappingProxyType({"eos": "stop"})),
         ),
         "deepseek": Dialect(
-            refuse=frozenset({"n"}),
+            refuse=_GRAMMAR | {"n"},
             drop=(_ENGINE_ONLY - {"thinking"}) | {"logit_bias", "seed", "user", "safety_identifier"},
             rename=_OLD_LIMIT,
             answers=Answers(cached="prompt_cache_hit_tokens"),
         ),
         "openrouter": Dialect(
-            marks=True, answers=Answers(thoughts="reasoning", errors_in_choices=True, reasons_elsewhere=True)
+            marks=True,
+            refuse=_GRAMMAR,
+            answers=Answers(thoughts="reasoning", errors_in_choices=True, reasons_elsewhere=True),
         ),
         "vllm": VLLM,
         "sglang": Dialect(fetches=False, rename=MappingProxyType({"grammar": "ebnf"})),
         "ollama": Dialect(
             fetches=False,
-            refuse=frozenset({"n"}), drop=frozenset({"thinking", "logit_bias"}), rename=_OLD_LIMIT,
+            refuse=_GRAMMAR | {"n"}, drop=frozenset({"thinking", "logit_bias"}), rename=_OLD_LIMIT,
             answers=Answers(thoughts="reasoning"),
         ),
         "llamacpp": LLAMA_CPP,

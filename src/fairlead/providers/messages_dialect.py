@@ -45,6 +45,8 @@ def request_body(model: str, call: Call) -> bytes:
         raise Untranslatable("n", "This model gives one answer a request; send n: 1 or leave it out.")
     if asked.get("logprobs"):
         raise Untranslatable("logprobs", "This model gives no log probabilities; leave logprobs out.")
+    if asked.get("grammar"):
+        raise Untranslatable("grammar", "This model takes no grammar; ask for JSON by response_format.")
     messages = asked.get("messages") or []
     if documents := asked.get("documents"):
         messages = with_documents(messages, documents)

@@ -315,8 +315,10 @@ def _keys(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
         place = (*location, "api_keys")
         if variant.api_keys and variant.api_key is not None:
             yield source.problem(place, "api_keys beside api_key", "one of the two; list all in api_keys", key=True)
-        elif variant.api_keys and not variant.target.remote:
-            yield source.problem(place, f"keys for {variant.model!r}, which needs none", "no api_keys here", key=True)
+        elif variant.references and not (variant.target.remote or variant.target.routes):
+            name = "api_keys" if variant.api_keys else "api_key"
+            found = f"{name} for {variant.model!r}, which needs none"
+            yield source.problem((*location, name), found, f"no {name} here", key=True)
         for number, reference in enumerate(variant.api_keys):
             if reference in variant.api_keys[:number]:
                 yield source.problem((*place, number), f"{reference!r} twice", "each key once")
@@ -343,6 +345,9 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
                 yield source.problem(
                     place, found, f"fallbacks that end; take {way[-1]} out of the fallback of {way[-2]}"
                 )
+        if variant.weights and not variant.fallback and not variant.target.routes:
+            expected = "fallback: with the variants that share its requests"
+            yield source.problem((*location, "weights"), "weights with nobody to share", expected, key=True)
         for name in variant.weights:
             if name != variant.id and name not in variant.fallback:
                 choices = listed([variant.id, *variant.fallback])

@@ -30,6 +30,7 @@ _NOT_OFFERED = {
     "logprobs": "log-probabilities",
     "top_logprobs": "log-probabilities",
     "audio": "audio",
+    "grammar": "grammars",
     "prediction": "predicted outputs",
     "functions": "the old `functions` field; send `tools` instead",
     "function_call": "the old `function_call` field; send `tool_choice` instead",
