@@ -68,7 +68,7 @@ def test_a_batch_from_upload_to_output(client: OpenAI, place: Place) -> None:
     assert len({line["id"] for line in found}) == 30
     output = client.files.retrieve(ended.output_file_id or "")
     assert (output.purpose, output.filename) == ("batch_output", f"{made.id}_output.jsonl")
-    assert not place.store.batches.folder(made.id).exists(), "its folder is cleared"
+    await_true(lambda: not place.store.batches.folder(made.id).exists(), "its folder is cleared")
     usage = ended.usage
     assert usage is not None
     assert usage.output_tokens == 60
@@ -208,24 +208,28 @@ def test_cancelled_while_finalising(store: Store, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_expired_batch_returns_what_finished(store: Store) -> None:
-    place = Place(store, Scripted(script=answer), places=2, window_s=4.0)
-    with served(place) as client:
-        made = submit(client, [chat(str(n), "slow 0.2") for n in range(120)])
-        ended = wait(client, made)
-        assert ended.status == "expired"
-        assert ended.expired_at is not None
-        good, bad = content(client, ended.output_file_id), content(client, ended.error_file_id)
-        assert good
+    for window_s in (2.0, 10.0, 60.0):  # until one is long enough for an answer, however busy the machine is
+        place = Place(store, Held(answer), places=2, window_s=window_s)
+        with served(place) as client:
+            made = submit(client, [chat(str(n), "slow 1" if n > 3 else "quick") for n in range(120)])
+            ended = wait(client, made)
+            assert ended.status == "expired"
+            assert ended.expired_at is not None
+            good, bad = content(client, ended.output_file_id), content(client, ended.error_file_id)
         assert {line["error"]["code"] for line in bad} == {"batch_expired"}
         assert sorted(int(line["custom_id"]) for line in good + bad) == list(range(120))
+        if good:
+            break
+    assert good
 
 
 def test_a_file_deleted_while_its_batch_runs_changes_nothing(store: Store) -> None:
-    place = Place(store, Scripted(script=answer), places=2)
-    with served(place) as client:
-        made = submit(client, [chat(str(n), "slow 0.05") for n in range(20)])
+    model = Held(answer)
+    with served(Place(store, model, places=2)) as client:
+        made = submit(client, [chat(str(n), "slow 1") for n in range(20)])
         wait(client, made, lambda found: found.status == "in_progress")
         assert client.files.delete(made.input_file_id).deleted
+        model.go.set()
         ended = wait(client, made)
         assert ended.status == "completed"
         assert len(content(client, ended.output_file_id)) == 20
@@ -332,16 +336,17 @@ def accepted(client: OpenAI) -> bool:
 
 def test_a_key_for_some_models_and_one_that_is_rotated(store: Store) -> None:
     key, secret = store.keys.create("n", ["inference"], models=["support"])
-    place = Place(store, Scripted(script=answer), keys=True, places=1)
-    with served(place, secret) as client:
+    model = Held(answer)
+    with served(Place(store, model, keys=True, places=1), secret) as client:
         lines = [chat("a", body={**chat("a")["body"], "model": "other"})]
         failed = wait(client, submit(client, lines))
         assert failed.errors is not None
         assert [error.code for error in failed.errors.data or []] == ["model_not_allowed"]
-        made = submit(client, [chat(str(n), "slow 0.05") for n in range(60)])
+        made = submit(client, [chat(str(n), "slow 1") for n in range(60)])
         wait(client, made, lambda found: found.status == "in_progress")
         _, _, fresh = store.keys.rotate(key.id, 0)
         await_true(lambda: accepted(client.with_options(api_key=fresh)), "a running server knows new keys")
+        model.go.set()
         ended = wait(client.with_options(api_key=fresh), made)
         assert ended.status == "completed", "the key that took its place stands for it"
 
