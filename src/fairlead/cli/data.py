@@ -81,32 +81,14 @@ def add(
     """
     if production:
         _check_production(settings, purpose, path)
-        begin, end = parse_moment(since), parse_moment(until) if until else now_us()
-        if begin >= end:
-            raise RangeReversed(since=since, until=until or "now")
-        lineage: dict[str, Any] = {"from": "production", "since": begin, "until": end, "demonstrations": demonstrations}
-        with Store.open(settings.data_path) as store:
-            samples = list(from_conversations(store, since=begin, until=end, only_demonstrations=demonstrations))
-            added = _add(
-                store, name, samples, purpose, licence or "own", source or "production", lineage, drop, dry_run
-            )
+        found = _from_production(settings, since, until, demonstrations)
     else:
-        declared = None if path else _declared(load(settings.spec_path), name)
-        samples, lineage, said = _read(
-            path or load(settings.spec_path).path(declared.path if declared else ""), part, mapping
-        )
-        with Store.open(settings.data_path) as store:
-            added = _add(
-                store,
-                name,
-                samples,
-                purpose or (declared.purpose if declared else None),
-                licence or (declared.licence if declared else said),
-                source or (declared.source if declared else "") or lineage["file"],
-                lineage,
-                drop,
-                dry_run,
-            )
+        found = _from_file(settings, name, path, part, mapping)
+    with Store.open(settings.data_path) as store:
+        added = _add(
+            store, name, found.samples, purpose or found.purpose, licence or found.licence, source or found.source,
+            found.lineage, drop, dry_run,
+        )  # fmt: skip
     _report(added, dry_run=dry_run, as_json=as_json)
 
 
@@ -239,6 +221,40 @@ def _add(
     return datasets.add(
         store, name, samples, purpose=chosen, licence=licence, source=source, lineage=lineage, drop=drop,
         dry_run=dry_run,
+    )  # fmt: skip
+
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples to keep, and what is said of them where the command does not."""
+
+    samples: list[Sample]
+    lineage: dict[str, Any]
+    purpose: str | None = None
+    licence: str
+    source: str
+
+
+def _from_production(settings: Settings, since: str, until: str | None, demonstrations: bool) -> _Found:
+    begin, end = parse_moment(since), parse_moment(until) if until else now_us()
+    if begin >= end:
+        raise RangeReversed(since=since, until=until or "now")
+    with Store.open(settings.data_path) as store:
+        samples = list(from_conversations(store, since=begin, until=end, only_demonstrations=demonstrations))
+    lineage = {"from": "production", "since": begin, "until": end, "demonstrations": demonstrations}
+    return _Found(samples=samples, lineage=lineage, licence="own", source="production")
+
+
+def _from_file(settings: Settings, name: str, path: Path | None, part: str, mapping: Sequence[str]) -> _Found:
+    """What a file holds; without one, that of the data set ``name`` as it is declared."""
+    if path is not None:
+        samples, lineage, licence = _read(path, part, mapping)
+        return _Found(samples=samples, lineage=lineage, licence=licence, source=lineage["file"])
+    usecase = load(settings.spec_path)
+    declared = _declared(usecase, name)
+    samples, lineage, _ = _read(usecase.path(declared.path), part, mapping)
+    return _Found(
+        samples=samples, lineage=lineage, purpose=declared.purpose, licence=declared.licence,
+        source=declared.source or lineage["file"],
     )  # fmt: skip
 
 

@@ -52,45 +52,36 @@ def add(
     folder = _folder(usecase, into)
     new = Knowledge.load(_present(files))
     targets = {file: folder / file.name for file in files}
-    if len(set(targets.values())) < len(files):
+    there = _taken(targets, folder, replace=replace)
+    added = [
+        {"page": target.name, "title": page.title, "passages": page.passages, "replaced": target in there}
+        for page, target in ((page, targets[Path(page.path)]) for page in new.pages)
+    ]
+    if not dry_run:
+        _copy(targets)
+    knowledge = _current(usecase)
+    if as_json:
+        print_json({"dry_run": dry_run, "added": added, "folder": str(folder), "snapshot": knowledge.snapshot})
+        return
+    for each in added:
+        did = ("would be " if dry_run else "") + ("replaced" if each["replaced"] else "added")
+        passages = f"{each['passages']} passage{'s' * (each['passages'] != 1)}"
+        out.print(f"{did}: {each['page']} ({each['title']}), {passages}", markup=False)
+    if not dry_run:
+        out.print(f"Snapshot is now {knowledge.snapshot[:16]}.", markup=False)
+        paths = " ".join(str(target) for target in targets.values())
+        err.print(f"Next: fairlead knowledge check; restart `fairlead serve`. Undo: remove {paths}.", markup=False)
+
+
+def _taken(targets: dict[Path, Path], folder: Path, *, replace: bool) -> list[Path]:
+    """The targets that are there already. Raises UsageError where they must not be, or two files have one name."""
+    if len(set(targets.values())) < len(targets):
         raise UsageError(detail="Two of the files have the same name; rename one of them.")
     there = [target for target in targets.values() if target.exists()]
     if there and not replace:
         names = ", ".join(target.name for target in there)
         raise UsageError(detail=f"{folder} has {names} already. Add --replace to overwrite, or rename the file.")
-    if not dry_run:
-        _copy(targets)
-    knowledge = _current(usecase)
-    report = {
-        "dry_run": dry_run,
-        "added": [
-            {
-                "page": targets[Path(page.path)].name,
-                "title": page.title,
-                "passages": page.passages,
-                "replaced": replaced,
-            }
-            for page in new.pages
-            for replaced in [targets[Path(page.path)] in there]
-        ],
-        "folder": str(folder),
-        "snapshot": knowledge.snapshot,
-    }
-    if as_json:
-        print_json(report)
-        return
-    for page in new.pages:
-        target = targets[Path(page.path)]
-        did = "would be " if dry_run else ""
-        sort = "replaced" if target in there else "added"
-        out.print(
-            f"{did}{sort}: {target.name} ({page.title}), {page.passages} passage{'s' * (page.passages != 1)}",
-            markup=False,
-        )
-    if not dry_run:
-        out.print(f"Snapshot is now {knowledge.snapshot[:16]}.", markup=False)
-        paths = " ".join(str(target) for target in targets.values())
-        err.print(f"Next: fairlead knowledge check; restart `fairlead serve`. Undo: remove {paths}.", markup=False)
+    return there
 
 
 def _present(files: list[Path]) -> list[Path]:

@@ -272,36 +272,43 @@ async def _candidates(
     fairlead: Fairlead, wanted: Sequence[str], way: Through, samples: Sequence[Sample], train: Sequence[Sample] | None
 ) -> list[Candidate]:
     """Started variants and the baselines; a variant whose engine cannot run is left out and said."""
-    usecase = fairlead.usecase
     baselines = make_baselines(samples, train, fairlead.knowledge) if train is not None else []
-    able = [each for each in usecase.variants if each.target.answers and usecase.allows(each)]
-    if way == "gateway":
-        able = [each for each in able if not any(other.target.quotes for other in usecase.answering(each))]
+    able = _able(fairlead.usecase, way)
     names = [*(each.id for each in able), *(each.id for each in baselines)]
-    for name in wanted:
-        if name not in names:
-            raise ChoiceUnknown(kind="candidate", name=name, choices=", ".join(names))
-    chosen = []
-    for variant in able:
-        if wanted and variant.id not in wanted:
-            continue
-        keyless = [each.id for each in usecase.answering(variant) if _lacks_key(usecase, each)]
-        if keyless:
-            err.print(f"  {variant.id} is left out: the key of {keyless[0]} is not there ({_key(usecase, keyless[0])})",
-                      markup=False)  # fmt: skip
-            continue
-        try:
-            await fairlead.start_variant(variant.id)
-            chosen.append(variant)
-        except MachineError as error:
-            err.print(f"  {variant.id} is left out: {error}", markup=False)
-    found = [
-        *candidates(fairlead, chosen, through=way),
-        *(each for each in baselines if not wanted or each.id in wanted),
-    ]
+    unknown = next((name for name in wanted if name not in names), None)
+    if unknown is not None:
+        raise ChoiceUnknown(kind="candidate", name=unknown, choices=", ".join(names))
+    chosen = set(wanted or names)
+    started = [each for each in able if each.id in chosen and await _start(fairlead, each)]
+    found = [*candidates(fairlead, started, through=way), *(each for each in baselines if each.id in chosen)]
     if not found:
         raise SelectionImpossible(detail="no candidate is left; fairlead.yaml declares the variants")
     return found
+
+
+def _able(usecase: UseCase, way: Through) -> list[Variant]:
+    """The variants that may be asked in this way: what quotes needs the assistant's pages."""
+    able = [each for each in usecase.variants if each.target.answers and usecase.allows(each)]
+    if way == "assistant":
+        return able
+    return [each for each in able if not any(other.target.quotes for other in usecase.answering(each))]
+
+
+async def _start(fairlead: Fairlead, variant: Variant) -> bool:
+    """Whether a variant can be asked now; says why not."""
+    usecase = fairlead.usecase
+    keyless = next((each.id for each in usecase.answering(variant) if _lacks_key(usecase, each)), None)
+    if keyless is not None:
+        err.print(
+            f"  {variant.id} is left out: the key of {keyless} is not there ({_key(usecase, keyless)})", markup=False
+        )
+        return False
+    try:
+        await fairlead.start_variant(variant.id)
+    except MachineError as error:
+        err.print(f"  {variant.id} is left out: {error}", markup=False)
+        return False
+    return True
 
 
 def _lacks_key(usecase: UseCase, variant: Variant) -> bool:
@@ -367,7 +374,6 @@ def _forecast(
     options: Options, *, as_json: bool,
 ) -> None:  # fmt: skip
     lines = forecast(candidates, list(plan.scorers.values()), samples, options.epochs)
-    projected = {each.id: (each.calls, each.nanos) for each in lines}
     competing = sum(not stays(each, usecase, plan) for each in candidates)
     spared = race.rungs(competing, len(samples)) if options.racing else []
     shows = power.paired_detectable(len(samples), DISCORDANCE, usecase.confidence)
@@ -377,20 +383,13 @@ def _forecast(
             "learnt_from": options.learnt_from, "left_out": options.left_out, "ranked_by": plan.quality,
             "measured": plan.of, "unmeasured": plan.unmeasured, "detectable": shows, "budget_usd": options.budget_usd,
             "rungs": [[each.samples, each.keep] for each in spared],
-            "candidates": [
-                {"id": name, "calls": calls, "at_most_usd": None if cost is None else cost / NANOS}
-                for name, (calls, cost) in projected.items()
-            ],
+            "candidates": [{"id": each.id, "calls": each.calls, "at_most_usd": _usd(each.nanos)} for each in lines],
         })  # fmt: skip
         return
     out.print(f"{version.name}@{version.version}: {len(samples)} samples, ranked by {plan.quality}.", markup=False)
-    models = {each.id: each.model for each in lines}
     print_table(
         ["candidate", "model", "calls at most", "USD at most"],
-        [
-            [n, models[n], f"{calls:,}", page.dollars(None if c is None else c / NANOS)]
-            for n, (calls, c) in projected.items()
-        ],
+        [[each.id, each.model, f"{each.calls:,}", page.dollars(_usd(each.nanos))] for each in lines],
         right=["calls at most", "USD at most"],
     )
     if spared:
@@ -402,6 +401,10 @@ def _forecast(
         out.print(f"Budget: {options.budget_usd:g} USD; it is set aside before each call.", markup=False)
     if plan.unmeasured:
         out.print(f"Not measured here: {', '.join(plan.unmeasured)}.", markup=False)
+
+
+def _usd(nanos: int | None) -> float | None:
+    return None if nanos is None else nanos / NANOS
 
 
 def show(report: Report) -> None:

@@ -8,7 +8,7 @@ import functools
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fairlead.app import Fairlead, build
 from fairlead.assistant import Answer
+from fairlead.assistant.events import Confirm, Delta, Event, Facts, Failed, HandedOff, Sources
 from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
 from fairlead.cli.times import span
 from fairlead.errors import FairleadError, UsageError
@@ -191,23 +192,29 @@ async def _chat(settings: Settings, variant: str | None) -> None:
                 identifier = conversation.id
             out.print("assistant: ", end="", style="bold")
             async for event in assistant.reply(identifier, text, variant=variant):
-                match event.type:
-                    case "delta":
-                        out.print(event.text, end="", markup=False)
-                    case "facts":
-                        rows = "".join(f"\n  {label}: {value}" for label, value in event.rows)
-                        out.print(f"{event.title}{rows}\n", markup=False)
-                    case "confirm":
-                        rows = "".join(f"\n  {label}: {value}" for label, value in event.rows)
-                        out.print(rows, style="dim", end="", markup=False)
-                    case "sources":
-                        shown = "".join(f"\n  [{n}] {s.title}" for n, s in enumerate(event.sources, 1))
-                        out.print(shown, style="dim", end="", markup=False)
-                    case "handoff":
-                        out.print(f"\n{event.message}", markup=False)
-                    case "error":
-                        err.print(event.message, style="red", markup=False)
+                _tell_event(event)
             out.print()
+
+
+def _tell_event(event: Event) -> None:
+    match event:
+        case Delta():
+            out.print(event.text, end="", markup=False)
+        case Facts():
+            out.print(f"{event.title}{_rows(event.rows)}\n", markup=False)
+        case Confirm():
+            out.print(_rows(event.rows), style="dim", end="", markup=False)
+        case Sources():
+            shown = "".join(f"\n  [{n}] {source.title}" for n, source in enumerate(event.sources, 1))
+            out.print(shown, style="dim", end="", markup=False)
+        case HandedOff():
+            out.print(f"\n{event.message}", markup=False)
+        case Failed():
+            err.print(event.message, style="red", markup=False)
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"\n  {label}: {value}" for label, value in rows)
 
 
 def read_messages(path: Path, column: str | None) -> Iterator[str]:

@@ -128,33 +128,25 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
     """As a stream, because only that tells when the first token came."""
     began = time.perf_counter()
     first: float | None = None
-    pieces: list[str] = []
-    calls: dict[int, dict[str, str]] = {}
-    usage: Mapping[str, Any] = {}
+    said = _Said()
     body["stream_options"] = {"include_usage": True}
     ways: list[Exchange] = []
     stream = gateway.stream(body, principal=principal(sample), context=context(sample), ended=ways.append)
     async with aclosing(stream) as chunks:  # type: ignore[type-var]
         async for chunk in chunks:
-            usage = chunk.get("usage") or usage
-            for choice in chunk.get("choices") or ():
-                delta = choice.get("delta") or {}
-                if text := delta.get("content"):
-                    pieces.append(text)
-                for made in delta.get("tool_calls") or ():
-                    _add_call(calls, made)
-                if first is None and (pieces or calls):
-                    first = time.perf_counter() - began
+            said.take(chunk)
+            if first is None and said.begun:
+                first = time.perf_counter() - began
     total = time.perf_counter() - began
-    tokens = tokens_of(usage)
+    tokens = tokens_of(said.usage)
     route = ways[0].route if ways else None
-    elsewhere = route is not None and route.name != body["model"]  # a router or `weights:` chose it
-    if route is not None and elsewhere:
-        price = route.price
+    answered = ""
+    if route is not None and route.name != body["model"]:  # a router or `weights:` chose it
+        answered, price = route.name, route.price
     return Answer(
-        text="".join(pieces),
-        answered=route.name if route is not None and elsewhere else "",
-        calls=tuple(_call(gateway, calls[place]) for place in sorted(calls)),
+        text="".join(said.pieces),
+        answered=answered,
+        calls=tuple(map(_call, said.calls_in_order)),
         first_token_s=first,
         total_s=total,
         input_tokens=tokens[0],
@@ -163,14 +155,42 @@ async def _streamed(gateway: Gateway, body: dict[str, Any], sample: Sample, pric
     )
 
 
-def _add_call(calls: dict[int, dict[str, str]], made: Mapping[str, Any]) -> None:
-    known = calls.setdefault(int(made.get("index") or 0), {"name": "", "arguments": ""})
-    function = made.get("function") or {}
-    known["name"] += function.get("name") or ""
-    known["arguments"] += function.get("arguments") or ""
+class _Said:
+    """What the chunks of a stream come to."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.usage: Mapping[str, Any] = {}
+        self._calls: dict[int, dict[str, str]] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return bool(self.pieces or self._calls)
+
+    @property
+    def calls_in_order(self) -> list[dict[str, str]]:
+        """Name and arguments of each tool call."""
+        return [self._calls[place] for place in sorted(self._calls)]
+
+    def take(self, chunk: Mapping[str, Any]) -> None:
+        """The next chunk."""
+        self.usage = chunk.get("usage") or self.usage
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or {}
+            if text := delta.get("content"):
+                self.pieces.append(text)
+            for made in delta.get("tool_calls") or ():
+                self._add(made)
+
+    def _add(self, made: Mapping[str, Any]) -> None:
+        known = self._calls.setdefault(int(made.get("index") or 0), {"name": "", "arguments": ""})
+        function = made.get("function") or {}
+        known["name"] += function.get("name") or ""
+        known["arguments"] += function.get("arguments") or ""
 
 
-def _call(gateway: Gateway, made: Mapping[str, str]) -> Call:
+def _call(made: Mapping[str, str]) -> Call:
     try:
         arguments = msgspec.json.decode(made["arguments"] or "{}", type=dict[str, Any])
     except msgspec.DecodeError:  # a model may write anything; what it wrote is kept for whoever reads it

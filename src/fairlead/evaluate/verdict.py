@@ -32,6 +32,10 @@ RESAMPLED_UP_TO = 5_000
 """Units (values or clusters) up to which a mean without limits is resampled; beyond, the delta method says the same."""
 UNCALIBRATED = "judged by a model without a passing calibration: fairlead judge calibrate"
 """Why a value that a judge gave decides nothing."""
+_BESIDE_LIVE: dict[Outcome, str] = {
+    "fail": "worse than what is live",
+    "not_enough_data": "may be worse than what is live",
+}
 _ORDER: dict[Outcome, int] = {"fail": 0, "not_enough_data": 1, "pass": 2}
 
 
@@ -107,16 +111,14 @@ def verdict_on(
         against, more = _no_worse(objective, difference, rules)
         outcome = min(outcome, against, key=_ORDER.__getitem__)
         needed = None if needed is None or more is None else max(needed, more)
-        notes += {"fail": ["worse than what is live"], "not_enough_data": ["may be worse than what is live"]}.get(
-            against, []
-        )
+        notes += [_BESIDE_LIVE[against]] if against in _BESIDE_LIVE else []
     if n < rules.min_samples:
         outcome = "not_enough_data"
         needed = max(needed or 0, rules.min_samples - n)
         notes.append(f"a verdict rests on at least {rules.min_samples} samples")
         if not n and evidence.excluded:  # it was asked, and nothing came of it: more of the same tells nothing
             needed = None
-    if not {each.judge for each in (evidence, live or evidence) if each.judge} <= rules.calibrated:
+    if not _judges(evidence, live) <= rules.calibrated:
         outcome, needed = "not_enough_data", None
         notes.append(UNCALIBRATED)
     return Ruling(
@@ -138,6 +140,11 @@ def verdict_on(
         difference=difference,
         unit=metric.unit or ("of 1" if metric.is_share else ""),
     )
+
+
+def _judges(*all_evidence: Evidence | None) -> set[str]:
+    """The hashes of the judges that gave values."""
+    return {each.judge for each in all_evidence if each is not None and each.judge}
 
 
 def verdicts_on(
@@ -197,10 +204,8 @@ def decide(rulings: Sequence[Ruling]) -> Overall:
     when those that hold outweigh all others, fail when those that are missed weigh at least as much as all others.
     Without any ruling there is not enough data.
     """
-    guardrails = [each for each in rulings if each.kind == "guardrail"]
-    broken = tuple(each.objective for each in guardrails if each.outcome == "fail")
-    undecided = tuple(each.objective for each in guardrails if each.outcome == "not_enough_data")
     goals = [each for each in rulings if each.kind == "goal"]
+    broken, undecided = _guardrails(rulings, "fail"), _guardrails(rulings, "not_enough_data")
     weight = {outcome: sum(each.weight for each in goals if each.outcome == outcome) for outcome in _ORDER}
     total = sum(weight.values())
     outcome: Outcome = "pass"
@@ -209,16 +214,26 @@ def decide(rulings: Sequence[Ruling]) -> Overall:
     elif undecided or not rulings:
         outcome = "not_enough_data"
     elif goals:
-        held, missed = weight["pass"], weight["fail"]
-        outcome = "pass" if 2 * held > total else "fail" if 2 * missed >= total else "not_enough_data"
+        outcome = _traded(weight["pass"], weight["fail"], total)
+    parts = {outcome: part / total if total else 0.0 for outcome, part in weight.items()}
     return Overall(
         outcome=outcome,
         broken=broken,
         open=undecided,
-        held=weight["pass"] / total if total else 0.0,
-        missed=weight["fail"] / total if total else 0.0,
-        undecided=weight["not_enough_data"] / total if total else 0.0,
+        held=parts["pass"],
+        missed=parts["fail"],
+        undecided=parts["not_enough_data"],
     )
+
+
+def _guardrails(rulings: Sequence[Ruling], outcome: Outcome) -> tuple[str, ...]:
+    return tuple(each.objective for each in rulings if each.kind == "guardrail" and each.outcome == outcome)
+
+
+def _traded(held: float, missed: float, total: float) -> Outcome:
+    if 2 * held > total:
+        return "pass"
+    return "fail" if 2 * missed >= total else "not_enough_data"
 
 
 def record(

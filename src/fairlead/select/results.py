@@ -47,19 +47,15 @@ def results_of(
     left_out = 0
     found_runs = sorted({found.id: found for found in map(store.runs.get, runs)}.values(), key=lambda each: each.time)
     for run in found_runs:
-        sides = [side_of(store, f"{run.id}:{name}") for name in (small, big)]
-        texts = _texts(store, run)
-        values = [by_sample(side) for side in sides]
+        sides = side_of(store, f"{run.id}:{small}"), side_of(store, f"{run.id}:{big}")
         for side in sides:
+            name, price = side.candidate, prices.get(side.candidate)
             answers = [each.answered.answer for each in side.found.values() if not each.answered.error]
-            costs[side.candidate] += [_nanos(answer, prices.get(side.candidate)) for answer in answers]
-            makes[side.candidate] = _make(store, side, makes.get(side.candidate), prices.get(side.candidate))
-        for sample in dict.fromkeys(key[0] for side in sides for key in side.found):
-            found = [each.get(sample) for each in values]
-            if sample not in texts or found[0] is None or found[1] is None:
-                left_out += 1
-            else:
-                tried[texts[sample]] = Tried(text=texts[sample], small=found[0], big=found[1])
+            costs[name] += [_nanos(answer, price) for answer in answers]
+            makes[name] = _make(store, side, makes.get(name), price)
+        scored, missing = _scored(_texts(store, run), *sides)
+        tried |= scored
+        left_out += missing
     if not tried:
         raise RoutingRefused(detail=f"{small} and {big} have no question in common that both have a score for")
     return Results(
@@ -69,6 +65,15 @@ def results_of(
         left_out=left_out,
         runs=tuple(run.id for run in found_runs),
     )
+
+
+def _scored(texts: Mapping[str, str], small: Side, big: Side) -> tuple[dict[str, Tried], int]:
+    """(what both were worth on a question, by its text; how many questions one of them has no score for)."""
+    one, other = by_sample(small), by_sample(big)
+    asked = {sample for side in (small, big) for sample, _ in side.found}
+    both = [sample for sample in one if sample in other and sample in texts]
+    scored = {texts[sample]: Tried(text=texts[sample], small=one[sample], big=other[sample]) for sample in both}
+    return scored, len(asked) - len(both)
 
 
 def _make(store: Store, side: Side, before: Make | None, price: Price | None) -> Make:

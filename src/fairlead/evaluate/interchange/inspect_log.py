@@ -238,36 +238,46 @@ def _scores(identifier: str, sample: Mapping[str, Any], unmapped: Counter[str]) 
 def _sample(sample: Sample, model: str, answer: Answer | None, scores: Iterable[Score]) -> dict[str, Any]:
     before = [{"role": turn.role, "content": turn.text} for turn in sample.earlier]
     asked: list[dict[str, Any]] = [*before, {"role": "user", "content": sample.input}]
-    target = sample.reference
-    if not (isinstance(target, str) or (isinstance(target, list) and all(isinstance(each, str) for each in target))):
-        target = "" if target is None else msgspec.json.encode(target).decode()
     content: dict[str, Any] = {
-        "id": sample.id, "epoch": 1, "input": asked if before else sample.input, "target": target,
+        "id": sample.id, "epoch": 1, "input": asked if before else sample.input,
+        "target": _target(sample.reference),
         "metadata": {**sample.fields, **sample.tags}, "messages": asked, "store": {}, "events": [], "attachments": {},
-        "model_usage": {}, "output": {"model": model, "choices": []}, "scores": {},
+        "model_usage": {}, "output": {"model": model, "choices": []},
+        "scores": {
+            each.scorer.removeprefix(THEIRS): {"value": each.value, "explanation": each.note or None}
+            for each in scores
+            if each.value is not None
+        },
     }  # fmt: skip
-    if answer is not None:
-        calls = [
-            {"id": f"call_{place}", "function": call.name, "arguments": call.arguments}
-            for place, call in enumerate(answer.calls)
-        ]
-        said: dict[str, Any] = {"role": "assistant", "content": answer.text} | ({"tool_calls": calls} if calls else {})
-        content["messages"] = [*asked, said]
-        content["output"] = {"model": model, "choices": [{"message": said, "stop_reason": "stop"}]}
-        if answer.input_tokens is not None and answer.output_tokens is not None:
-            usage = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens,
-                     "total_tokens": answer.input_tokens + answer.output_tokens}  # fmt: skip
-            content["output"]["usage"] = usage
-        if answer.total_s is not None:
-            content["total_time"] = answer.total_s
-        if answer.error:
-            content["error"] = {"message": answer.error, "traceback": "", "traceback_ansi": ""}
-    content["scores"] = {
-        each.scorer.removeprefix(THEIRS): {"value": each.value, "explanation": each.note or None}
-        for each in scores
-        if each.value is not None
-    }
-    return content
+    return content if answer is None else content | _answered(asked, model, answer)
+
+
+def _target(reference: Any) -> str | list[str]:
+    """A reference as a log has it: a text, or several; anything else as JSON."""
+    if isinstance(reference, str):
+        return reference
+    if isinstance(reference, list) and all(isinstance(each, str) for each in reference):
+        return reference
+    return "" if reference is None else msgspec.json.encode(reference).decode()
+
+
+def _answered(asked: Sequence[dict[str, Any]], model: str, answer: Answer) -> dict[str, Any]:
+    """What an answer adds to its sample."""
+    calls = [
+        {"id": f"call_{place}", "function": call.name, "arguments": call.arguments}
+        for place, call in enumerate(answer.calls)
+    ]
+    said: dict[str, Any] = {"role": "assistant", "content": answer.text} | ({"tool_calls": calls} if calls else {})
+    output: dict[str, Any] = {"model": model, "choices": [{"message": said, "stop_reason": "stop"}]}
+    if answer.input_tokens is not None and answer.output_tokens is not None:
+        output["usage"] = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens,
+                           "total_tokens": answer.input_tokens + answer.output_tokens}  # fmt: skip
+    added: dict[str, Any] = {"messages": [*asked, said], "output": output}
+    if answer.total_s is not None:
+        added["total_time"] = answer.total_s
+    if answer.error:
+        added["error"] = {"message": answer.error, "traceback": "", "traceback_ansi": ""}
+    return added
 
 
 def _safe(identifier: str) -> str:

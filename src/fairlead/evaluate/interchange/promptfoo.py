@@ -33,6 +33,8 @@ UNDERSTOOD = (
     "starts-with", "is-json", "similar", "latency", "cost",
 )  # fmt: skip
 """Assertions that become checks, each also with `not-` before it."""
+JUDGED = frozenset(("llm-rubric", "factuality", "model-graded-closedqa", "g-eval", "select-best"))
+"""Assertions that a model decides."""
 
 
 def read_promptfoo(path: Path, *, prompt: int = 1) -> Imported:
@@ -211,18 +213,16 @@ def _asserts(test: dict[str, Any]) -> list[Any]:
 
 
 def _checks(given: Any, fill: Callable[[str], str], unmapped: Counter[str]) -> list[Check]:
-    kind = str(given.get("type", "")) if isinstance(given, dict) else ""
+    given = given if isinstance(given, dict) else {}
+    kind, value = str(given.get("type", "")), given.get("value")
     negated, name = kind.startswith("not-"), kind.removeprefix("not-")
-    value = given.get("value") if isinstance(given, dict) else None
-    filled = fill(value) if isinstance(value, str) else value
     if name not in UNDERSTOOD or (isinstance(value, str) and value.startswith("file://")):
-        judged = name in {"llm-rubric", "factuality", "model-graded-closedqa", "g-eval", "select-best"}
-        hint = " (declare a judge: docs/judges.md)" if judged else ""
+        hint = " (declare a judge: docs/judges.md)" if name in JUDGED else ""
         unmapped[f"assertion {kind or 'without a type'}{hint}"] += 1
         return []
+    filled = fill(value) if isinstance(value, str) else value
     texts = [fill(str(each)) for each in value] if isinstance(value, list) else [str(filled)]
-    threshold = given.get("threshold", value if name in {"latency", "cost"} else None)
-    bound = float(threshold) if isinstance(threshold, int | float) and not isinstance(threshold, bool) else None
+    bound = _number(given.get("threshold", value if name in {"latency", "cost"} else None))
     if (check := _plain_check(name, value, filled, texts, bound)) is not None:
         return [msgspec.structs.replace(check, negated=negated)]
     patterns = [_pattern(name, [text]) for text in texts] if name.endswith("-all") else [_pattern(name, texts)]
@@ -230,6 +230,10 @@ def _checks(given: Any, fill: Callable[[str], str], unmapped: Counter[str]) -> l
         unmapped[f"assertion {kind} of several texts"] += 1
         return []
     return [Check(scorer="regex", options={"pattern": pattern}, negated=negated) for pattern in patterns]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _plain_check(name: str, value: Any, filled: Any, texts: list[str], bound: float | None) -> Check | None:
