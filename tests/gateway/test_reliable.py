@@ -103,6 +103,26 @@ async def test_another_model_stands_in_and_the_record_says_which_and_why() -> No
     assert second.calls[0].body["temperature"] == 0.5
 
 
+async def test_vectors_come_from_no_other_model_than_the_one_that_is_named() -> None:
+    primary, other, same = (Scripted(script=script) for script in (DOWN, FINE, FINE))
+    asked = {"model": "support", "input": "my parcel"}
+    made = build(primary)
+    made.gateway._path.routes = {
+        "support": route(primary, fallback=("other", "same"), weights={"other": 1e9, "support": 1.0}, rests=False),
+        "other": route(other, "other"),
+        "same": route(same, "same", model="support-model"),
+    }
+    answer = await made.gateway.complete(asked, principal=CALLER, operation="embedding")
+    assert answer["data"] == (await build().gateway.complete(asked, principal=CALLER, operation="embedding"))["data"]
+    assert (len(primary.calls), len(other.calls), len(same.calls)) == (1, 0, 1)
+    primary.script = FINE
+    for _ in range(9):
+        await made.gateway.complete(asked, principal=CALLER, operation="embedding")
+    assert (len(primary.calls), len(other.calls)) == (10, 0), "nor by weight"
+    assert await say(made) == "It is on its way."
+    assert len(other.calls) == 1, "an answer may come from any"
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_request_at_fault_goes_to_no_other_model(status: int) -> None:
     primary, other = Scripted(script=Script(status=status, message="bad")), Scripted(script=FINE)

@@ -176,6 +176,8 @@ class Path:
             x.tags["routed"], x.tags["routed_why"] = route.name, why
         if route.fallback:
             others = [self.routes[name] for name in route.fallback if name in self.routes]
+            if x.operation == "embedding":  # another model's vectors look like success and fit none that are kept
+                others = [other for other in others if other.model == route.model]
             x.candidates = (route, *(other for other in others if x.operation in other.operations))
             if route.weights:
                 names = ordered([each.name for each in x.candidates], route.weights, x.context.conversation or x.id)

@@ -328,6 +328,13 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
     """What stands in must exist, be another one, answer the same sort of request, and itself lean on none of these."""
     known = {variant.id: variant for _, variant in variants}
     for location, variant in variants:
+        if variant.fallback and not variant.target.answers:
+            expected = "no fallback here: another model's vectors cannot stand for its own"
+            yield source.problem((*location, "fallback"), f"a fallback for {variant.model!r}", expected, key=True)
+            continue
+        if variant.hedge and (variant.target.quotes or not variant.target.answers):
+            expected = "no hedge here: it answers in this process, where a second try only takes the first one's time"
+            yield source.problem((*location, "hedge"), f"hedge for {variant.model!r}", expected, key=True)
         for number, name in enumerate(variant.fallback):
             place = (*location, "fallback", number)
             others = [each for each in known if each != variant.id and _plain(known[each])]
@@ -494,6 +501,9 @@ def _limits(source: Source, variants: list[tuple[Location, Variant]]) -> Iterato
             yield source.problem(
                 (*location, "weight"), f"a weight per {limit.per}", "weight with per: tenant", key=True
             )
+        elif limit.weight is not None and not limit.only:
+            expected = "only: with the tenants it is for: a weight of all is a weight of none"
+            yield source.problem((*location, "weight"), "a weight for every tenant", expected, key=True)
         if limit.only and limit.per in ("key", "user"):
             expected = "no names here: a key has limits of its own (fairlead keys create --rpm), users have pseudonyms"
             yield source.problem((*location, "only"), f"names with per: {limit.per}", expected, key=True)
