@@ -45,9 +45,11 @@ def test_a_meter_is_a_bucket(per_minute: int, start: int, steps: list[tuple[int,
         wait = meter.wait_ns(units, now)
         assert wait == bucket.wait(units)
         assert meter.left(now) == max(0, bucket.level // 1)
+        taken = meter.take(units, now)
+        assert (taken >= 0) == (wait == 0)
         if wait == 0:
-            meter.take(units, now)
             bucket.level -= units
+            assert taken == bucket.level // 1
             # What a request used turns out later, more or less than was taken for it.
             used = max(0, units + correction)
             meter.correct(used - units)
@@ -64,8 +66,7 @@ def test_no_window_holds_more_than_a_minutes_worth_and_what_it_brings(
     meter, now, taken = Meter(per_minute), 0, []
     for pause, units, _ in steps:
         now += pause // 20
-        if meter.wait_ns(units, now) == 0:
-            meter.take(units, now)
+        if meter.take(units, now) >= 0:
             taken.append((now, units))
     for first, (began, _) in enumerate(taken):
         total = 0

@@ -12,11 +12,12 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from fairlead.admission import headers
 from fairlead.admission.books import Book, Periods
 from fairlead.admission.purses import Bank, Promise, Purse
+from fairlead.admission.rates import Meter
 from fairlead.admission.rules import NONE, LimitRules, tightest
 from fairlead.errors import (
     BudgetSpent,
@@ -52,6 +53,7 @@ PRICE_LINE: Final = "price: {input_usd_per_million: …, output_usd_per_million:
 REPORT_S: Final = 2.0
 RECOVER_ROUNDS: Final = 15
 _SECONDS: Final = 1_000_000_000
+_MANY: Final = 1 << 62
 _MAY_HAVE_WORKED: Final = (UpstreamTimeout, CallerGone, ShuttingDown)
 log = logging.getLogger(__name__)
 
@@ -255,8 +257,7 @@ class Admission:
             visit.length = _allowed(x, seat.tariff)
         if seat.counted:
             visit.estimate = _expected_tokens(x, seat.tariff, visit.length)
-            self._take(x, seat.counted, visit.estimate, now)
-            visit.headers = headers.of(seat.counted, now)
+            visit.headers = self._take(x, seat.counted, visit.estimate, now)
             x.headers += visit.headers
         x.afterwards.append(visit)
         if seat.others:
@@ -389,8 +390,40 @@ class Admission:
 
     # --- rates and numbers ------------------------------------------------------------------------------------------
 
-    def _take(self, x: Exchange, books: Sequence[Book], estimate: int, now: int) -> None:
-        """Count ``x`` in all ``books`` or, where one of them refuses, in none."""
+    def _take(self, x: Exchange, books: Sequence[Book], estimate: int, now: int) -> headers.Headers:
+        """Count ``x`` in all ``books`` or, where one of them refuses, in none. Returns what tells how much is left."""
+        taken: list[tuple[Meter, int]] = []
+        requests = tokens = None
+        fewest = least = _MANY
+        for book in books:
+            most = book.limits.concurrent
+            fits = most is None or book.open < most
+            if fits and (meter := book.requests) is not None:
+                left = meter.take(1, now)
+                if left < 0:
+                    fits = False
+                else:
+                    taken.append((meter, 1))
+                    if left < fewest:
+                        fewest, requests = left, meter
+            if fits and (meter := book.tokens) is not None:
+                left = meter.take(estimate, now)
+                if left < 0:
+                    fits = False
+                else:
+                    taken.append((meter, estimate))
+                    if left < least:
+                        least, tokens = left, meter
+            if not fits:
+                for meter, units in taken:
+                    meter.correct(-units)
+                self._refuse(x, books, estimate, now)
+        for book in books:
+            book.open += 1
+        return headers.told(requests, tokens, now)
+
+    def _refuse(self, x: Exchange, books: Sequence[Book], estimate: int, now: int) -> NoReturn:
+        """Say what has to be waited for longest."""
         wait, late = 0, None
         for book in books:
             most = book.limits.concurrent
@@ -404,16 +437,10 @@ class Admission:
                     raise LimitTooSmall(whose=_whose(book), limit=meter.per_minute, needed=estimate)
                 if each > wait:
                     wait, late = each, (book, meter.per_minute, "tokens")
-        if late is not None:
-            x.headers += headers.of(books, now)
-            seconds = -(-wait // _SECONDS)
-            raise RateLimited(whose=_whose(late[0]), limit=late[1], what=late[2], retry_after=seconds)
-        for book in books:
-            book.open += 1
-            if book.requests is not None:
-                book.requests.take(1, now)
-            if book.tokens is not None:
-                book.tokens.take(estimate, now)
+        assert late is not None  # something did not fit
+        x.headers += headers.of(books, now)
+        seconds = -(-wait // _SECONDS)
+        raise RateLimited(whose=_whose(late[0]), limit=late[1], what=late[2], retry_after=seconds)
 
     # --- money ------------------------------------------------------------------------------------------------------
 

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fairlead.admission.books import Book
+from fairlead.admission.rates import Meter
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-def of(books: Iterable[Book], now: int) -> Headers:
-    """Limit, what is left and when all of it is back, of requests and tokens: those of whoever has the least left."""
-    requests: tuple[int, int, int] | None = None
-    tokens: tuple[int, int, int] | None = None
-    for book in books:
-        if (meter := book.requests) is not None:
-            each = (*meter.standing(now), meter.per_minute)
-            requests = each if requests is None or each < requests else requests
-        if (meter := book.tokens) is not None:
-            each = (*meter.standing(now), meter.per_minute)
-            tokens = each if tokens is None or each < tokens else tokens
+def of(books: Sequence[Book], now: int) -> Headers:
+    """What is left of requests and tokens to whoever has the least left."""
+    return told(_scarcest((book.requests for book in books), now), _scarcest((book.tokens for book in books), now), now)
+
+
+def _scarcest(meters: Iterable[Meter | None], now: int) -> Meter | None:
+    return min((meter for meter in meters if meter is not None), key=lambda meter: meter.left(now), default=None)
+
+
+def told(requests: Meter | None, tokens: Meter | None, now: int) -> Headers:
+    """Limit, what is left and when all of it is back, of requests and of tokens."""
     found: Headers = ()
     if requests is not None:
+        left, full_ns = requests.standing(now)
         found = (
-            (b"x-ratelimit-limit-requests", b"%d" % requests[2]),
-            (b"x-ratelimit-remaining-requests", b"%d" % requests[0]),
-            (b"x-ratelimit-reset-requests", duration(requests[1])),
+            (b"x-ratelimit-limit-requests", b"%d" % requests.per_minute),
+            (b"x-ratelimit-remaining-requests", b"%d" % left),
+            (b"x-ratelimit-reset-requests", duration(full_ns)),
         )
     if tokens is not None:
+        left, full_ns = tokens.standing(now)
         found += (
-            (b"x-ratelimit-limit-tokens", b"%d" % tokens[2]),
-            (b"x-ratelimit-remaining-tokens", b"%d" % tokens[0]),
-            (b"x-ratelimit-reset-tokens", duration(tokens[1])),
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens.per_minute),
+            (b"x-ratelimit-remaining-tokens", b"%d" % left),
+            (b"x-ratelimit-reset-tokens", duration(full_ns)),
         )
     return found
 

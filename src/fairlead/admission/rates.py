@@ -30,10 +30,16 @@ class Meter:
         over = max(self._paid, at) + units * MINUTE_NS - at - self._burst
         return 0 if over <= 0 else -(-over // self.per_minute)
 
-    def take(self, units: int, now: int) -> None:
-        """Take ``units``, asked for or not: what was used counts, even beyond the limit."""
+    def take(self, units: int, now: int) -> int:
+        """Take ``units`` if they may be taken now: whole units left after that; -1, with nothing taken, if not."""
         at = now * self.per_minute
-        self._paid = max(self._paid, at) + units * MINUTE_NS
+        paid = self._paid
+        paid = max(at, paid) + units * MINUTE_NS
+        left = at + self._burst - paid
+        if left < 0:
+            return -1
+        self._paid = paid
+        return left // MINUTE_NS
 
     def correct(self, units: int) -> None:
         """Take ``units`` more than were taken before; negative gives back."""

@@ -310,7 +310,7 @@ class Cache:
                 key=question.key, tenant=_tenant(x), subject=question.subject, route=route.name, release=route.release,
                 operation=x.operation, writer=x.id, created=now, expires=now + round(self.rules.ttl_s * 1e6),
                 stream=stream, data=data, finish=finish, nanos=_nanos(route, usage),
-                took_us=max(0, x.elapsed_us() - lookup.began), parts=question.digests(self._secret),
+                took_us=max(0, x.elapsed_us() - lookup.began), parts=question.digests(),
                 frame=question.frame, text=question.text,
             )
         )  # fmt: skip

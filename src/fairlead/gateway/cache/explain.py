@@ -46,7 +46,7 @@ def explain(
     question = question_of(
         body, operation=operation, tenant=tenant, scopes=scopes, subject=subject, route=route, secret=secret
     )
-    parts = question.digests(secret)
+    parts = question.digests()
     shown = {name: part.hex() for name, part in parts.items()}
     nearest: tuple[int, KeptAnswer] | None = None
     for answer in kept:

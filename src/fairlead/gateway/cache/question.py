@@ -1,8 +1,9 @@
 """What is asked, as a key: an HMAC over all that may change the answer or who may see it. Pure.
 
 Each part is written in one way (JSON with sorted keys), its length before it, so that no two questions can be written
-alike. What cannot change an answer is left out: whether it streams, and the name of the user, who counts as the
-pseudonym the gateway made of it. A request that names its user is personal: its answers serve this user alone.
+alike. What was said is one HMAC, all around it another (worked out once for many questions), and the key one of both.
+What cannot change an answer is left out: whether it streams, and the name of the user, who counts as the pseudonym the
+gateway made of it. A request that names its user is personal: its answers serve this user alone.
 """
 
 from __future__ import annotations
@@ -22,30 +23,41 @@ PARTS: Final = ("tenant", "scope", "user", "release", "parameters", "tools", "do
 _TOOL_NAMES: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 _TOOLS: Final = frozenset(_TOOL_NAMES)
 _NO_TOOLS: Final = orjson.dumps([None] * len(_TOOL_NAMES))
+_NOTHING: Final = orjson.dumps(None)
 _SAID: Final = ("messages", "prompt", "input")
 _UNASKED: Final = ("model", "stream", "stream_options", "user", "safety_identifier")
 _ELSEWHERE: Final = frozenset((*_TOOLS, *_SAID, *_UNASKED, "documents"))
 _SHORT: Final = 12
 _BLOCK: Final = 64
 _OFTEN: Final = 2_000
-"""Bytes of all parts but what was said, up to which their digests are remembered."""
+"""Bytes of all parts but what was said, up to which what was worked out of them is remembered."""
 LONGEST_TEXT: Final = 1_000
 """Characters of a last message up to which another wording of it is looked for."""
 
 
+class Around(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a question but what was said: one HMAC of it (32 bytes), and a short one of each part."""
+
+    whole: bytes
+    digests: Mapping[str, bytes]
+
+
 class Question(msgspec.Struct, kw_only=True):
-    """``frame`` is the key of all but the last message, whose words are ``text``; both empty where it has no words."""
+    """``frame`` is the key of all but the last message, whose words are ``text``; both empty where it has no words.
+
+    ``said`` is the HMAC of the messages, or of the prompt or input.
+    """
 
     key: bytes
-    parts: tuple[bytes, ...]
+    around: Around
+    said: bytes
     subject: str
     frame: bytes = b""
     text: str = ""
 
-    def digests(self, secret: bytes) -> dict[str, bytes]:
+    def digests(self) -> dict[str, bytes]:
         """A short HMAC of each part."""
-        said = _short(secret, PARTS[-1], self.parts[-1])
-        return {**_around(secret, self.parts[:-1]), PARTS[-1]: said}
+        return {**self.around.digests, PARTS[-1]: self.said[:_SHORT]}
 
 
 def ask(x: Exchange, route: Route, secret: bytes, *, framed: bool) -> Question:
@@ -72,30 +84,24 @@ def question_of(
     framed: bool = False,
 ) -> Question:
     """As ``ask``, of a checked body (decoded JSON). ``subject`` is empty for a request that names no user."""
-    said = [body[name] for name in _SAID if body.get(name) is not None]
-    parts = (
-        tenant.encode("utf-8", "surrogatepass"),
-        _scopes(scopes),
-        subject.encode("utf-8", "surrogatepass"),
-        orjson.dumps([route.name, route.release, route.variant, route.model, operation]),
-        orjson.dumps(_parameters(body), option=orjson.OPT_SORT_KEYS),
-        _NO_TOOLS if _TOOLS.isdisjoint(body) else _sorted([body.get(name) for name in _TOOL_NAMES]),
-        _sorted(body.get("documents")),
-        orjson.dumps(said, option=orjson.OPT_SORT_KEYS),
-    )
-    question = Question(key=_digest(secret, parts), parts=parts, subject=subject)
+    parameters = orjson.dumps(_parameters(body), option=orjson.OPT_SORT_KEYS)
+    tools = _NO_TOOLS if _TOOLS.isdisjoint(body) else _sorted([body.get(name) for name in _TOOL_NAMES])
+    documents = _sorted(body["documents"]) if body.get("documents") is not None else _NOTHING
+    often = len(parameters) + len(tools) + len(documents) + len(subject) <= _OFTEN
+    around = (_known_around if often else _new_around)(
+        secret, tenant, scopes, subject, route.name, route.release, route.variant, route.model, operation,
+        parameters, tools, documents,
+    )  # fmt: skip
+    mac = mac_of(secret)
+    said = mac(b"said\0" + _sorted([body[name] for name in _SAID if body.get(name) is not None]))
+    question = Question(key=mac(b"key\0" + around.whole + said), around=around, said=said, subject=subject)
     if framed and operation == "chat":
         messages = body["messages"]
         last = messages[-1]
         if last["role"] == "user" and isinstance(text := last.get("content"), str) and len(text) <= LONGEST_TEXT:
-            around = orjson.dumps([*messages[:-1], {**last, "content": ""}], option=orjson.OPT_SORT_KEYS)
-            question.frame, question.text = _digest(secret, (*parts[:-1], b"frame", around)), text
+            before = mac(b"before\0" + _sorted([*messages[:-1], {**last, "content": ""}]))
+            question.frame, question.text = mac(b"frame\0" + around.whole + before), text
     return question
-
-
-@lru_cache(maxsize=64)
-def _scopes(scopes: frozenset[str]) -> bytes:
-    return orjson.dumps(sorted(scopes))
 
 
 def _sorted(value: Any) -> bytes:
@@ -111,25 +117,30 @@ def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _digest(secret: bytes, parts: tuple[bytes, ...]) -> bytes:
-    return mac_of(secret)(b"".join([len(part).to_bytes(8, "big") + part for part in parts]))
-
-
-def _short(secret: bytes, name: str, part: bytes) -> bytes:
-    return mac_of(secret)(name.encode() + b"\0" + part)[:_SHORT]
-
-
-def _around(secret: bytes, parts: tuple[bytes, ...]) -> Mapping[str, bytes]:
-    """The digests of all but what was said, which are the same for many questions."""
-    often = sum(map(len, parts)) <= _OFTEN
-    return _known_around(secret, parts) if often else _new_around(secret, parts)
-
-
-def _new_around(secret: bytes, parts: tuple[bytes, ...]) -> Mapping[str, bytes]:
-    return {name: _short(secret, name, part) for name, part in zip(PARTS[:-1], parts, strict=True)}
+def _new_around(
+    secret: bytes, tenant: str, scopes: frozenset[str], subject: str, name: str, release: str, variant: str, model: str,
+    operation: str, parameters: bytes, tools: bytes, documents: bytes,
+) -> Around:  # fmt: skip
+    parts = (
+        tenant.encode("utf-8", "surrogatepass"),
+        orjson.dumps(sorted(scopes)),
+        subject.encode("utf-8", "surrogatepass"),
+        orjson.dumps([name, release, variant, model, operation]),
+        parameters,
+        tools,
+        documents,
+    )
+    mac = mac_of(secret)
+    return Around(
+        whole=mac(b"around\0" + b"".join([len(part).to_bytes(8, "big") + part for part in parts])),
+        digests={
+            name: mac(name.encode() + b"\0" + part)[:_SHORT] for name, part in zip(PARTS[:-1], parts, strict=True)
+        },
+    )
 
 
 _known_around = lru_cache(maxsize=1_024)(_new_around)
+"""The same for many questions: a caller's, to one model, with one set of parameters and tools."""
 
 
 @lru_cache(maxsize=8)
