@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fairlead.errors import ChoiceUnknown
-from fairlead.guard import KINDS, Masker, mask_json, mask_text
+from fairlead.guard import KINDS, Masker, mask_json, mask_text, masking
 
 mask = Masker()
 
@@ -200,3 +200,40 @@ def test_long_hostile_text_is_masked_at_all(piece: str) -> None:
     text = piece * (20_000 // len(piece))
     masked = mask(text)
     assert masked.count("@") <= text.count("@")
+
+
+SAID = [
+    "call",
+    "Phone",
+    "ORDER",
+    "ref",
+    "id",
+    "idea",
+    "messages to",
+    "Whats App",
+    "costs",
+    "$ ",
+    "usd",
+    "\u0130",
+    "\u017f",
+    "[",
+    "x",
+    "\u00b2",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(SAID), st.text(max_size=4)), max_size=12), st.sampled_from(["", " ", "-"]))
+def test_the_word_before_a_number_is_found_as_by_looking_at_every_letter(words: list[str], between: str) -> None:
+    before = between.join(words)[-48:]
+    plain = re.compile(masking._WORD.pattern, re.IGNORECASE)
+    expected = ""
+    for word in plain.finditer(before.casefold()):
+        expected = str(word.lastgroup)
+    assert masking._hint(before) == ("code" if masking._MONEY.search(before) else expected)
+    tail = masking._INSIDE_CODE.search(before[-masking._TAIL :]) is None
+    assert tail == (masking._INSIDE_CODE.search(before) is None)
+
+
+@given(st.text())
+def test_a_digit_of_any_script_is_seen(text: str) -> None:
+    assert masking._has_digit(text) == any(re.match(r"\d", character) for character in text)

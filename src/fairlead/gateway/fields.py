@@ -34,14 +34,18 @@ def refuse(where: str, value: object, expected: str) -> RequestInvalid:
 
 
 class Check:
-    """One value: ``fits`` decides, ``expected`` says what in words, ``schema`` says it in JSON Schema."""
+    """One value: ``fits`` decides, ``expected`` says what in words, ``schema`` says it in JSON Schema.
 
-    __slots__ = ("expected", "fits", "schema")
+    ``plain``, where there is one, knows at a glance some of the values that fit.
+    """
+
+    __slots__ = ("expected", "fits", "plain", "schema")
 
     def __init__(self, expected: str, schema: Schema, fits: Callable[[Any], bool]) -> None:
         self.expected = expected
         self.schema = schema
         self.fits = fits
+        self.plain: Callable[[Any], bool] | None = None
 
     def __call__(self, value: Any, where: str) -> None:
         """Raise RequestInvalid unless ``value`` fits."""
@@ -62,9 +66,10 @@ class ListOf(Check):
     def __call__(self, value: Any, where: str) -> None:
         """Raise RequestInvalid unless ``value`` and all its items fit."""
         super().__call__(value, where)
-        item = self.item
+        item, plain = self.item, self.item.plain
         for place, part in enumerate(value):
-            item(part, f"{where}[{place}]")
+            if plain is None or not plain(part):
+                item(part, f"{where}[{place}]")
 
 
 class Record(Check):
@@ -209,6 +214,14 @@ class _Message(Record):
             raise refuse(f"{where}.content", None, CONTENT.expected)
 
 
+def _is_plain_message(value: Any) -> bool:
+    """A role and a text and nothing else, as nearly all messages are."""
+    if type(value) is not dict or len(value) != 2:
+        return False
+    role = value.get("role")
+    return type(value.get("content")) is str and type(role) is str and role in ROLES
+
+
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PART = Record({"type": text(1)}, required=["type"], expected="a content part, an object with a type")
 CONTENT = Either("text or a list of content parts", (str, text()), (list, ListOf(PART, 1, 10_000, "content parts")))
@@ -230,6 +243,7 @@ MESSAGE = _Message(
     expected="a message, an object with role and content",
 )
 MESSAGE.schema = _message_schema()
+MESSAGE.plain = _is_plain_message
 _FUNCTION = Record({"name": text(1, 128), "description": text(), "parameters": OBJECT}, required=["name"])
 
 COMMON: Mapping[str, Check] = MappingProxyType(

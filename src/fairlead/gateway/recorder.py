@@ -183,7 +183,10 @@ class Recorder:
                 return f"[{value[:64].partition(',')[0]}: {size} characters]"
             return self._mask(value)
         if kind is dict:
-            return {name: self._mask_all(part) for name, part in value.items()}
+            return {
+                name: part if type(part) is str and len(part) < SHORTEST_PERSONAL else self._mask_all(part)
+                for name, part in value.items()
+            }
         if kind is list:
             return [self._mask_all(part) for part in value]
         if kind is int and value > 99_999_999:
