@@ -103,7 +103,10 @@ class _Histogram(Collector):
 
     def series(self, *values: str) -> _Series:
         """The counts for these label values."""
-        return self._series.setdefault(values, _Series(self._bounds))
+        series = self._series.get(values)
+        if series is None:
+            series = self._series[values] = _Series(self._bounds)
+        return series
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus is told."""

@@ -88,18 +88,23 @@ class Path:
     async def travel(self, x: Exchange) -> AsyncIterator[Exchange]:
         """Take ``x`` to its answer; the carrier delivers it inside the ``async with``. Raises ServiceError."""
         self.in_flight += 1
+        steps = self.steps
         try:
             with Until(x.deadline):
                 self.authenticate(x)
                 await self.read(x)
                 await self.admit(x)
-                await self.run("mask", x)
-                await self.run("screen", x)
+                if steps["mask"]:
+                    await self.run("mask", x)
+                if steps["screen"]:
+                    await self.run("screen", x)
                 self.choose(x)
-                await self.run("recall", x)
+                if steps["recall"]:
+                    await self.run("recall", x)
                 if x.reply is None:
                     await self.call(x)
-                await self.run("restore", x)
+                if steps["restore"]:
+                    await self.run("restore", x)
                 await self.check(x)
             yield x
             x.mark("deliver")
@@ -160,7 +165,8 @@ class Path:
             raise ShuttingDown(retry_after=self.retry_after_s)
         if x.principal is not None:
             x.principal.demand(x.body["model"], x.operation)
-        await self.run("admit", x)
+        if self.steps["admit"]:
+            await self.run("admit", x)
 
     def choose(self, x: Exchange) -> None:
         """Who answers, and who in its place."""
@@ -240,7 +246,11 @@ class Path:
             await asyncio.sleep(wait)
 
     def _line(self, route: Route) -> Line:
-        return self.lines.setdefault(route.line or route.name, Line())
+        name = route.line or route.name
+        line = self.lines.get(name)
+        if line is None:
+            line = self.lines[name] = Line()
+        return line
 
     async def _hedge(self, x: Exchange, route: Route, line: Line, trying: Try, late_s: float) -> Tried:
         """One try and, when it is later than nearly all before it, a second beside it; whoever answers first counts.
@@ -310,15 +320,14 @@ class Path:
                 raise UpstreamBroken(name=name, detail="asked for a stream, it sent one piece")
             if x.operation == "embedding" and fit_encoding(x.answer, x.body.get("encoding_format")):
                 x.reply.body = orjson.dumps(x.answer)
-        await self.run("check", x)
+        if self.steps["check"]:
+            await self.run("check", x)
 
     async def run(self, slot: Slot, x: Exchange) -> None:
         """Run the steps other rooms supply for ``slot``, in order."""
-        steps = self.steps[slot]
-        if steps:
-            for step in steps:
-                await step(x)
-            x.mark(slot)
+        for step in self.steps[slot]:
+            await step(x)
+        x.mark(slot)
 
     def _pseudonymise(self, x: Exchange) -> None:
         """The model server sees a stable stand-in for the caller's name, the record the same."""

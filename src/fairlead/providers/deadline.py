@@ -52,6 +52,10 @@ class Wheel:
             self._schedule()
         return handle
 
+    def turns(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is the wheel of ``loop``."""
+        return self._loop() is loop
+
     def _schedule(self) -> None:
         loop = self._loop()
         if loop is not None:
@@ -70,14 +74,20 @@ class Wheel:
 
 
 _wheels: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Wheel] = weakref.WeakKeyDictionary()
+_latest: Wheel | None = None
+"""The one asked for last: where a process has one loop, always the right one."""
 
 
 def wheel() -> Wheel:
     """The wheel of the running loop."""
-    loop = asyncio.get_running_loop()
+    global _latest
+    loop, latest = asyncio.get_running_loop(), _latest
+    if latest is not None and latest.turns(loop):
+        return latest
     found = _wheels.get(loop)
     if found is None:
         found = _wheels[loop] = Wheel(loop)
+    _latest = found
     return found
 
 

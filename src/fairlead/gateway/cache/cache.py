@@ -28,9 +28,9 @@ from fairlead.gateway.cache.question import Question, ask, why_not
 from fairlead.gateway.cache.rules import LARGEST, Rules
 from fairlead.gateway.cache.shelf import Shelf
 from fairlead.gateway.cache.tally import Tallied, Tally
-from fairlead.gateway.exchange import Exchange, Known, Shown
+from fairlead.gateway.exchange import Exchange, Known, Shown, Usage
 from fairlead.gateway.route import Route
-from fairlead.gateway.usage import tokens_of
+from fairlead.gateway.usage import cost_of, usage_of
 from fairlead.providers.base import Reply
 from fairlead.records import KeptAnswer, now_us
 
@@ -128,6 +128,7 @@ class Cache:
         self._known_size = 0
         self._flights: dict[tuple[bytes, bool], Flight] = {}
         self._pending: list[KeptAnswer] = []
+        self._ttl_us = round(rules.ttl_s * 1e6)
         self._generation = self._last = -1
         self._task: asyncio.Task[None] | None = None
 
@@ -273,9 +274,8 @@ class Cache:
             reply.chunks = tap.listen(first=True)
             flight.begun(tap)
             return
-        choices = (x.answer or {}).get("choices")
-        finish = "stop" if x.operation == "embedding" else finish_of(choices)
-        entry = self._store(x, lookup, reply.body or b"", (x.answer or {}).get("usage"), finish)
+        finish = "stop" if x.operation == "embedding" else finish_of((x.answer or {}).get("choices"))
+        entry = self._store(x, lookup, reply.body or b"", finish)
         lookup.flight.land(entry or "failed")
 
     def _gone(self, place: tuple[bytes, bool], flight: Flight) -> None:
@@ -294,12 +294,10 @@ class Cache:
         elif x.error is None and not flight.over and tap.whole and x.relay is not None and x.relay.is_done():
             events = b"".join(tap.pieces)
             whole = orjson.loads(whole_of(events, x.operation))
-            entry = self._store(x, lookup, events, whole.get("usage"), finish_of(whole["choices"]), stream=True)
+            entry = self._store(x, lookup, events, finish_of(whole["choices"]), stream=True)
             flight.land(entry or "failed")
 
-    def _store(
-        self, x: Exchange, lookup: Lookup, data: bytes, usage: Any, finish: str, *, stream: bool = False
-    ) -> Entry | None:
+    def _store(self, x: Exchange, lookup: Lookup, data: bytes, finish: str, *, stream: bool = False) -> Entry | None:
         """Keep an answer if it may be; a model that stood in for the one asked is not what was asked for."""
         fits = finish == "stop" and 0 < len(data) <= LARGEST
         if not fits or x.route is not lookup.route or lookup.control.unkept:
@@ -308,8 +306,8 @@ class Cache:
         entry = Entry(
             KeptAnswer(
                 key=question.key, tenant=_tenant(x), subject=question.subject, route=route.name, release=route.release,
-                operation=x.operation, writer=x.id, created=now, expires=now + round(self.rules.ttl_s * 1e6),
-                stream=stream, data=data, finish=finish, nanos=_nanos(route, usage),
+                operation=x.operation, writer=x.id, created=now, expires=now + self._ttl_us,
+                stream=stream, data=data, finish=finish, nanos=_nanos(route, usage_of(x)),
                 took_us=max(0, x.elapsed_us() - lookup.began), parts=question.digests(),
                 frame=question.frame, text=question.text,
             )
@@ -449,11 +447,9 @@ async def _replay(pieces: list[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _nanos(route: Route, usage: Any) -> int:
-    if route.price is None or not isinstance(usage, dict):
-        return -1
-    read, written = tokens_of(usage)
-    return round((read or 0) * route.price[0] + (written or 0) * route.price[1])
+def _nanos(route: Route, usage: Usage) -> int:
+    cost = None if usage.estimated else cost_of(route, usage)
+    return -1 if cost is None else cost
 
 
 def _texts(answer: KeptAnswer) -> list[str]:
