@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import ServiceError
+from fairlead.gateway.fold import Folded
 from fairlead.gateway.keyring import Principal
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Route
@@ -67,8 +68,9 @@ class Exchange:
     or the request has failed, in order; they must not raise.
     ``enter`` is told, before a model is asked, whom; it may refuse with a ServiceError.
     ``route`` is who answers, ``named`` whom the client asked for where that one only chose. ``answer`` is the decoded
-    reply of a call that does not stream; ``marks`` are the times (of ``clock``) at which the pieces arrived that
-    ``relay`` captured. ``hung_up``: if it is cancelled, then by who asked.
+    reply of a call that does not stream, ``folded`` what a stream said (``usage.folded_of`` puts it together);
+    ``marks`` are the times (of ``clock``) at which the pieces arrived that ``relay`` captured. ``hung_up``: if it is
+    cancelled, then by who asked.
     """
 
     __slots__ = (
@@ -83,6 +85,7 @@ class Exchange:
         "deadline",
         "enter",
         "error",
+        "folded",
         "headers",
         "hung_up",
         "id",
@@ -142,6 +145,7 @@ class Exchange:
         self.reply: Reply | None = None
         self.answer: dict[str, Any] | None = None
         self.relay: Relay | None = None
+        self.folded: Folded | None = None
         self.marks: list[int] = []
         self.error: ServiceError | None = None
         self.headers: tuple[tuple[bytes, bytes], ...] = ()

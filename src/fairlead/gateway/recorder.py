@@ -17,7 +17,7 @@ import orjson
 from fairlead.gateway.exchange import Exchange, Shown, clock
 from fairlead.gateway.fold import Folded
 from fairlead.gateway.route import Identity
-from fairlead.gateway.usage import cost_of, fold_of, usage_of
+from fairlead.gateway.usage import cost_of, folded_of, usage_of
 from fairlead.records import Inference
 from fairlead.secret import hide
 from fairlead.telemetry import Telemetry
@@ -92,10 +92,10 @@ class Recorder:
     def _build(self, x: Exchange) -> Inference:
         shown = x.shown if x.error is None else None
         told = shown is not None and shown.output is not None  # nothing has to be read again
-        folded = fold_of(x.relay) if x.relay is not None and not told else None
+        folded = folded_of(x, x.relay) if x.relay is not None and not told else None
         first_us = _first_token_us(x, folded) if folded else None
         tags = x.tags
-        usage = usage_of(x, folded)
+        usage = usage_of(x)
         if usage.estimated:
             tags["usage"] = "disbelieved" if usage.disbelieved else "estimated"
         tags |= self._oddities(x, folded)

@@ -19,31 +19,26 @@ MOST: Final = 100_000_000
 NOTHING: Final = Usage()
 
 
-def usage_of(x: Exchange, folded: Folded | None = None) -> Usage:
-    """What ``x``, which is over, used. ``folded`` is its stream, put together; done here when needed and not given."""
+def usage_of(x: Exchange) -> Usage:
+    """What ``x``, which is over, used."""
     if x.recalled:
         return NOTHING  # no model read or wrote any
     if x.usage is None:
-        x.usage = _said(x, folded)
+        x.usage = _said(x)
     return x.usage
 
 
-def _said(x: Exchange, folded: Folded | None) -> Usage:
+def _said(x: Exchange) -> Usage:
     relay = x.relay
     if relay is not None:
-        said = relay.usage
-        if said is None:
-            folded = folded or fold_of(relay)
-            said = folded.usage
+        said = relay.usage if relay.usage is not None else folded_of(x, relay).usage
     else:
         said = (x.answer or {}).get("usage")
-    if isinstance(said, dict) and (told := _told(x, said, folded)) is not None:
+    if isinstance(said, dict) and (told := _told(x, said)) is not None:
         return told
     if x.reply is None or x.reply.status != 200:
         return NOTHING
-    if relay is not None and folded is None:
-        folded = fold_of(relay)
-    output = folded.pieces if folded else len(x.reply.body or b"") // BYTES_PER_TOKEN
+    output = folded_of(x, relay).pieces if relay is not None else len(x.reply.body or b"") // BYTES_PER_TOKEN
     output = 0 if x.operation == "embedding" else output
     return Usage(size_of(x) // BYTES_PER_TOKEN, output, 0, True, bool(isinstance(said, dict) and said))
 
@@ -54,24 +49,24 @@ def tokens_of(usage: Any) -> tuple[int | None, int | None]:
     return _whole(said.get("prompt_tokens")), _whole(said.get("completion_tokens"))
 
 
-def _told(x: Exchange, said: dict[str, Any], folded: Folded | None) -> Usage | None:
+def _told(x: Exchange, said: dict[str, Any]) -> Usage | None:
     """What a server says it used; None for what cannot be: no numbers, none read, none written for an answer."""
     read, written = tokens_of(said)
     if x.operation == "embedding" and said.get("completion_tokens") is None:
         written = 0
     if not read or written is None:
         return None
-    if not written and x.operation != "embedding" and _says(x, folded):
+    if not written and x.operation != "embedding" and _says(x):
         return None
     details = said.get("prompt_tokens_details")
     cached = _whole(details.get("cached_tokens")) if isinstance(details, dict) else 0
     return Usage(read, written, min(cached or 0, read))
 
 
-def _says(x: Exchange, folded: Folded | None) -> bool:
+def _says(x: Exchange) -> bool:
     """Whether an answer holds anything."""
     if x.relay is not None:
-        return bool((folded or fold_of(x.relay)).pieces)
+        return bool(folded_of(x, x.relay).pieces)
     choices = (x.answer or {}).get("choices")
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
@@ -93,14 +88,15 @@ def size_of(x: Exchange) -> int:
     return len(x.raw) or len(orjson.dumps(x.body))
 
 
-def fold_of(relay: Relay) -> Folded:
-    """What a stream said, from what was kept of it."""
-    folded = fold(b"".join(relay.captured))
-    if tail := relay.tail():
-        last = fold(b"".join(tail))
-        folded.finish = last.finish or folded.finish
-    folded.usage = relay.usage or folded.usage
-    return folded
+def folded_of(x: Exchange, relay: Relay) -> Folded:
+    """What the stream of ``x``, which is over, said, from what was kept of it; put together once."""
+    if x.folded is None:
+        x.folded = folded = fold(b"".join(relay.captured))
+        if tail := relay.tail():
+            last = fold(b"".join(tail))
+            folded.finish = last.finish or folded.finish
+        folded.usage = relay.usage or folded.usage
+    return x.folded
 
 
 def _whole(value: Any) -> int | None:

@@ -30,7 +30,7 @@ from fairlead.gateway.cache.shelf import Shelf
 from fairlead.gateway.cache.tally import Tallied, Tally
 from fairlead.gateway.exchange import Exchange, Known, Shown, Usage
 from fairlead.gateway.route import Route
-from fairlead.gateway.usage import cost_of, usage_of
+from fairlead.gateway.usage import cost_of, folded_of, usage_of
 from fairlead.providers.base import Reply
 from fairlead.records import KeptAnswer, now_us
 
@@ -127,7 +127,8 @@ class Cache:
         self._known: OrderedDict[tuple[bytes, str, bytes], Known] = OrderedDict()
         self._known_size = 0
         self._flights: dict[tuple[bytes, bool], Flight] = {}
-        self._pending: list[KeptAnswer] = []
+        self._pending: list[tuple[KeptAnswer, list[str]]] = []
+        """Answers for the disk, each with its words."""
         self._ttl_us = round(rules.ttl_s * 1e6)
         self._generation = self._last = -1
         self._task: asyncio.Task[None] | None = None
@@ -274,8 +275,7 @@ class Cache:
             reply.chunks = tap.listen(first=True)
             flight.begun(tap)
             return
-        finish = "stop" if x.operation == "embedding" else finish_of((x.answer or {}).get("choices"))
-        entry = self._store(x, lookup, reply.body or b"", finish)
+        entry = self._store(x, lookup, reply.body or b"", (x.answer or {}).get("choices"))
         lookup.flight.land(entry or "failed")
 
     def _gone(self, place: tuple[bytes, bool], flight: Flight) -> None:
@@ -292,13 +292,12 @@ class Cache:
             self._gone((lookup.question.key, x.stream), flight)
             flight.land("left" if isinstance(x.error, CallerGone | ShuttingDown) else "failed")
         elif x.error is None and not flight.over and tap.whole and x.relay is not None and x.relay.is_done():
-            events = b"".join(tap.pieces)
-            whole = orjson.loads(whole_of(events, x.operation))
-            entry = self._store(x, lookup, events, finish_of(whole["choices"]), stream=True)
+            entry = self._store(x, lookup, b"".join(tap.pieces), folded_of(x, x.relay).choices, stream=True)
             flight.land(entry or "failed")
 
-    def _store(self, x: Exchange, lookup: Lookup, data: bytes, finish: str, *, stream: bool = False) -> Entry | None:
+    def _store(self, x: Exchange, lookup: Lookup, data: bytes, choices: Any, *, stream: bool = False) -> Entry | None:
         """Keep an answer if it may be; a model that stood in for the one asked is not what was asked for."""
+        finish = "stop" if x.operation == "embedding" else finish_of(choices)
         fits = finish == "stop" and 0 < len(data) <= LARGEST
         if not fits or x.route is not lookup.route or lookup.control.unkept:
             return None
@@ -318,7 +317,7 @@ class Cache:
             self._bands.learn(band, wrong=wrong, now=now)
         self._put(entry, lookup.prepared)
         if self._backing is not None:
-            self._pending.append(entry.answer)
+            self._pending.append((entry.answer, [] if x.operation == "embedding" else _said(choices)))
         return entry
 
     # --- what is kept -----------------------------------------------------------------------------------------------
@@ -404,7 +403,7 @@ class Cache:
 
         def work() -> News:
             return backing.exchange(
-                [answer for answer in pending if not _is_personal(answer, mask)], tallied, bands,
+                [answer for answer, said in pending if not _is_personal((*said, answer.text), mask)], tallied, bands,
                 after=after, generation=generation,
             )  # fmt: skip
 
@@ -457,8 +456,13 @@ def _texts(answer: KeptAnswer) -> list[str]:
     if answer.operation == "embedding":
         return []
     body = orjson.loads(whole_of(answer.data, answer.operation) if answer.stream else answer.data)
+    return _said(body.get("choices"))
+
+
+def _said(choices: Any) -> list[str]:
+    """The words of each choice."""
     texts = []
-    for choice in body.get("choices") or ():
+    for choice in choices or ():
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else choice.get("text")
         texts.append(content if isinstance(content, str) else orjson.dumps(content).decode())
@@ -469,5 +473,5 @@ def _words(entry: Entry) -> str:
     return "\n".join(_texts(entry.answer))
 
 
-def _is_personal(answer: KeptAnswer, mask: Callable[[str], str]) -> bool:
-    return any(mask(text) != text for text in (*_texts(answer), answer.text))
+def _is_personal(texts: Iterable[str], mask: Callable[[str], str]) -> bool:
+    return any(mask(text) != text for text in texts)
