@@ -369,6 +369,8 @@ limit = resource.getrlimit(resource.RLIMIT_FSIZE)
 # In the middle of a line: the rest of it must follow later, at the same place.
 resource.setrlimit(resource.RLIMIT_FSIZE, (store.traces.status()["bytes"] + 40_777, limit[1]))
 append(300)
+while not store.traces.status()["error"]:
+    time.sleep(0.01)
 try:
     store.traces.flush(1.0)
 except StoreFull as error:
@@ -388,7 +390,7 @@ if sys.argv[2] == "die":
     import os
     os._exit(77)
 resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-store.traces.flush(10)
+store.traces.flush(60)
 assert store.traces.status()["error"] == ""
 assert store.traces.query(since=0, until=FOREVER, limit=2000, order="asc") == taken
 append(10)
