@@ -45,9 +45,10 @@ async def test_asking_for_a_person_queues_the_conversation(make_shop: MakeShop) 
         (["\u3164"], "Asked: (no readable text)"),
         (["", " \n"], "Asked: (no readable text)"),
         (["One\u202e.", "\x1b", "two", "three", "four."], "Asked: One / three / four"),
+        (["long " * 100], f"Asked: {'long ' * 31}long…"),
         ([], ""),
     ],
-    ids=["dots", "first unreadable", "blank", "empty", "many", "nothing"],
+    ids=["dots", "first unreadable", "blank", "empty", "many", "long", "nothing"],
 )
 def test_a_summary_never_says_that_nothing_was_asked_by_saying_nothing(asked: list[str], told: str) -> None:
     same: dict[str, Any] = {"tenant": "default", "subject": "", "usecase": "", "spec_hash": "", "release": ""}

@@ -198,13 +198,16 @@ def test_a_phone_breaks_no_name_and_hides_no_button(
         " return new Set([...text.getClientRects()].map((box) => Math.round(box.top))).size }"
     )
     page.goto("/console/choose")
-    assert page.get_by_role("region", name="Runs").locator("tbody a").first.evaluate(lines) == 1
+    runs = page.get_by_role("region", name="Runs")
+    assert runs.locator("tbody a").first.evaluate(lines) == 1
+    inside = "(region) => region.scrollWidth <= region.clientWidth"
+    assert runs.evaluate(inside), "the verdict is seen without scrolling"
     page.goto(f"/console{measured[2]}")
     label = page.locator(".filters label", has_text="Answers")
     assert label.evaluate(f"(each) => ({lines})(each.firstChild)") == 1
     page.goto(f"/console{measured[0]}")
-    table = page.get_by_role("region", name="Objectives")
-    assert table.evaluate("(region) => region.scrollWidth <= region.clientWidth")
+    for name in ("Candidates", "Objectives"):
+        assert page.get_by_role("region", name=name, exact=True).evaluate(inside), name
     assert page.locator(".pareto svg").evaluate("(drawn) => drawn.getBoundingClientRect().width") >= 640
     page.goto("/console/inbox")
     region = page.get_by_role("region", name="Waiting customers")

@@ -230,6 +230,21 @@ def test_what_customers_wrote_is_isolated_and_never_an_empty_label(text: str, sh
     assert view.told(text, "(no message yet)") == shown
 
 
+@pytest.mark.parametrize(
+    ("summary", "shown"),
+    [
+        ("Asked: \u0623\u064a\u0646 7? / <b> · Looked up: Order",
+         "Asked: <bdi>\u0623\u064a\u0646 7?</bdi> / <bdi>&lt;b&gt;</bdi> · <bdi>Looked up: Order</bdi>"),
+        ("Looked up: Order · The assistant did not know 1 answer",
+         "<bdi>Looked up: Order</bdi> · <bdi>The assistant did not know 1 answer</bdi>"),
+        ("", ""),
+    ],
+    ids=["asked", "not asked", "nothing"],
+)  # fmt: skip
+def test_texts_of_a_summary_do_not_turn_each_other_around(summary: str, shown: str) -> None:
+    assert view.apart(summary) == shown
+
+
 def test_no_template_lets_characters_through_that_turn_the_page_around() -> None:
     page = view.Pages().text("problem.html", code=400, sentence="x\u202ey\x00z\u2067")
     assert "xyz" in page

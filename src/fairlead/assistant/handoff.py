@@ -37,8 +37,12 @@ PLAIN_S: Final = 900.0
 """How long where the page cannot give signs of life, because it runs no JavaScript."""
 MAX_REPLY_CHARS: Final = 8_000
 MAX_NOTE_CHARS: Final = 1_000
+QUOTED_CHARS: Final = 160
+"""Of one text in a summary."""
 ENDINGS: Final = {"resolved": "Resolved", "not_resolved": "Not resolved", "no_answer": "No answer came", "spam": "Spam"}
 """How a person can say that a conversation ended."""
+ASKED, TEXTS, PARTS = "Asked: ", " / ", " · "
+"""In a summary: what stands before the customer's texts, between them, and between them and what else is said."""
 
 _RESUME = re.compile(
     r"^\W*(never ?mind|cancel( that| it| the hand-?off)?|forget (it|that|the person)|no longer needed|stop waiting"
@@ -314,12 +318,12 @@ def summarise(messages: Iterable[Message]) -> str:
     if asked:
         read = [readable(text) for text in asked if legible(text)] or [UNREADABLE]
         shown = read if len(read) <= 3 else [read[0], *read[-2:]]
-        parts.append("Asked: " + " / ".join(map(_in_short, shown)))
+        parts.append(ASKED + TEXTS.join(map(_in_short, shown)))
     if cards:
         parts.append("Looked up: " + "; ".join(dict.fromkeys(str(card.get("title", "")) for card in cards)))
     if unknown:
         parts.append(f"The assistant did not know {unknown} answer{'s' if unknown != 1 else ''}")
-    return " · ".join(parts)
+    return PARTS.join(parts)
 
 
 def _columns(record: Record) -> dict[str, Any]:
@@ -338,5 +342,7 @@ def _refusal(handoff: Handoff) -> HandoffGone | HandoffHeld | HandoffReturned:
 
 
 def _in_short(text: str) -> str:
-    line = " ".join(text.split())[:160]
+    line = " ".join(text.split())
+    if len(line) > QUOTED_CHARS:
+        return line[: QUOTED_CHARS - 1].rstrip() + "…"
     return line.rstrip(".") or line

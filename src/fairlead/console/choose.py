@@ -169,7 +169,8 @@ class Choose:
         return self._desk.render(
             request, session, "run.html", page="choose", title="Run", run=run, report=report, path=path, order=order,
             rows=[(row["rank"], standings[row["id"]], written.cells(standings[row["id"]])) for row in rows],
-            names=list(standings), outcome=OUTCOMES.get(report.choice.status) if report else None,
+            columns=written.COLUMNS, names=list(standings),
+            outcome=OUTCOMES.get(report.choice.status) if report else None,
             plot=_plot(report), described=written.described(report) if report else [], state=state_of(run),
             measured=self._store.runs.count(run.id), percent=percent, quality_name=quality_name, reference=_reference,
             judges=self._judges(run), exports=order.exports(path),

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from fairlead.assistant.handoff import ASKED, PARTS, TEXTS
 from fairlead.console.ranges import link
 from fairlead.readable import UNREADABLE, legible, readable
 from fairlead.records import Feedback, Outcome, time_of
@@ -155,6 +156,17 @@ def told(text: str, empty: str = "") -> Markup:
     return Markup("<bdi>{}</bdi>").format(readable(text))
 
 
+def apart(summary: str) -> Markup:
+    """A summary of a hand-off, with what the customer wrote isolated from our words around it and from each other."""
+    asked, *more = summary.split(PARTS)
+    if asked.startswith(ASKED):
+        texts = asked.removeprefix(ASKED).split(TEXTS)
+        first = escape(ASKED) + escape(TEXTS).join(map(told, texts))
+    else:
+        first = told(asked)
+    return escape(PARTS).join([first, *map(told, more)])
+
+
 VERDICTS: dict[Outcome, tuple[str, str]] = {
     "pass": ("●", "pass"),
     "fail": ("▲", "fail"),
@@ -225,6 +237,7 @@ class Pages:
             pretty_json=pretty_json,
             time_of=time_of,
             told=told,
+            apart=apart,
         )
         self._environment.globals.update(
             static=static, parts=parts, share=share, said=said, link=link, acts=ACTS, verdicts=VERDICTS, dict=dict
