@@ -164,6 +164,11 @@ class Connection(asyncio.Protocol):
 
     async def body(self) -> bytes:
         """The whole body. Raises Broken, also for one of more than MAX_BODY_BYTES."""
+        if self._done and len(self._chunks) == 1 and self.unread <= MAX_BODY_BYTES:  # as most bodies come
+            data = self._chunks.popleft()
+            self.unread = 0
+            self._finish()
+            return data
         parts: list[bytes] = []
         size = 0
         while data := await self.chunk():

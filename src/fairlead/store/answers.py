@@ -20,7 +20,7 @@ import msgspec
 from fairlead.errors import StoreError
 from fairlead.records import KeptAnswer, now_us
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Also at the end of the schema."""
 BUSY_S: Final = 5.0
 _PAGE: Final = 500
@@ -34,14 +34,14 @@ CREATE TABLE answers (
     route TEXT NOT NULL, release TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
     size INTEGER NOT NULL, answer BLOB NOT NULL
 );
-CREATE INDEX answers_expires ON answers (expires);
+CREATE INDEX answers_age ON answers (expires, number, size);
 CREATE TABLE tally (
     tenant TEXT NOT NULL, route TEXT NOT NULL, outcome TEXT NOT NULL, requests INTEGER NOT NULL, nanos INTEGER NOT NULL,
     saved_us INTEGER NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (tenant, route, outcome)
 );
 CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 INSERT INTO state VALUES ('generation', 1), ('bands', x'');
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
 _COUNT: Final = (
     "SELECT count(*) FROM answers WHERE (:tenant IS NULL OR tenant = :tenant) AND (:route IS NULL OR route = :route) "
@@ -57,10 +57,6 @@ _INSERT: Final = (
 _PLACES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ROWS: Final = 100
 """Rows a statement. One row each would have this thread ask for the interpreter once a row, and live requests wait."""
-_SHRINK: Final = (
-    "DELETE FROM answers WHERE number <= (SELECT max(number) FROM "
-    "(SELECT number, sum(size) OVER (ORDER BY number DESC) AS held FROM answers) WHERE held > ?)"
-)
 logger = logging.getLogger(__name__)
 
 
@@ -136,8 +132,23 @@ class Answers:
         self._unweighed += added
         if self._unweighed > self.limit // _WEIGHINGS:  # takes a while where there is much
             self._unweighed = 0
-            connection.execute(_SHRINK, (self.limit - self.limit // _WEIGHINGS,))
+            self._shrink(connection, self.limit - self.limit // _WEIGHINGS)
         return int(connection.execute("SELECT max(number) FROM answers").fetchone()[0] or -1)
+
+    def _shrink(self, connection: sqlite3.Connection, limit: int) -> None:
+        """Delete what ends first until no more than ``limit`` bytes are held. Looks into the index, not the answers."""
+        over = int(connection.execute("SELECT coalesce(sum(size), 0) FROM answers").fetchone()[0]) - limit
+        if over <= 0:
+            return
+        last = (0, 0)
+        for expires, number, size in connection.execute(
+            "SELECT expires, number, size FROM answers ORDER BY expires, number"
+        ):
+            last = (expires, number)
+            over -= size
+            if over <= 0:
+                break
+        connection.execute("DELETE FROM answers WHERE (expires, number) <= (?, ?)", last)
 
     def _count(self, connection: sqlite3.Connection, tallied: Sequence[Line]) -> None:
         connection.executemany(
