@@ -21,7 +21,8 @@ from fairlead.batch import Batches, Limits
 from fairlead.batch.lines import ENDPOINTS, Input, Inspected, Inspector
 from fairlead.batch.runner import ENDED, estimate
 from fairlead.batch.shapes import show_batch
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, start_logging, with_settings
+from fairlead.cli.logs import start_logging
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import stop_asked
 from fairlead.cli.times import moment
 from fairlead.errors import BatchUnknown, ModelUnknown, OperationUnsupported, ServiceError, TargetInUse, UsageError

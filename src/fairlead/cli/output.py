@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,6 @@ from rich.text import Text
 from fairlead import settings as settings_module
 from fairlead.errors import FairleadError, MachineError, UsageError
 from fairlead.readable import escaped, readable
-from fairlead.secret import HidingFormatter
 
 
 class Terminal(Console):
@@ -60,13 +58,6 @@ def explain_errors() -> Iterator[None]:
         # The reader of our output (`| head`) has what it wanted; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def start_logging(level: str) -> None:
-    """Let the log go to standard error, without secrets and without what would disturb a terminal."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def check_writable(*paths: Path | None) -> None:

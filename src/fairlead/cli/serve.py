@@ -18,7 +18,8 @@ import uvicorn
 import uvloop
 
 from fairlead.app import Fairlead, build
-from fairlead.cli.output import err, start_logging, with_settings
+from fairlead.cli.logs import start_logging
+from fairlead.cli.output import err, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
 from fairlead.gateway import IDLE_S, Gateway, Shown, fronting, settle
