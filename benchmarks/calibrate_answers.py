@@ -42,7 +42,7 @@ from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.tools import read_tools
 from fairlead.engines.extractive.units import Unit, cut
-from fairlead.engines.scorer import LEAST
+from fairlead.engines.scorer import LEAST, Opinion
 from fairlead.engines.scorer.pieces import apart
 from training.embed_data import Split, is_held, load_topics, make_shop, read_faq
 from training.scorer_data import from_pairs
@@ -56,6 +56,7 @@ CONVERSATIONS = 1_500  # generated ones that the choice of tools is fitted on
 BY_HAND = 8.0  # weight of a hand-written request for a tool, a generated one counting 1
 NO_REQUEST = 1.5  # of a question on the pages with tools on offer that it does not want
 DRAW = 0.002  # how strongly the weights are drawn to PRIOR
+LOGISTIC_DRAW = 0.02  # how strongly those of the confidence are drawn to nought
 PASSAGES = 16
 NATURAL = 4.0  # weight of a hand-written question
 UNANSWERABLE = 8.0  # of a hand-written one that the pages do not answer: there are few
@@ -307,16 +308,21 @@ class Remembering:
     def __init__(self, scorer: Scores) -> None:
         self.digest = scorer.digest
         self._scorer = scorer
-        self._known: dict[tuple[str, str], float] = {}
+        self._known: dict[tuple[str, str], tuple[float, Floats]] = {}
 
-    def score(self, question: str, units: Sequence[str]) -> Floats:
+    def consider(self, question: str, units: Sequence[str]) -> Opinion:
         """As the scorer's."""
         new = [unit for unit in dict.fromkeys(units) if (question, unit) not in self._known]
         if new:
-            self._known.update(
-                zip(((question, u) for u in new), self._scorer.score(question, new).tolist(), strict=True)
-            )
-        return np.array([self._known[question, unit] for unit in units], np.float32)
+            told = self._scorer.consider(question, new)
+            pairs = zip(told.odds.tolist(), told.traits, strict=True)
+            self._known.update(zip(((question, u) for u in new), pairs, strict=True))
+        found = [self._known[question, unit] for unit in units]
+        return Opinion(np.array([odds for odds, _ in found], np.float32), np.array([traits for _, traits in found]))
+
+    def score(self, question: str, units: Sequence[str]) -> Floats:
+        """As the scorer's."""
+        return self.consider(question, units).odds
 
     def alike(self, message: str, units: Sequence[str]) -> Floats:
         """As the scorer's."""
@@ -475,7 +481,7 @@ def fit_logistic(rows: Floats, labels: Floats, weights: Floats) -> tuple[Doubles
     """Logistic regression: weights (features,) and bias."""
     middle, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
     scaled = np.concatenate([(rows - middle) / spread, np.ones((len(rows), 1))], axis=1).astype(np.float64)
-    draw = np.append(np.full(rows.shape[1], 0.005), 0.0)
+    draw = np.append(np.full(rows.shape[1], LOGISTIC_DRAW), 0.0)
     total = float(weights.sum())
 
     def loss(w: Doubles) -> tuple[float, Doubles, Doubles]:
@@ -560,6 +566,7 @@ def main() -> None:
     asked = [*by_hand, *after_another(whole), *generated]
     constants: dict[str, Any] = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
     constants["about"] = "Written by benchmarks/calibrate_answers.py; do not edit."
+    constants["scorer"] = readers.scorer.digest
     prior = np.array([PRIOR.get(name, 0.0) for name in FEATURES])
     prepared = prepare(asked, readers.embedder)
     order = fit_order(first_rows(prepared), prior)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.engines.extractive import phrases, protocol
-from fairlead.engines.extractive.evidence import shared
+from fairlead.engines.extractive.evidence import CALIBRATION, TRAITS, shared
 from fairlead.engines.extractive.reply import Answer, respond
 from fairlead.errors import RequestRefused
 
@@ -413,3 +413,10 @@ WIDE_TABLE = (
 )
 def test_a_wide_row_is_cut_to_what_was_asked(asked: str, told: str) -> None:
     assert told in say(asked, documents=[{"id": "d", "title": "Delivery abroad", "text": WIDE_TABLE}]).text
+
+
+def test_the_calibration_was_fitted_on_the_scorer_that_is_shipped() -> None:
+    """Its weights of the scorer's traits mean nothing beside another scorer."""
+    constants = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+    assert constants["scorer"] == shared().scorer.digest
+    assert len(TRAITS) == shared().scorer.consider("when?", ["At noon."]).traits.shape[1]

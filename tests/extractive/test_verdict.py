@@ -22,6 +22,8 @@ from fairlead.engines.extractive.verdict import verdict
         # In doubt nothing is said: a month may have 28 or 31 days, a sum in another currency, exceptions, two measures.
         ("is a month too late to return it?", "You can return items within 30 days.", ""),
         ("is it free for $60", "Postage is free above €50.", ""),
+        ("is 40 days too late?", "We check returns within 5 working days.", ""),
+        ("is 40 days too late?", "Checking a return can take up to 8 working days.", ""),
         ("is 40 days too late?", "Sale items cannot be returned within 30 days.", ""),
         ("is 40 days too late?", "Within 30 days, except for shoes.", ""),
         ("is 40 days too late?", "Clothes within 30 days, shoes within 60 days.", ""),

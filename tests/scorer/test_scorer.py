@@ -226,3 +226,18 @@ def test_pieces_keep_what_matters() -> None:
     assert (pieces, hung) == (["cafe", "delivery", "costs", "it's", "5", "%", "of", "the", "€", "50"], 3)
     assert unit_pieces("no heading") == (["no", "heading"], 0)
     assert match_key("returned") == match_key("return") == match_key("returns")
+
+
+# ---------------------------------------------------------------- why a score is what it is
+def test_traits_are_what_a_score_is_a_sum_of() -> None:
+    with np.load(WEIGHTS) as arrays:
+        weights = unpacked(arrays)
+    told = shared().consider(QUESTIONS[0], [*UNITS, ""])
+    np.testing.assert_array_equal(told.odds, shared().score(QUESTIONS[0], [*UNITS, ""]))
+    assert told.traits.shape == (len(UNITS) + 1, shared().traits)
+    assert (told.traits >= 0).all()
+    assert not told.traits[-1].any()
+    likeness = shared().alike(QUESTIONS[0], UNITS) * weights["likeness"]
+    summed = told.traits[:-1] @ weights["out.weight"][0] + weights["out.bias"][0] + likeness
+    np.testing.assert_allclose(np.clip(summed, LEAST, MOST), told.odds[:-1], atol=1e-3)
+    assert not shared().consider("", UNITS).traits.any()

@@ -34,7 +34,7 @@ from fairlead.engines.extractive.odds import Odds
 from fairlead.engines.extractive.question import Query
 from fairlead.engines.extractive.text import STOP, names_thing, stem
 from fairlead.engines.extractive.units import Passage, Unit, is_lead
-from fairlead.engines.scorer import LEAST, with_context
+from fairlead.engines.scorer import LEAST, Opinion, with_context
 from fairlead.engines.scorer import shared as scorer_of_process
 
 CALIBRATION = Path(__file__).with_name("calibration.json")
@@ -44,13 +44,14 @@ _OF_BEST = (
     "things", "things in text", "row meant", "row not meant", "place agrees", "place differs", "in range",
     "soft words alone", "other section ideas", "counted", "person named", "rate told", "wrong way",
 )  # fmt: skip
+TRAITS = tuple(f"trait {i}" for i in range(96))  # the scorer's last layer
 READ = ("answers", "answers below best", "answers likely")
 SURENESS = (
     "score", "lead", "margin", "answers", "answers most", "answers lead", "answers margin", "answers likely",
     "any answers", "first is most", *_OF_BEST, "has ideas", "strangest word", "strange share", "strangest anywhere",
     "strange share anywhere", "unseen word", "unseen share", "unseen word anywhere", "unseen share anywhere",
     "yes or no of the unseen", "has things", "strange name", "asks yes or no", "asks for a value", "asks nothing",
-    "few words",
+    "few words", *TRAITS,
 )  # fmt: skip
 _NAME = re.compile(r"(?<=[\w,] )[A-Z][\w'’-]+")
 
@@ -65,6 +66,7 @@ class Calibration(NamedTuple):
     sure_from: float
 
 
+_UNREAD = np.zeros(len(TRAITS), np.float32)
 MOST_READ = 16  # units of a question that the scorer reads
 
 
@@ -75,6 +77,9 @@ class Scores(Protocol):
 
     def score(self, question: str, units: Sequence[str]) -> Vectors:
         """Log-odds (units,) that each unit answers the question."""
+
+    def consider(self, question: str, units: Sequence[str]) -> Opinion:
+        """The log-odds with the traits (units, len(TRAITS)) that they are a sum of."""
 
     def alike(self, message: str, units: Sequence[str]) -> Vectors:
         """How alike a message and each unit are as wholes (units,), -1 to 1."""
@@ -94,13 +99,17 @@ def shared() -> Readers:
 
 
 class Match(NamedTuple):
-    """A unit with its passage, its features, its score among the units, and the scorer's log-odds (LEAST if unread)."""
+    """A unit with its passage, its features, its score among the units, and what the scorer makes of it.
+
+    ``answers`` is the scorer's log-odds, LEAST if it did not read the unit, ``traits`` what led to these.
+    """
 
     unit: Unit
     passage: Passage
     features: Vectors
     score: float
     answers: float
+    traits: Vectors
 
 
 class Compared(NamedTuple):
@@ -143,15 +152,15 @@ def order(query: Query, compared: Compared, readers: Readers) -> list[Match]:
     scores = rows @ calibration().order
     first = sorted(range(len(units)), key=lambda i: (-scores[i], i))
     near, far = first[:MOST_READ], first[MOST_READ:]
-    odds = readers.scorer.score(query.text, [with_context(units[i][1].context, units[i][1].text) for i in near])
-    chosen = np.concatenate([rows[near], read_features(odds)], axis=1) @ calibration().choose
+    told = readers.scorer.consider(query.text, [with_context(units[i][1].context, units[i][1].text) for i in near])
+    chosen = np.concatenate([rows[near], read_features(told.odds)], axis=1) @ calibration().choose
     found = [
-        Match(units[i][1], units[i][0], rows[i], float(score), float(odd))
-        for i, score, odd in zip(near, chosen, odds, strict=True)
+        Match(units[i][1], units[i][0], rows[i], float(score), float(odd), traits)
+        for i, score, odd, traits in zip(near, chosen, told.odds, told.traits, strict=True)
     ]
     found.sort(key=lambda m: -m.score)
     drop = float(chosen.min() - scores[near[-1]])
-    found += [Match(units[i][1], units[i][0], rows[i], float(scores[i]) + drop, LEAST) for i in far]
+    found += [Match(units[i][1], units[i][0], rows[i], float(scores[i]) + drop, LEAST, _UNREAD) for i in far]
     return found
 
 
@@ -177,7 +186,7 @@ def sureness(query: Query, matches: Sequence[Match], embedder: Embedder) -> Vect
         soft = np.maximum(np.stack([soft_words(vectors, m.unit) for m in matches]), exact)
         kinds = (soft[0], soft.max(axis=0), exact[0], exact.max(axis=0))
         strange = [value for found in kinds for value in _strange(found, weights)]
-    return np.array(
+    values = np.array(
         [
             best.score,
             min(4.0, best.score - other),
@@ -209,6 +218,7 @@ def sureness(query: Query, matches: Sequence[Match], embedder: Embedder) -> Vect
         ],
         np.float32,
     )
+    return np.concatenate([values, best.traits])
 
 
 def _strange(found: Vectors, weights: Vectors) -> tuple[float, float]:

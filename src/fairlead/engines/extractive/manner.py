@@ -45,8 +45,9 @@ _REQUEST = re.compile(
     r"|come|shown)|\bplease\b"
 )
 _GENERAL = re.compile(
-    r"^(?:(?:hi|hello|hey|and|but|so|ok|excuse me|please tell me|can you tell me)[ ,!]+)*(?:why|who|do i|will i"
-    r"|would i|am i"
+    r"^(?:(?:hi|hello|hey|and|but|so|ok|excuse me"
+    r"|(?:please |can you |could you )?tell me)[ ,!]+)*(?:why|who|do i|will i"
+    r"|would i|am i|where (?:do|can|should|would) (?:i|we)|how to|is it|is there|are there"
     r"|should i|must i|does|do you|do your|are you|are your|can i|may i|how (?:do|can|long|much|many|often|soon)"
     r"|what (?:if|happens|now|can|do|should)|which|when do|by when|until when)\b"
     r"|\bwhat (?:now|can i do|should i do|happens)\b"
@@ -68,7 +69,8 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"|(?:send|deliver|ship|order) (?:\w+ ){0,3}without the"
         ),
         "track": (
-            r"left (?:yet|you)|(?:did|have|had) (?:i|we) (?:book|order|buy|reserve)\w*|(?:i|we)(?: have|'ve)? booked"
+            r"(?:not|never|\w+n'?t) (?:been )?mov(?:ed?|ing)|left (?:yet|you)"
+            r"|(?:did|have|had) (?:i|we) (?:book|order|buy|reserve)\w*|(?:i|we)(?: have|'ve)? booked"
             r"|has it left|should have (?:been|come|arrived)|whereabouts|movement|an? updates?|any updates?"
             r"|(?:go|gone|went) out|(?:have|did) you (?:\w+ )?sen[dt]|been delivered|nobody(?:'?s| has)? (?:been|come)"
             r"|g[eo]t lost|out for delivery"
@@ -85,7 +87,8 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
             r"bring (?:\w+ ){0,2}back|sent? back"
         ),
         "change": (
-            r"chang\w*|(?<!an )(?<!any )updat\w*|mov(?:e|es|ed|ing)|redirect\w*|shift\w*|edit|modify|new address"
+            r"chang\w*|(?<!an )(?<!any )updat\w*|(?<!not )(?<!n't )(?<!nt )(?<!never )mov(?:e|es|ed|ing)"
+            r"|redirect\w*|shift\w*|edit|modify|new address"
             r"|wrong (?:\w+ )?(?:address|number|name|date|day|house number)|swap\w*|exchang\w*|"
             r"another address|different (?:address|date|day)|instead|go to my|"
             r"to my (?:office|work|neighbour)|resched\w*|postpone|rather than|another (?:day|time|e ?mail|one)"
@@ -151,7 +154,7 @@ _ACTIONS: dict[str, re.Pattern[str]] = {
 
 _OWN = re.compile(r"\b(?:my|mine|our|i've|i'm)\b|\b(?:i|we) (?:ordered|bought|lost|moved)\b")
 _INDEFINITE = re.compile(
-    r"\b(?:something|(?<!received )(?<!got )(?<!ordered )anything|things|an? (?:order|item|return|subscription"
+    r"\b(?:stuff|something|(?<!received )(?<!got )(?<!ordered )anything|things|an? (?:order|item|return|subscription"
     r"|booking|voucher|parcel|refund|gift card)"
     r"|orders|items|returns|subscriptions|bookings|vouchers|parcels|repairs|refunds|usually|normally|generally"
     r"|always)\b"

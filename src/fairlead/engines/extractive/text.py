@@ -25,6 +25,7 @@ STOP = frozenset(
     guys folks team kindly wondering wonder ask asking help say said says think exactly else per via etc""".split()
 )
 _GAP = "~"
+_AS_WRITTEN = "="
 _MOST_BETWEEN = 3
 _SUFFIXES = (
     "ization",
@@ -75,18 +76,30 @@ def content(words: Iterable[str]) -> list[str]:
 
 @cache
 def _concept_table() -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """First stem to (stems of the wording, idea), longest first."""
+    """First stem to (stems of the wording, idea), longest first; a part that counts as written has its mark before."""
     table: dict[str, list[tuple[tuple[str, ...], str]]] = {}
     for line in Path(__file__).with_name("concepts.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             name, _, wordings = line.partition(":")
             for wording in wordings.split(","):
-                parts = [w for part in wording.split() for w in words_of(part) or [part]]
-                stems = tuple(w if w == _GAP else stem(w) for w in parts)
-                table.setdefault(stems[0], []).append((stems, name.strip()))
+                parts = tuple(part for word in wording.split() for part in _parts_of(word))
+                table.setdefault(_stem_of(parts[0]), []).append((parts, name.strip()))
     for entries in table.values():
         entries.sort(key=lambda entry: -len(entry[0]))
     return table
+
+
+def _parts_of(word: str) -> list[str]:
+    """A word of a wording as it is compared: its stem, or the gap, or the word itself after its mark."""
+    if word == _GAP:
+        return [_GAP]
+    if word.startswith(_AS_WRITTEN):
+        return [_AS_WRITTEN + folded for folded in words_of(word)]
+    return [stem(folded) for folded in words_of(word) or [word]]
+
+
+def _stem_of(part: str) -> str:
+    return stem(part.removeprefix(_AS_WRITTEN)) if part.startswith(_AS_WRITTEN) else part
 
 
 def concepts_of(words: Sequence[str]) -> frozenset[str]:
@@ -96,24 +109,25 @@ def concepts_of(words: Sequence[str]) -> frozenset[str]:
     found: set[str] = set()
     for i, first in enumerate(stems):
         for wording, name in table.get(first, ()):
-            if name not in found and _reads(stems, i, wording):
+            if name not in found and _reads(words, stems, i, wording):
                 found.add(name)
     return frozenset(found)
 
 
-def _reads(stems: Sequence[str], at: int, wording: tuple[str, ...]) -> bool:
+def _reads(words: Sequence[str], stems: Sequence[str], at: int, wording: Sequence[str]) -> bool:
     """Whether a wording stands at a place; a gap in it stands for up to _MOST_BETWEEN words."""
-    if _GAP not in wording:
-        return tuple(stems[at : at + len(wording)]) == wording
-    gap = wording.index(_GAP)
-    if not _reads(stems, at, wording[:gap]):
-        return False
-    return any(_reads(stems, at + gap + between, wording[gap + 1 :]) for between in range(_MOST_BETWEEN + 1))
+    for i, part in enumerate(wording, start=at):
+        if part == _GAP:
+            rest = wording[i - at + 1 :]
+            return any(_reads(words, stems, i + between, rest) for between in range(_MOST_BETWEEN + 1))
+        if i >= len(stems) or part != (_AS_WRITTEN + words[i] if part.startswith(_AS_WRITTEN) else stems[i]):
+            return False
+    return True
 
 
 @cache
 def _idea_stems() -> frozenset[str]:
-    return frozenset(s for entries in _concept_table().values() for wording, _ in entries for s in wording)
+    return frozenset(_stem_of(s) for entries in _concept_table().values() for wording, _ in entries for s in wording)
 
 
 def names_thing(word: str) -> bool:

@@ -317,4 +317,21 @@ def rank(tools: Sequence[Tool], message: str, readers: Readers) -> list[tuple[To
     return scored
 
 
-__all__ = ["TOOL_FEATURES", "Meaning", "Tool", "meaning_of", "rank", "tool_features", "tool_odds"]
+def chance_of_kind(ranked: Sequence[tuple[Tool, float]], embedder: Embedder) -> float:
+    """The chance, 0 to 1, that the first of ``rank`` is meant or one that does the same with the same arguments.
+
+    Two tools that look up an order halve the odds between them, although a message is sure to want one of the two.
+    """
+    if not ranked:
+        return 0.0
+    first = ranked[0][0]
+    deeds = meaning_of(first, embedder).deeds
+    wanted = {p.name for p in first.required}
+    return sum(
+        share
+        for tool, share in ranked
+        if tool is first or (deeds & meaning_of(tool, embedder).deeds and {p.name for p in tool.required} == wanted)
+    )
+
+
+__all__ = ["TOOL_FEATURES", "Meaning", "Tool", "chance_of_kind", "meaning_of", "rank", "tool_features", "tool_odds"]

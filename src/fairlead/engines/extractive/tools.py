@@ -18,7 +18,7 @@ from fairlead.engines.extractive.finders import identifier
 from fairlead.engines.extractive.manner import deeds_of
 from fairlead.engines.extractive.question import bare_of
 from fairlead.engines.extractive.text import STOP
-from fairlead.engines.extractive.toolmatch import SPACED, Tool, rank
+from fairlead.engines.extractive.toolmatch import SPACED, Tool, chance_of_kind, rank
 
 MOST_TOOLS = 128
 MOST_BESIDE = 12  # words beside a number that was given late
@@ -101,11 +101,10 @@ def plan(
     going_on = len(said) > 1 and _only_names(said[-1])
     ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], readers)
     least = CHOOSE_IDENTIFIED_FROM if ranked and identifies(ranked[0][0], said[-1]) else CHOOSE_FROM
-    if not ranked or ranked[0][1] < least:
+    wanted = chance_of_kind(ranked, readers.embedder)
+    if wanted < least:
         return None
-    return fill(
-        ranked[0][0], min(max(ranked[0][1], CHOOSE_FROM), _SUREST), said, asked=None, together=2 if going_on else 1
-    )
+    return fill(ranked[0][0], min(max(wanted, CHOOSE_FROM), _SUREST), said, asked=None, together=2 if going_on else 1)
 
 
 def _only_names(message: str) -> bool:

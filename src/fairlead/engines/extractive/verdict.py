@@ -28,6 +28,9 @@ _LIMIT = re.compile(
 _HEDGED = re.compile(
     r"\b(?:not|no|never|cannot|can't|except|unless|however|but|otherwise|longer|minimum|at least)\b|n't\b"
 )
+_OURS = re.compile(  # how long we or a carrier need
+    r"\bwe (?:check|answer|reply|send|refund|repair|replace|ship|dispatch|deliver|process|start|write)\b|\btakes?\b"
+)
 _LATE = re.compile(r"\btoo late\b|\btoo long ago\b|\bout of time\b|\bmissed (?:it|the)\b")
 _MAY = re.compile(
     r"\b(?:can|could|may) (?:i|we)\b|\bstill\b|\bin time\b|\bam i (?:able|allowed)\b|\bis (?:it|that) (?:ok"
@@ -55,7 +58,7 @@ class _Days(NamedTuple):
 def verdict(question: str, rule: str) -> Verdict:
     """Yes or No where the question's one measure and the rule's one limit decide it, else the empty text."""
     asked, told = fold(question), fold(rule)
-    if _HEDGED.search(told):
+    if _HEDGED.search(told) or _OURS.search(told):
         return ""
     return _free(asked, told) if _FREE.search(asked) and _FREE.search(told) else _in_time(asked, told)
 

@@ -39,6 +39,17 @@ class Read(NamedTuple):
     keys: tuple[str, ...]
 
 
+class Opinion(NamedTuple):
+    """What the scorer makes of units: log-odds (units,), and the traits (units, n >= 0) that these are a sum of.
+
+    A trait is a unit of the last layer. Its values say why a score is what it is (the subject agrees, the very thing is
+    missing), which one number does not.
+    """
+
+    odds: Floats
+    traits: Floats
+
+
 class Scorer:
     """Scores units for a question. Deterministic; the cache of units read before changes no result."""
 
@@ -56,6 +67,7 @@ class Scorer:
         for block in range(self._encoder):
             name = f"encoder.{block}.attention"
             self._w[f"{name}.qkv"] = np.concatenate([self._w[f"{name}.{p}.weight"] for p in "qkv"], axis=1)
+        self.traits = int(self._w["hidden.bias"].shape[0])
         self.digest = ""
         self._cache: dict[str, Read] = {}
 
@@ -86,16 +98,24 @@ class Scorer:
         A unit is a sentence, a list item or a table row, with what it hangs on in front (`pieces.with_context`). The
         order of the units and what was asked before change nothing.
         """
+        return self.consider(question, units).odds
+
+    def consider(self, question: str, units: Sequence[str]) -> Opinion:
+        """As ``score``, with the traits that led to it; these are 0 where a question or a unit has no piece."""
         asked = question_pieces(question)
         distinct = sorted(set(units))
         read = self._read_units(distinct)
         known = [unit for unit in distinct if read[unit].keys]
+        odds, traits = np.full(len(units), LEAST, np.float32), np.zeros((len(units), self.traits), np.float32)
         if not asked or not known:
-            return np.full(len(units), LEAST, np.float32)
+            return Opinion(odds, traits)
         query = self._read([(asked, [_QUESTION] * len(asked))])[0]
-        found = np.clip(self._compare(query, [read[unit] for unit in known]), LEAST, MOST).tolist()
-        score_of = dict(zip(known, found, strict=True))
-        return np.array([score_of.get(unit, LEAST) for unit in units], np.float32)
+        found = self._compare(query, [read[unit] for unit in known])
+        place = {unit: i for i, unit in enumerate(known)}
+        there = [i for i, unit in enumerate(units) if unit in place]
+        chosen = [place[units[i]] for i in there]
+        odds[there], traits[there] = np.clip(found.odds[chosen], LEAST, MOST), found.traits[chosen]
+        return Opinion(odds, traits)
 
     def alike(self, message: str, units: Sequence[str]) -> Floats:
         """How alike a message and each unit are as wholes (units,), -1 to 1; 0 where either has no piece."""
@@ -157,8 +177,8 @@ class Scorer:
             for i, (pieces, _) in enumerate(texts)
         ]
 
-    def _compare(self, query: Read, units: list[Read]) -> Floats:
-        """Log-odds (units,), all units at once, padded to the longest."""
+    def _compare(self, query: Read, units: list[Read]) -> Opinion:
+        """All units at once, padded to the longest."""
         w = self._w
         longest = max(len(unit.keys) for unit in units)
         told = np.zeros((len(units), longest, self._width), np.float32)
@@ -195,8 +215,7 @@ class Scorer:
         most = np.maximum(x.max(axis=1), np.float32(-20))
         joint = np.concatenate([mean, most, both * np.float32(self._width**0.5), likeness], axis=-1)
         inner = np.maximum(joint @ w["hidden.weight"] + w["hidden.bias"], 0)
-        found: Floats = (inner @ w["out.weight"] + w["out.bias"])[:, 0] + w["likeness"] * likeness[:, 0]
-        return found
+        return Opinion((inner @ w["out.weight"] + w["out.bias"])[:, 0] + w["likeness"] * likeness[:, 0], inner)
 
     def _vectors(self, pieces: list[str]) -> Floats:
         """(n, d): the row of each piece, or the mean of its n-grams."""
