@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -182,6 +185,41 @@ async def test_all_of_a_batch_learn_that_it_failed() -> None:
         batcher: MicroBatcher[int, int] = MicroBatcher(wrong, max_batch_size=3)
         outcomes = await asyncio.gather(*map(batcher.ask, range(3)), return_exceptions=True)
         assert [type(each) for each in outcomes] == [error] * 3
+
+
+class Gone(Exception):
+    """Notes in ``left`` that it was made, so that no frame of the test has to hold it."""
+
+    def __init__(self, left: list[weakref.ref[Exception]]) -> None:
+        super().__init__()
+        left.append(weakref.ref(self))
+
+
+async def test_an_error_that_was_told_is_let_go_of_at_once() -> None:
+    left: list[weakref.ref[Exception]] = []
+
+    async def fail(items: list[int]) -> list[int]:
+        raise Gone(left)
+
+    async def each_fails(items: list[int]) -> list[int | Exception]:
+        return [Gone(left) for _ in items]
+
+    async def ask(batcher: MicroBatcher[int, int]) -> None:
+        with contextlib.suppress(Gone):
+            await batcher.ask(1)
+
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        for wrong in (fail, each_fails):
+            batcher: MicroBatcher[int, int] = MicroBatcher(wrong, max_batch_size=3)
+            await asyncio.gather(ask(batcher), ask(batcher))
+            await settle()
+        assert len(left) == 3
+        assert [each() for each in left] == [None] * 3, "waiting for the collector"
+    finally:
+        if was:
+            gc.enable()
 
 
 async def _never(items: list[int]) -> list[int]:

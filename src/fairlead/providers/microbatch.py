@@ -60,7 +60,10 @@ class MicroBatcher(Generic[Item, Result]):
                 self._send(key, batch)
             raise
         if isinstance(outcome, Exception):
-            raise outcome
+            try:
+                raise outcome
+            finally:  # its traceback holds this frame: neither may hold the other, nor what holds it
+                del outcome, waiter, batch
         return outcome
 
     def _send(self, key: Hashable, batch: _Batch[Item, Result]) -> None:
@@ -105,17 +108,25 @@ class _Batch(Generic[Item, Result]):
         waiting = [(item, waiter) for item, waiter in self._waiting if not waiter.done()]
         if not waiting:  # they left in the very turn in which it was sent
             return
-        outcomes: Sequence[Result | Exception]
         try:
-            outcomes = await compute([item for item, _ in waiting])
-            if len(outcomes) != len(waiting):
-                raise ValueError(f"{len(outcomes)} results for {len(waiting)} items")
+            outcomes = await _outcomes_of(compute, [item for item, _ in waiting])
         except asyncio.CancelledError:
             for _, waiter in waiting:
                 waiter.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 - told to those who wait, whatever it is
-            outcomes = [error] * len(waiting)
         for (_, waiter), outcome in zip(waiting, outcomes, strict=True):
             if not waiter.done():
                 waiter.set_result(outcome)
+
+
+async def _outcomes_of(
+    compute: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], items: list[Item]
+) -> Sequence[Result | Exception]:
+    """What ``compute`` returns, or what it raises for each."""
+    try:
+        outcomes = await compute(items)
+        if len(outcomes) != len(items):
+            raise ValueError(f"{len(outcomes)} results for {len(items)} items")
+    except Exception as error:  # noqa: BLE001 - told to those who wait, whatever it is
+        return [error] * len(items)
+    return outcomes
