@@ -65,6 +65,18 @@ def test_each_reads_what_the_other_wrote_and_nothing_twice(tmp_path: Path) -> No
         each.close()
 
 
+def test_of_answers_to_one_question_the_latest_counts_once(tmp_path: Path) -> None:
+    one, other = Answers(tmp_path / "answers.db"), Answers(tmp_path / "answers.db")
+    last = write(one, kept("a", data=b"first"), kept("b"))
+    write(one, kept("a", data=b"second"), after=last)
+    assert everything(other) == [b"said b", b"second"]
+    assert [(row["answers"], one.count(tenant="t")) for row in one.stats()["kept"]] == [(2, 2)]
+    assert one.purge() == 2
+    assert everything(other) == []
+    for each in (one, other):
+        each.close()
+
+
 def test_an_answer_written_by_another_process_is_read(tmp_path: Path) -> None:
     path = tmp_path / "answers.db"
     code = (

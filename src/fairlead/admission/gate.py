@@ -29,7 +29,8 @@ class Gated:
         """See Upstream. Raises ModelBusy where the wait would be too long."""
         lane, context = self.lane, call.context
         try:
-            await lane.enter(context.tenant, context.priority, call.deadline)
+            if not lane.enter_now():
+                await lane.enter(context.tenant, context.priority, call.deadline)
         except asyncio.CancelledError:
             if len(self._unsent) >= MOST_UNSENT:
                 self._unsent.clear()

@@ -82,10 +82,16 @@ class Lane:
         """How many calls wait."""
         return len(self._waiting)
 
+    def enter_now(self) -> bool:
+        """Take a place if one is free and nobody waits for it."""
+        if self.busy >= int(self.limit) or self._waiting:
+            return False
+        self.busy += 1
+        return True
+
     async def enter(self, tenant: str, priority: Priority, deadline: float) -> None:
         """Take a place, now or when it is one's turn. Raises ModelBusy instead of waiting too long."""
-        if self.busy < int(self.limit) and not self._waiting:
-            self.busy += 1
+        if self.enter_now():
             return
         rank = RANKS[priority]
         tag = max(self._turn[rank], self._last[rank].get(tenant, 0.0)) + 1.0 / self._weights.get(tenant, 1.0)

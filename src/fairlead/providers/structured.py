@@ -10,7 +10,7 @@ since checking them means to hold back a stream that may hold no call at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
@@ -42,10 +42,13 @@ class Structured:
         self._upstream = upstream
         self._facts = facts
 
-    async def open(self, call: Call) -> Reply:
+    def open(self, call: Call) -> Coroutine[Any, Any, Reply]:
         """See Upstream.open. Raises AnswerUnfit when the second answer does not fit either, RequestInvalid."""
         if call.operation != "chat" or not ("response_format" in call.body or "tools" in call.body):
-            return await self._upstream.open(call)
+            return self._upstream.open(call)
+        return self._open_structured(call)
+
+    async def _open_structured(self, call: Call) -> Reply:
         wanted = self._wanted(call.body)
         if self._facts.json_schema is False and (call.body.get("response_format") or {}).get("type") == "json_schema":
             call = msgspec.structs.replace(call, body=_with_schema_told(call.body))

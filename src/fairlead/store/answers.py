@@ -1,5 +1,8 @@
 """Kept answers on disk, in a database file of their own: losing it costs time and money, never data.
 
+An answer of the same key that was kept later counts; the older one goes when its time is over. To look for it at once
+would cost more than all else: keys are random, so nearly each of a large index's pages would be written anew.
+
 So it is not migrated and not mended: a file of another version, or one that is broken, is put aside with a word and a
 new one begun. Any number of processes share it; each reads what the others wrote by the growing number of the rows.
 ``generation`` grows with every purge, which tells all of them to forget. Knows nothing of keys or of what is alike.
@@ -30,7 +33,7 @@ _WEIGHINGS: Final = 16
 """What is kept is weighed when a 16th of the limit has come new, and then a 16th of room is made."""
 _SCHEMA: Final = """
 CREATE TABLE answers (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE, tenant TEXT NOT NULL, subject TEXT NOT NULL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, tenant TEXT NOT NULL, subject TEXT NOT NULL,
     route TEXT NOT NULL, release TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
     size INTEGER NOT NULL, answer BLOB NOT NULL
 );
@@ -44,16 +47,15 @@ INSERT INTO state VALUES ('generation', 1), ('bands', x'');
 PRAGMA user_version = 2;
 """
 _COUNT: Final = (
-    "SELECT count(*) FROM answers WHERE (:tenant IS NULL OR tenant = :tenant) AND (:route IS NULL OR route = :route) "
-    "AND (:release IS NULL OR release = :release) AND (:subject IS NULL OR subject = :subject)"
+    "SELECT count(DISTINCT key) FROM answers WHERE (:tenant IS NULL OR tenant = :tenant) "
+    "AND (:route IS NULL OR route = :route) AND (:release IS NULL OR release = :release) "
+    "AND (:subject IS NULL OR subject = :subject)"
 )
 _PURGE: Final = (
     "DELETE FROM answers WHERE (:tenant IS NULL OR tenant = :tenant) AND (:route IS NULL OR route = :route) "
     "AND (:release IS NULL OR release = :release) AND (:subject IS NULL OR subject = :subject)"
 )
-_INSERT: Final = (
-    "INSERT OR REPLACE INTO answers (key, tenant, subject, route, release, created, expires, size, answer) VALUES "
-)
+_INSERT: Final = "INSERT INTO answers (key, tenant, subject, route, release, created, expires, size, answer) VALUES "
 _PLACES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ROWS: Final = 100
 """Rows a statement. One row each would have this thread ask for the interpreter once a row, and live requests wait."""
@@ -165,24 +167,21 @@ class Answers:
         current = self._generation(connection)
         first = generation != current
         rows = connection.execute(
-            "SELECT number, answer FROM answers WHERE number > ? AND expires > ? ORDER BY number DESC LIMIT ?",
+            "SELECT number, key, answer FROM answers WHERE number > ? AND expires > ? ORDER BY number DESC LIMIT ?",
             (-1 if first else after, now_us(), 1_000_000 if first else _PAGE),
         ).fetchall()
-        last = max([after if not first else -1, *(number for number, _ in rows)])
+        last = max([after if not first else -1, *(number for number, _, _ in rows)])
+        newest: dict[bytes, bytes] = {}
+        for _, key, data in rows:
+            newest.setdefault(key, data)
         answers = []
-        for _, data in reversed(rows):
+        for data in reversed(newest.values()):
             with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
                 answers.append(msgspec.msgpack.decode(data, type=KeptAnswer))
         bands = b""
         if first:
             bands = bytes(connection.execute("SELECT value FROM state WHERE name = 'bands'").fetchone()[0])
         return Told(generation=current, last=last, answers=answers, bands=bands)
-
-    def find(self, key: bytes) -> KeptAnswer | None:
-        """The answer of a key, also one whose time is over."""
-        with self._opened() as connection:
-            row = connection.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else msgspec.msgpack.decode(row[0], type=KeptAnswer)
 
     def newest(self, limit: int = 2_000) -> list[KeptAnswer]:
         """The answers kept last, newest first."""
@@ -194,7 +193,7 @@ class Answers:
         """``kept`` (tenant, route, answers, bytes, oldest) and ``counted`` (tenant, route, outcome, requests, ...)."""
         with self._opened() as connection:
             kept = connection.execute(
-                "SELECT tenant, route, count(*), sum(size), min(created) FROM answers WHERE expires > ? "
+                "SELECT tenant, route, count(DISTINCT key), sum(size), min(created) FROM answers WHERE expires > ? "
                 "GROUP BY tenant, route ORDER BY tenant, route",
                 (now_us(),),
             ).fetchall()
@@ -231,7 +230,8 @@ class Answers:
         limits = _limits(tenant, route, release, subject)
         with self._opened() as connection:
             with _writing(connection):
-                gone = connection.execute(_PURGE, limits).rowcount
+                gone = connection.execute(_COUNT, limits).fetchone()[0]
+                connection.execute(_PURGE, limits)
                 connection.execute("UPDATE state SET value = value + 1 WHERE name = 'generation'")
                 if learnt:
                     connection.execute("UPDATE state SET value = x'' WHERE name = 'bands'")
