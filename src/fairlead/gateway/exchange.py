@@ -15,7 +15,7 @@ from fairlead.gateway.keyring import Principal
 from fairlead.gateway.relay import Relay
 from fairlead.gateway.route import Route
 from fairlead.providers.base import CallContext, Operation, Reply
-from fairlead.records import now_us
+from fairlead.records import Priority, now_us
 
 Step = Callable[["Exchange"], Awaitable[None]]
 """A step of the request path that another room supplies. It may change the exchange, set ``reply`` (then no model is
@@ -59,7 +59,7 @@ class Known(msgspec.Struct, kw_only=True):
     size: int
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request. ``body`` is what the client sent, ``sent`` what goes to the model; ``steps`` are microseconds.
 
     ``raw`` is the body as it came over HTTP; ``known``, ``lookup`` and ``shown`` are the cache's.
@@ -73,94 +73,51 @@ class Exchange:
     cancelled, then by who asked.
     """
 
-    __slots__ = (
-        "_mark",
-        "afterwards",
-        "answer",
-        "authorization",
-        "body",
-        "cache_control",
-        "candidates",
-        "context",
-        "deadline",
-        "enter",
-        "error",
-        "folded",
-        "headers",
-        "hung_up",
-        "id",
-        "known",
-        "lookup",
-        "marks",
-        "named",
-        "operation",
-        "principal",
-        "priority",
-        "raw",
-        "recalled",
-        "receive",
-        "relay",
-        "reply",
-        "route",
-        "sent",
-        "shown",
-        "started",
-        "steps",
-        "stream",
-        "subject",
-        "tags",
-        "time",
-        "timeout_s",
-        "total_us",
-        "usage",
-    )
+    id: str
+    operation: Operation
+    context: CallContext
+    timeout_s: float
+    principal: Principal | None = None
+    body: dict[str, Any] = {}
+    authorization: bytes = b""
+    sent: dict[str, Any] = {}
+    receive: Callable[[], Awaitable[bytes]] | None = None
+    subject: str = ""
+    stream: bool = False
+    enter: Callable[[Exchange, Route], Awaitable[None]] | None = None
+    route: Route | None = None
+    named: Route | None = None
+    candidates: tuple[Route, ...] = ()
+    reply: Reply | None = None
+    answer: dict[str, Any] | None = None
+    relay: Relay | None = None
+    folded: Folded | None = None
+    marks: list[int] = []
+    error: ServiceError | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    priority: Priority = "standard"
+    hung_up: bool = True
+    recalled: str = ""
+    raw: bytes = b""
+    cache_control: bytes = b""
+    known: Known | None = None
+    lookup: Any = None
+    shown: Shown | None = None
+    afterwards: list[Callable[[Exchange], None]] = []
+    steps: dict[str, int] = {}
+    tags: dict[str, str] = {}
+    total_us: int = 0
+    usage: Usage | None = None
+    deadline: float = 0.0
+    time: int = 0
+    started: int = 0
+    _mark: int = 0
 
-    def __init__(
-        self,
-        identifier: str,
-        operation: Operation,
-        *,
-        context: CallContext,
-        timeout_s: float,
-        principal: Principal | None = None,
-        body: dict[str, Any] | None = None,
-        authorization: bytes = b"",
-    ) -> None:
-        self.id = identifier
-        self.operation = operation
-        self.context = context
-        self.timeout_s = timeout_s
-        self.deadline = asyncio.get_running_loop().time() + timeout_s
-        self.principal = principal
-        self.body: dict[str, Any] = body if body is not None else {}
-        self.sent: dict[str, Any] = self.body
-        self.authorization = authorization
-        self.receive: Callable[[], Awaitable[bytes]] | None = None
-        self.subject = context.subject
-        self.stream = False
-        self.route: Route | None = None
-        self.named: Route | None = None
-        self.candidates: tuple[Route, ...] = ()
-        self.enter: Callable[[Exchange, Route], Awaitable[None]] | None = None
-        self.reply: Reply | None = None
-        self.answer: dict[str, Any] | None = None
-        self.relay: Relay | None = None
-        self.folded: Folded | None = None
-        self.marks: list[int] = []
-        self.error: ServiceError | None = None
-        self.headers: tuple[tuple[bytes, bytes], ...] = ()
-        self.priority = context.priority
-        self.hung_up = True
-        self.recalled = ""
-        self.raw = self.cache_control = b""
-        self.known: Known | None = None
-        self.lookup: Any = None
-        self.shown: Shown | None = None
-        self.afterwards: list[Callable[[Exchange], None]] = []
-        self.steps: dict[str, int] = {}
-        self.tags: dict[str, str] = {}
-        self.total_us = 0
-        self.usage: Usage | None = None
+    def __post_init__(self) -> None:
+        self.deadline = asyncio.get_running_loop().time() + self.timeout_s
+        self.sent = self.body
+        self.subject = self.context.subject
+        self.priority = self.context.priority
         self.time = now_us()
         self.started = self._mark = clock()
 

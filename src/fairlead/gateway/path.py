@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
 from typing import Any, Literal
 
 import orjson
@@ -84,51 +84,51 @@ class Path:
         self.in_flight = 0
         self.lines: dict[str, Line] = {}
 
-    @asynccontextmanager
-    async def travel(self, x: Exchange) -> AsyncIterator[Exchange]:
+    def travel(self, x: Exchange) -> Journey:
         """Take ``x`` to its answer; the carrier delivers it inside the ``async with``. Raises ServiceError."""
-        self.in_flight += 1
+        return Journey(self, x)
+
+    async def go(self, x: Exchange) -> None:
+        """From the first header to an answer that may be delivered."""
         steps = self.steps
-        try:
-            with Until(x.deadline):
-                self.authenticate(x)
-                await self.read(x)
-                await self.admit(x)
-                if steps["mask"]:
-                    await self.run("mask", x)
-                if steps["screen"]:
-                    await self.run("screen", x)
-                self.choose(x)
-                if steps["recall"]:
-                    await self.run("recall", x)
-                if x.reply is None:
-                    await self.call(x)
-                if steps["restore"]:
-                    await self.run("restore", x)
-                await self.check(x)
-            yield x
-            x.mark("deliver")
-        except ServiceError as error:
+        self.authenticate(x)
+        await self.read(x)
+        await self.admit(x)
+        if steps["mask"]:
+            await self.run("mask", x)
+        if steps["screen"]:
+            await self.run("screen", x)
+        self.choose(x)
+        if steps["recall"]:
+            await self.run("recall", x)
+        if x.reply is None:
+            await self.call(x)
+        if steps["restore"]:
+            await self.run("restore", x)
+        await self.check(x)
+
+    def failed(self, x: Exchange, error: BaseException) -> BaseException:
+        """Note why ``x`` has ended early; returns what is to be raised."""
+        if isinstance(error, ServiceError):
             x.error = error
-            raise
-        except TimeoutError as error:
+        elif isinstance(error, TimeoutError):
             x.error = timed_out(x)
-            raise x.error from error
-        except (asyncio.CancelledError, GeneratorExit):
+            return x.error
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             x.error = CallerGone() if x.hung_up else ShuttingDown(retry_after=self.retry_after_s)
-            raise
-        except Exception:
+        elif isinstance(error, Exception):
             x.error = InternalFault(request=x.context.request)
-            raise
-        finally:
-            self.in_flight -= 1
-            began = x.reply is not None and not x.recalled
-            if began and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
-                self._line(x.route).failed()  # it began and broke off
-            for told in x.afterwards:
-                told(x)
-            await x.close()
-            self.over(x)
+        return error
+
+    async def leave(self, x: Exchange) -> None:
+        """The end of ``x``, however it came."""
+        began = x.reply is not None and not x.recalled
+        if began and x.route is not None and isinstance(x.error, UpstreamBroken | UpstreamTimeout):
+            self._line(x.route).failed()  # it began and broke off
+        for told in x.afterwards:
+            told(x)
+        await x.close()
+        self.over(x)
 
     def over(self, x: Exchange) -> None:
         """The last byte has gone, and whoever wanted to be told was."""
@@ -338,6 +338,41 @@ class Path:
                 x.subject = x.subject or x.sent[field]
         if not x.subject and x.principal:
             x.subject = x.principal.subject
+
+
+class Journey:
+    """One exchange on its way. A class: to go through a generator as context manager costs three times as much."""
+
+    __slots__ = ("_path", "_x")
+
+    def __init__(self, path: Path, x: Exchange) -> None:
+        self._path = path
+        self._x = x
+
+    async def __aenter__(self) -> Exchange:
+        x, path = self._x, self._path
+        path.in_flight += 1
+        try:
+            with Until(x.deadline):
+                await path.go(x)
+        except BaseException as error:
+            await self._end(error)
+            raise
+        return x
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._x.mark("deliver")
+        await self._end(error)
+
+    async def _end(self, error: BaseException | None) -> None:
+        raised = error if error is None else self._path.failed(self._x, error)
+        self._path.in_flight -= 1
+        await self._path.leave(self._x)
+        if raised is not error and raised is not None:
+            raise raised from error
 
 
 def _passes_on(error: ServiceError) -> bool:
