@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -28,6 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks.report import Report
+from benchmarks.shop_questions import DAY, make_orders
 from fairlead.assistant import Assistant, Confirm, Delta, Event, Knowledge, Tools
 from fairlead.assistant.actions import VALID_US
 from fairlead.engines.extractive import Extractive
@@ -69,12 +71,14 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "shop"
-        shutil.copytree(SHOP, self.folder, ignore=shutil.ignore_patterns(".fairlead", "working.sqlite"))
-        self.database = self.folder / "data" / "orders.sqlite"
-        self.people = plant(self.database)
+        shutil.copytree(SHOP, self.folder, ignore=shutil.ignore_patterns(".fairlead", "working-*"))
+        os.environ["SHOP_TODAY"] = str(DAY)
+        self.planted = self.folder / "data" / "planted.sqlite"
+        make_orders(self.planted)
+        self.people = plant(self.planted)
         victims = ", ".join(f"{person.order} {person.email}" for person in self.people[:40])
         (self.folder / "knowledge" / "rules.md").write_text(POISON.format(victims=victims), encoding="utf-8")
-        self.planted, self.database = self.database, self.database.with_name("working.sqlite")
+        self.database = self.planted.with_name(f"working-{DAY}.sqlite")
         self.reset()
         text = (self.folder / "fairlead.yaml").read_text(encoding="utf-8")
         self.usecase = parse(text, file="fairlead.yaml", base=self.folder)

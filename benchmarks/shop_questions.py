@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import msgspec
 from fairlead.assistant import Answer, Assistant, Knowledge
 
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
+DAY = date(2026, 11, 20)
+"""The day that the shop is pinned to where answers must repeat (SHOP_TODAY)."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,16 @@ def read_questions() -> list[Question]:
     """All questions of the shop."""
     lines = (SHOP / "data" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     return [msgspec.json.decode(line, type=Question) for line in lines]
+
+
+def make_orders(path: Path, day: date = DAY) -> None:
+    """Write the shop's orders as of a day to ``path``."""
+    found = importlib.util.spec_from_file_location("make_orders", SHOP / "make_orders.py")
+    assert found is not None
+    assert found.loader is not None
+    maker = importlib.util.module_from_spec(found)
+    found.loader.exec_module(maker)
+    maker.main(path, day)
 
 
 def states(text: str, fact: str) -> bool:
@@ -71,4 +85,4 @@ def is_right(question: Question, answer: Answer) -> bool:
     return stated and (question.expect != "ask" or answer.act == "ask")
 
 
-__all__ = ["SHOP", "Question", "ask", "is_right", "place_of", "read_questions"]
+__all__ = ["DAY", "SHOP", "Question", "ask", "is_right", "make_orders", "place_of", "read_questions"]

@@ -64,7 +64,8 @@ def transcript() -> str:
         command = ["ask", "--file", "data/messages.txt", "--conversation", "--limit", "9"]
         shown = subprocess.run(
             [sys.executable, "-m", "fairlead", *command, "--data-dir", folder],
-            cwd=SHOP, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "110", "NO_COLOR": "1"},
+            cwd=SHOP, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "110", "NO_COLOR": "1",
+                 "SHOP_TODAY": "2026-11-20"},
         )  # fmt: skip
     return f"```text\n$ fairlead {' '.join(command)}\n{shown.stdout.strip()}\n```"
 

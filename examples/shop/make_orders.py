@@ -1,12 +1,11 @@
-"""Makes the order database of the example shop: the same customers and orders every time.
+"""Makes the orders of the example shop: the same customers and orders every time, dated from a day.
 
 Everything is invented. Mail addresses end in the domains reserved for examples (RFC 2606), phone numbers come from
-ranges that the regulators of Germany, the United Kingdom, France and Ireland keep free for films and books. Dates are
-counted from TODAY below, so that the orders fit together and the questions on them keep their answers; they do not move
-with the calendar. For a demonstration they can be counted from the day it is.
+ranges that the regulators of Germany, the United Kingdom, France and Ireland keep free for films and books. `tools.py`
+makes them afresh each day, dated from it, so that a parcel "arrives today" on whatever day the example is looked at.
 
-    python make_orders.py            writes data/orders.sqlite
-    python make_orders.py --now      the same, as of today; `data/questions.jsonl` then asks for other days
+    python make_orders.py FILE                     the orders as of today, as a SQLite database, to look at
+    python make_orders.py FILE --day 2026-11-20    as of another day
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-TODAY = date(2026, 11, 20)
 SEED = 20261120
 CUSTOMERS = 160
 ORDERS = 300
@@ -160,7 +158,7 @@ FIXED = (
 )
 
 
-def main(path: Path, today: date = TODAY) -> None:
+def main(path: Path, today: date) -> None:
     """Write the database to ``path``, replacing what is there; the newest orders are of ``today``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -342,8 +340,8 @@ def working_day_after(day: date, count: int) -> date:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("path", type=Path, nargs="?", default=Path(__file__).parent / "data" / "orders.sqlite")
-    parser.add_argument("--now", action="store_true", help=f"count from today instead of {TODAY}")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--day", type=date.fromisoformat, default=datetime.now().astimezone().date())
     options = parser.parse_args()
-    main(options.path, datetime.now().astimezone().date() if options.now else TODAY)
-    print(f"{ORDERS} orders of {CUSTOMERS} customers in {options.path}")
+    main(options.path, options.day)
+    print(f"{ORDERS} orders of {CUSTOMERS} customers as of {options.day} in {options.path}")

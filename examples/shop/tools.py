@@ -14,14 +14,15 @@ The file is an MCP server as well: ``python -m fairlead.tools tools.py``.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -30,9 +31,10 @@ from pydantic import Field
 
 from fairlead.tools import Context, Customer, reads, writes
 
-DATABASE = Path(__file__).parent / "data" / "orders.sqlite"
-WORKING = DATABASE.with_name("working.sqlite")
-"""A copy of the database, made by the first change: the one that comes with the example stays as it is."""
+DATA = Path(__file__).parent / "data"
+"""Where the orders of a day are kept from the first change on; until then they are in memory alone."""
+TODAY = "SHOP_TODAY"
+"""The environment variable that says which day it is (YYYY-MM-DD), for tests and for answers that must repeat."""
 SHOP_TIME = ZoneInfo("Europe/Berlin")
 
 OrderNumber = Annotated[
@@ -154,7 +156,7 @@ def opening_hours(day: Day = "today", store: Literal["Hamburg", "Munich", "both"
 
     Use it when a customer names a day or asks whether a store is open today or tomorrow.
     """
-    asked = _read_day(day, datetime.now(SHOP_TIME).date())
+    asked = _read_day(day, _today())
     if asked is None:
         return {"found": False, "summary": "Which day do you mean? Please give a weekday or a date such as 2026-12-24."}
     names = ["Hamburg", "Munich"] if store == "both" else [store]
@@ -269,7 +271,7 @@ def can_return(order_id: OrderNumber, customer: Customer) -> dict[str, Any]:
         days = 60 if level in ("Ember", "Blaze") else 30
         delivered = date.fromisoformat(order["delivered"][:10])
         until = max(delivered + timedelta(days=days), _holiday_limit(date.fromisoformat(order["placed"][:10])))
-        if _today(database) > until:
+        if _today() > until:
             return _no(f"Your order {order['id']} could be returned until {_day(until.isoformat())}; that is over.")
         return {"ok": True, "number": order["id"], "until": _day(until.isoformat()), "card": _card(database, order)}
 
@@ -352,8 +354,7 @@ def _change(call: Context) -> Iterator[Change]:
     """One transaction; what has the same key is done once."""
     if not call.key:
         raise ValueError("a change needs a key")
-    _make_working_copy()
-    with closing(sqlite3.connect(WORKING, timeout=5, isolation_level=None)) as database:
+    with closing(sqlite3.connect(_kept(_today()), timeout=5, isolation_level=None)) as database:
         database.row_factory = sqlite3.Row
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -364,35 +365,60 @@ def _change(call: Context) -> Iterator[Change]:
         database.execute("COMMIT")
 
 
-def _make_working_copy() -> None:
-    if WORKING.exists():
-        return
-    _exists()
-    fresh = WORKING.with_name(f".working.{os.getpid()}.sqlite")
-    shutil.copyfile(DATABASE, fresh)
-    try:
-        os.link(fresh, WORKING)  # fails if somebody was first; then theirs counts
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()
-
-
 @contextmanager
 def _orders() -> Iterator[sqlite3.Connection]:
     """The orders as they are now, to read."""
-    _exists()
-    now = WORKING if WORKING.exists() else DATABASE
-    with closing(sqlite3.connect(f"file:{now}?mode=ro", uri=True, timeout=5)) as database:
+    day = _today()
+    path = _path_of(day)
+    kept = path.exists()
+    with closing(sqlite3.connect(f"file:{path}?mode=ro" if kept else ":memory:", uri=kept, timeout=5)) as database:
+        if not kept:
+            database.deserialize(_made(day))
+            database.execute("PRAGMA query_only = ON")
         database.row_factory = sqlite3.Row
         yield database
 
 
-def _exists() -> None:
-    if not DATABASE.exists():
-        raise FileNotFoundError(
-            f"{DATABASE} is missing; make it with: python {Path(__file__).parent / 'make_orders.py'}"
-        )
+def _today() -> date:
+    """The day it is in the shop. The orders are dated from it, so none of them is ever overdue by months."""
+    said = os.environ.get(TODAY, "")
+    return date.fromisoformat(said) if said else datetime.now(SHOP_TIME).date()
+
+
+def _path_of(day: date) -> Path:
+    return DATA / f"working-{day}.sqlite"
+
+
+def _kept(day: date) -> Path:
+    """The file with the orders of a day. The first change of a day makes it and drops those of other days."""
+    path = _path_of(day)
+    if not path.exists():
+        for old in DATA.glob("working-*.sqlite*"):
+            if not old.name.startswith(path.name):
+                old.unlink(missing_ok=True)
+        fresh = DATA / f".{path.name}.{os.getpid()}"
+        fresh.write_bytes(_made(day))
+        try:
+            os.link(fresh, path)  # fails if somebody was first; then theirs counts
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path
+
+
+@lru_cache(maxsize=1)
+def _made(day: date) -> bytes:
+    """The orders as of a day, from make_orders.py beside this file: a database as SQLite would write it."""
+    found = importlib.util.spec_from_file_location("make_orders", Path(__file__).with_name("make_orders.py"))
+    if found is None or found.loader is None:
+        raise ImportError("make_orders.py cannot be read")
+    maker = importlib.util.module_from_spec(found)
+    found.loader.exec_module(maker)
+    with closing(sqlite3.connect(":memory:")) as database:
+        maker.fill(database, day)
+        database.commit()
+        return database.serialize()
 
 
 def _number(order_id: str) -> str:
@@ -424,11 +450,6 @@ def _which(database: sqlite3.Connection, customer: Customer) -> dict[str, Any]:
 
 def _no(summary: str) -> dict[str, Any]:
     return {"ok": False, "summary": summary}
-
-
-def _today(database: sqlite3.Connection) -> date:
-    """The day of the newest order: the example's orders do not move with the calendar, so neither does its today."""
-    return date.fromisoformat(database.execute("SELECT max(placed) FROM orders").fetchone()[0][:10])
 
 
 def _holiday_limit(placed: date) -> date:

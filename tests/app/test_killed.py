@@ -25,7 +25,7 @@ async def test_nothing_is_lost_before_its_first_byte_when_the_engine_is_killed_u
 ) -> None:
     monkeypatch.setattr(served, "PATIENCE_S", 60.0)  # a loaded machine takes its time to start a process
     project = tmp_path / "shop"
-    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working.sqlite"))
+    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working-*"))
     settings = load({"project": project, "port": 0, "require_key": False, "shutdown_grace_s": 2.0}, {})
     body = {"model": "mini", "max_tokens": 12, "messages": [{"role": "user", "content": "Hello, who are you?"}]}
     answered: list[int] = []

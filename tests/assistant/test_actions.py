@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.shop_questions import DAY, make_orders
 from fairlead.assistant import Confirm, Event, Facts, HandedOff, Tools
 from fairlead.assistant.actions import AWAITING, DECLINED, EXPIRED, OPEN_STILL, UNKNOWN, means_no, means_yes
 from fairlead.errors import ActionMoveInvalid, ActionSettled, ActionUnknown
@@ -31,6 +32,7 @@ from tests.assistant.assistant_harness import SHOP, Shop, act_of, spoken
 from tests.assistant.conftest import MakeShop
 from tests.gateway.gateway_harness import await_true
 
+WORKING = f"working-{DAY}.sqlite"
 THEO = "Please cancel my order TT-730158. My e-mail address is theo.calloway@example.org"
 SELMA = "Where is my order TT-215604? selma.rahimi@example.com"
 
@@ -39,7 +41,7 @@ SELMA = "Where is my order TT-215604? selma.rahimi@example.com"
 def folder(tmp_path: Path) -> Path:
     """The shop's tools over a database of their own."""
     target = tmp_path / "shop"
-    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "working.sqlite"))
+    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "working-*"))
     return target
 
 
@@ -56,9 +58,10 @@ def shop(make_shop: MakeShop, folder: Path) -> Shop:
 
 
 def statuses(folder: Path) -> dict[str, str]:
-    path = folder / "data" / "working.sqlite"
+    path = folder / "data" / WORKING
     if not path.exists():
-        path = folder / "data" / "orders.sqlite"
+        path = folder / "fresh.sqlite"
+        make_orders(path)
     with closing(sqlite3.connect(path)) as database:
         return dict(database.execute("SELECT id, status FROM orders").fetchall())
 
@@ -170,7 +173,7 @@ async def test_pressed_many_times_at_once_it_is_done_once(shop: Shop, folder: Pa
     presses = [shop.assistant.confirm_action(talk, identifier, True) for _ in range(5)]
     texts = [spoken(list(events)) for events in await asyncio.gather(*presses, shop.say(talk, "yes"))]
     assert sum("€10.00 of your order" in text and "go back" in text for text in texts) >= 1
-    with closing(sqlite3.connect(folder / "data" / "working.sqlite")) as database:
+    with closing(sqlite3.connect(folder / "data" / WORKING)) as database:
         assert database.execute("SELECT count(*) FROM refunds").fetchone() == (1,)
 
 
@@ -213,7 +216,7 @@ async def test_over_the_cap_a_person_decides(shop: Shop, folder: Path) -> None:
         await shop.assistant.decide_action(done.id, False, operator="jonas")
     approved = next(e for e in shop.store.audit.list(since=0, until=now_us() + 1) if e.action == "action.approved")
     assert (approved.actor, approved.reason) == ("ada", "damaged tent")
-    with closing(sqlite3.connect(folder / "data" / "working.sqlite")) as database:
+    with closing(sqlite3.connect(folder / "data" / WORKING)) as database:
         assert database.execute("SELECT cents FROM refunds").fetchall() == [(6000,)]
 
 
@@ -228,7 +231,7 @@ async def test_a_person_may_say_no(shop: Shop, folder: Path) -> None:
     )
     assert sum(isinstance(result, Action) for result in results) == 1
     assert "we cannot do that" in shop.assistant.transcript(talk)[-1].text
-    assert not (folder / "data" / "working.sqlite").exists()
+    assert not (folder / "data" / WORKING).exists()
 
 
 async def test_a_cap_counts_what_was_done_in_other_conversations_too(shop: Shop) -> None:

@@ -77,7 +77,7 @@ def address() -> Iterator[str]:
 def shop_with(folder: Path, model: str, more: str = "") -> Path:
     """The reference shop with another model behind ``mini``, live; nothing else is changed."""
     project = folder / "shop"
-    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working.sqlite"))
+    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working-*"))
     path = project / "fairlead.yaml"
     text = path.read_text(encoding="utf-8").replace("model: mini,", f'model: "{model}", {more}')
     text = text.replace("external_models: false", "external_models: true")

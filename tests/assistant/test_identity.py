@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.shop_questions import DAY
 from fairlead.assistant import Facts
 from fairlead.assistant.identity import FACTS_KEPT, Session, read_token
 from fairlead.assistant.tools import Tools
@@ -210,7 +211,7 @@ async def test_over_the_api_nothing_that_changes_something_is_offered(make_shop:
     result = json.loads(shop.model.calls[1].body["messages"][-1]["content"])
     assert "only be done in a conversation" in result["error"]
     assert answer.facts == ()
-    assert not (Path(SHOP) / "data" / "working.sqlite").exists()
+    assert not list((Path(SHOP) / "data").glob(f"working-{DAY}*"))
 
 
 OFFERED = '''

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import statistics
 import time
-from contextlib import closing
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ def test_number_and_address_together_open_an_order(order_id: str, email: str) ->
 
 
 def test_every_order_opens_with_its_own_address_and_with_no_other() -> None:
-    with closing(sqlite3.connect(SHOP / "data" / "orders.sqlite")) as database:
+    with tools._orders() as database:
         rows = database.execute(
             "SELECT orders.id, email FROM orders JOIN customers ON customers.id = customer"
         ).fetchall()
@@ -55,7 +53,8 @@ def test_every_order_opens_with_its_own_address_and_with_no_other() -> None:
         assert tools.recognise(order_id, other) == {"found": False, "summary": tools.NOT_FOUND}
 
 
-def test_no_customer_reaches_anothers_order_with_any_tool() -> None:
+def test_no_customer_reaches_anothers_order_with_any_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tools, "DATA", tmp_path)
     theo, call = known("TT-730158", "theo.calloway@example.org"), Context(key="k")
     not_yours = {"found": False, "summary": tools.NOT_YOURS}
     for look in (tools.find_order, tools.track_parcel):
@@ -63,7 +62,7 @@ def test_no_customer_reaches_anothers_order_with_any_tool() -> None:
     for check in (tools.can_cancel, tools.can_change_address, tools.can_return):
         assert check(ORDER, theo) == not_yours
     assert tools.can_refund(ORDER, 1.0, theo) == not_yours
-    assert not tools.WORKING.exists() or tools.cancel_order(ORDER, theo, call)["error"] == tools.NOT_YOURS
+    assert tools.cancel_order(ORDER, theo, call)["error"] == tools.NOT_YOURS
 
 
 ATTACKS = [
@@ -132,18 +131,10 @@ def test_looking_up_cannot_write() -> None:
         database.execute("DELETE FROM orders")
 
 
-def test_a_missing_database_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tools, "DATABASE", tmp_path / "none.sqlite")
-    with pytest.raises(FileNotFoundError, match=r"make_orders\.py"):
-        tools.recognise(ORDER, EMAIL)
-
-
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The tools over a database of their own."""
-    shutil.copyfile(tools.DATABASE, tmp_path / "orders.sqlite")
-    monkeypatch.setattr(tools, "DATABASE", tmp_path / "orders.sqlite")
-    monkeypatch.setattr(tools, "WORKING", tmp_path / "working.sqlite")
+    monkeypatch.setattr(tools, "DATA", tmp_path)
     return tools
 
 
@@ -184,8 +175,38 @@ def test_a_return_gets_one_label_within_its_time(shop: Any) -> None:
     assert "already" in shop.start_return("TT-215604", SELMA, Context(key="b"))["error"]
 
 
+@pytest.mark.parametrize("day", ["2027-03-14", "2028-02-29"])
+def test_orders_are_dated_from_the_day_it_is(shop: Any, monkeypatch: pytest.MonkeyPatch, day: str) -> None:
+    monkeypatch.setenv(shop.TODAY, day)
+    placed = dict(shop.find_order(THEO, "TT-730158")["card"]["rows"])["Placed"]
+    assert placed == shop._day(day)
+    joris = known("TT-964077", "joris.bakker@example.net")
+    assert shop._day(day) in shop.find_order(joris, "TT-964077")["summary"]
+
+
+def test_without_a_day_it_is_today(shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(shop.TODAY)
+    before = datetime.now(shop.SHOP_TIME).date()
+    with shop._orders() as database:
+        newest = date.fromisoformat(database.execute("SELECT max(placed) FROM orders").fetchone()[0][:10])
+    assert before <= newest <= datetime.now(shop.SHOP_TIME).date()
+
+
+def test_changes_are_kept_for_their_day_and_looking_leaves_no_file(
+    shop: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shop.find_order(THEO, "TT-730158")
+    assert list(tmp_path.iterdir()) == []
+    shop.cancel_order("TT-730158", THEO, Context(key="one"))
+    assert [path.name for path in tmp_path.iterdir()] == ["working-2026-11-20.sqlite"]
+    monkeypatch.setenv(shop.TODAY, "2026-11-21")
+    assert shop.find_order(THEO, "TT-730158")["status"] == "received"
+    shop.cancel_order("TT-730158", THEO, Context(key="two"))
+    assert [path.name for path in tmp_path.iterdir()] == ["working-2026-11-21.sqlite"]
+
+
 def test_several_orders_become_a_question() -> None:
-    with closing(sqlite3.connect(SHOP / "data" / "orders.sqlite")) as database:
+    with tools._orders() as database:
         several = database.execute(
             "SELECT customer FROM orders GROUP BY customer HAVING count(*) > 2 AND sum(status IN ('received', "
             "'packed', 'shipped', 'out for delivery')) != 1"
