@@ -108,6 +108,12 @@ class Stay:
         self.tariff = tariff
         self.promises: tuple[Promise, ...] = ()
 
+    def end(self, seconds: float, used: int, cost: int) -> None:
+        """Settle it: ``used`` tokens for ``cost``, both 0 where another model answered."""
+        self.book.close(seconds, used - self.estimate)
+        for promise in self.promises:
+            promise.keep(cost, counts=bool(used))
+
 
 class Visit:
     """One admitted request: called when it has ended, to settle it.
@@ -148,12 +154,11 @@ class Visit:
         for promise in self.promises:
             promise.keep(cost, counts=bool(used))
         for stay in self.stays:
-            answered = x.route is not None and x.route.name == stay.model
-            if answered:
+            if x.route is not None and x.route.name == stay.model:
                 stay.tariff.learn(usage)
-            stay.book.close(seconds, (used if answered else 0) - stay.estimate)
-            for promise in stay.promises:
-                promise.keep(cost if answered else 0, counts=answered and bool(used))
+                stay.end(seconds, used, cost)
+            else:
+                stay.end(seconds, 0, 0)
         if self.refusal is not None and x.error is self.refusal:
             self._admission.count(self.refusal.code)
 
