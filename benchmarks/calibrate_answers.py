@@ -9,7 +9,8 @@ asked once more after another question of their shop, so that the engine learns 
 before.
 
 Four models: a multinomial logistic one that picks the units to read, a second that orders these with what the scorer
-says of them, and two binary ones, for the confidence in the quote and for the choice of a tool. The threshold to
+says of them, and two binary ones, for the confidence in the quote and for the choice of a tool. The threshold to be
+sure is set on confidences fitted without the shop in question, the threshold to
 answer is where the shares of right answers and of recognised unanswerable questions add up to most. The tests of
 `benchmarks/shop.py` use none of these wordings.
 """
@@ -551,7 +552,7 @@ def main() -> None:
     """Fit, write, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FAIRLEAD_DATA", "data")))
-    parser.add_argument("--each-left-out", action="store_true", help="also fit the confidence without each shop")
+    parser.add_argument("--each-left-out", action="store_true", help="also show what it does without each shop")
     parser.add_argument("--keep", type=Path, help="with --each-left-out: where to keep it for compare_scorers")
     parser.add_argument("--tools-only", action="store_true", help="fit the choice of tools alone; the rest stays")
     options = parser.parse_args()
@@ -586,23 +587,24 @@ def main() -> None:
     hand = np.array([not s.startswith(("shops", "faq")) and "," not in s for s in told.sources])
     some = hand | np.array([s == "shops" for s in told.sources])
     constants["answer_from"] = round(best_threshold(odds[some], told.either[some], told.answerable[some]), 3)
-    constants["sure_from"] = round(sure_threshold(odds[hand], told.alone[hand]), 3)
+    shops = np.array([source.split(",")[0] for source in told.sources])
+    unseen = odds.copy()
+    for shop in sorted(set(shops) - {"shops", "faq"}):
+        rest = shops != shop
+        others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
+        unseen[~rest] = chances(others, told.rows[~rest])
+    constants["sure_from"] = round(sure_threshold(unseen[hand], told.alone[hand]), 3)
     constants["tool"] = fit_tools(shared()).stored(toolmatch.TOOL_FEATURES)
     write(constants)
     print({name: constants[name] for name in ("answer_from", "sure_from")})
     show("fitted", odds, told, constants["answer_from"])
     if options.each_left_out:
-        shops = np.array([source.split(",")[0] for source in told.sources])
-        for shop in sorted(set(shops) - {"shops", "faq"}):
-            rest = shops != shop
-            others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
-            odds[~rest] = chances(others, told.rows[~rest])
-        show("confidence fitted without the shop", odds, told, constants["answer_from"])
+        show("confidence fitted without the shop", unseen, told, constants["answer_from"])
         apart = {one.source for one in (*from_folder(NATURAL_SHOPS, "calibration"), *from_blocks())}
         chosen = np.array([source in apart for source in told.sources])
-        show_together(odds, told, chosen)
+        show_together(unseen, told, chosen)
         if options.keep:
-            kept = {"odds": odds[chosen], "right": told.either[chosen], "answerable": told.answerable[chosen]}
+            kept = {"odds": unseen[chosen], "right": told.either[chosen], "answerable": told.answerable[chosen]}
             np.savez(options.keep, allow_pickle=False, **kept)
 
 
