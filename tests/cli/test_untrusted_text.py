@@ -38,7 +38,7 @@ def run_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     shop = tmp_path / "shop"
     shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
     monkeypatch.chdir(shop)
-    monkeypatch.setenv("COLUMNS", "200")  # a narrow table cuts words in two
+    monkeypatch.delenv("COLUMNS", raising=False)  # a table as narrow as a screen cuts words in two
 
     def run(*words: str) -> Ran:
         capfd.readouterr()
