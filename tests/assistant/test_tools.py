@@ -138,7 +138,9 @@ async def test_what_is_wrong_is_told_as_customers_may_read_it(tmp_path: Path) ->
     result = await tools(tmp_path).call("add", '{"b": -1}')
     assert result.data["error"] == "This is missing or not in a form that I can use: a; second."
     said, _ = word_results([json.dumps(result.data)], "Please add them")
-    assert said.startswith("I'm sorry, that did not work. This is missing or not in a form that I can use: a; second. ")
+    assert said.startswith(
+        "I'm sorry, I could not do that. This is missing or not in a form that I can use: a; second. "
+    )
 
 
 async def test_a_failing_tool_says_nothing_of_its_inside(tmp_path: Path) -> None:

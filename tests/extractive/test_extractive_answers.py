@@ -213,6 +213,13 @@ def test_a_reply_without_the_detail_is_asked_again_in_other_words() -> None:
     assert again.text == "I could not find the order number in your message. Could you please write it once more?"
 
 
+def test_who_does_not_give_the_detail_twice_is_offered_a_person() -> None:
+    once = "I could not find the order number in your message. Could you please write it once more?"
+    last = say("where is my order?", "Could you please tell me the order number?", "hm", once, "dunno", tools=TOOLS)
+    assert last.act == "ask"
+    assert last.text == "Without the order number I cannot do that. Shall I pass you to a person?"
+
+
 def test_a_question_instead_of_the_detail_is_answered() -> None:
     found = say(
         "where is my order?",

@@ -33,9 +33,10 @@ NO_TOOL: Final = "I'm sorry, I can't do that myself. " + OFFER
 NOT_ENGLISH: Final = "I'm sorry, I only understand English so far. " + OFFER
 ASK: Final = "Could you please tell me {what}?"
 ASK_AGAIN: Final = "I could not find {what} in your message. Could you please write it once more?"
+ASK_LAST: Final = "Without {what} I cannot do that. " + OFFER
 NOTHING_FOUND: Final = (
     "I'm sorry, I found nothing for these details. Could you check them, or shall I pass you to a person?"
 )
 TOOL_FAILED: Final = "I'm sorry, that did not work. " + OFFER
-TOOL_REFUSED: Final = "I'm sorry, that did not work. {reason} " + OFFER
+TOOL_REFUSED: Final = "I'm sorry, I could not do that. {reason} " + OFFER
 TOOL_DONE: Final = "Done."

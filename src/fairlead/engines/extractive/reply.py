@@ -122,8 +122,9 @@ def _doubted(quote: Quote) -> str:
 def _use(plan: Plan, request: Request, message: str) -> Answer:
     if plan.missing is None:
         return Answer("", "tool", plan.score, calls=(_call(plan, len(request.turns)),))
-    again = tools.asked_again(request.turns, plan)
-    text = phrases.ASK_AGAIN.format(what=tools.noun_of(plan.missing)) if again else plan.question
+    what = tools.noun_of(plan.missing)
+    texts = (plan.question, phrases.ASK_AGAIN.format(what=what), phrases.ASK_LAST.format(what=what))
+    text = texts[tools.times_asked(request.turns, plan)]
     opening = f"{phrases.SORRY} " if acts.complains(message) else ""
     return Answer(opening + text, "ask", plan.score)
 

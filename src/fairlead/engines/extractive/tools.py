@@ -107,6 +107,11 @@ def plan(
     return fill(ranked[0][0], min(max(wanted, CHOOSE_FROM), _SUREST), said, asked=None, together=2 if going_on else 1)
 
 
+def _named(message: str) -> frozenset[str]:
+    """What a message names that is to be done."""
+    return deeds_of(" ".join(words_of(bare_of(message))))
+
+
 def _only_names(message: str) -> bool:
     """Whether a message gives a number and wants nothing by itself: it belongs to what was asked before."""
     bare = words_of(bare_of(message))
@@ -199,9 +204,14 @@ def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], readers:
     return None if answers_nothing else going
 
 
-def asked_again(turns: Sequence[tuple[str, str]], going: Plan) -> bool:
-    """Whether the same detail was asked for in the turn before."""
-    return len(turns) > 1 and going.missing is not None and turns[-2][1].strip().endswith(going.question)
+def times_asked(turns: Sequence[tuple[str, str]], going: Plan) -> int:
+    """How often the same detail was asked for in the turns before: 0, 1, or 2 where it was asked for once more."""
+    if len(turns) < 2 or going.missing is None:
+        return 0
+    if _named(turns[-1][1]):
+        return 0  # something else may be wanted by now
+    said = turns[-2][1].strip()
+    return 2 if said.endswith(phrases.ASK_AGAIN.format(what=noun_of(going.missing))) else said.endswith(going.question)
 
 
 def identifies(tool: Tool, message: str) -> bool:
