@@ -269,6 +269,8 @@ def test_hosted_models_are_candidates_where_their_key_is_present(
 _INTERRUPTED = """
 import os, runpy, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background has it ignored
+
 def interrupt(event, arguments):
     if event == "import" and arguments[0] == "{module}":
         os.kill(os.getpid(), signal.SIGINT)

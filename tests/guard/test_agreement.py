@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairlead.guard.agreement import disagreement, facts_of
@@ -59,6 +59,7 @@ def test_any_text_agrees_with_itself_and_order_does_not_matter(one: str, other: 
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
+@example("B;\u0620", "A;B;a")
 def test_odds_are_odds_and_symmetric(one: str, other: str) -> None:
     a, b = JUDGE.prepare(one), JUDGE.prepare(other)
     odds = JUDGE.odds(a, b)

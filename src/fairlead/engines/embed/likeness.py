@@ -112,7 +112,8 @@ def _exchanged(a: Sequence[str], b: Sequence[str], embedder: Embedder) -> float:
     same = _MEASURES if _numbers(a) == _numbers(b) else frozenset[str]()
     left = [w for w in a if w not in b and not (same and (w in same or _is_number(w)))]
     right = [w for w in b if w not in a and not (same and (w in same or _is_number(w)))]
-    if not (0 < len(left) <= MOST_EXCHANGED and 0 < len(right) <= MOST_EXCHANGED and min(len(a), len(b)) > len(left)):
+    most = max(len(left), len(right))
+    if not left or not right or most > MOST_EXCHANGED or min(len(a), len(b)) <= most:
         return 0.0
     one, other = embedder.encode_lists([left, right])
     return 1 - float(one @ other)
