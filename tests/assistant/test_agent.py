@@ -37,6 +37,16 @@ async def test_a_grounded_sentence_is_passed_on_with_its_source(make_shop: MakeS
     assert answer.sources[0].location == "knowledge/delivery.md#delivery-costs-and-times"
 
 
+async def test_sources_stand_in_the_order_of_the_quotes(make_shop: MakeShop) -> None:
+    asked = "i bought a lantern on 12 november as a present, how long can it go back"
+    answer = await make_shop().assistant.ask(asked, variant="extractive")
+    holidays, gift = (answer.text.index(words) for words in ("until 31 January", "gift receipt"))
+    assert holidays < gift
+    assert [source.location.partition("#")[2] for source in answer.sources] == [
+        "returns-over-the-holidays", "returning-a-gift",
+    ]  # fmt: skip
+
+
 async def test_the_model_is_given_prompt_sources_history_and_tools(make_shop: MakeShop) -> None:
     shop = make_shop(script=Script(text="It costs €8.90."))
     messages = [

@@ -449,7 +449,8 @@ class Agent:
         if quoting:
             extras = draft.extras
             cited = extras.get("sources") or []
-            outcome.sources = tuple(passage.source() for passage in work.passages if passage.id in cited)
+            found = {passage.id: passage for passage in work.passages}
+            outcome.sources = tuple(found[name].source() for name in cited if name in found)  # in the quotes' order
             outcome.act = extras.get("act") or ("tool" if work.exchange else "answer")
             if outcome.act == "answer" and cited and not outcome.sources:
                 outcome.act = "tool"  # it rests on what a tool said in the turn before
