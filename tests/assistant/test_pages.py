@@ -68,6 +68,17 @@ def test_any_html_is_read(text: str) -> None:
         assert passage == " ".join(passage.split()) != ""
 
 
+@pytest.mark.parametrize("opened", ["<div>", "<b>", "<table><tr><td>"])
+def test_html_nested_beyond_reason_is_refused_at_once(opened: str) -> None:
+    with pytest.raises(PageInvalid, match="nests more than"):
+        read_page(Path("a.html"), (opened * 100_000).encode()[:2_000_000])
+
+
+def test_html_nested_as_deep_as_allowed_is_read() -> None:
+    assert passages("a.html", "<div>" * 190 + "Text." + "</div>" * 190) == [([], "", "Text.")]
+    assert passages("a.html", "<ul>" + "<li>x" * 5_000)[0][2].startswith("x. x.")
+
+
 def test_csv_rows_are_facts_and_questions_are_headings() -> None:
     assert passages("costs.csv", "\ufeffCountry;Standard;Express\nAustria;€5.90;\nItaly;€8.90;€14\n") == [
         ([], "", "Country: Austria; Standard: €5.90"),
@@ -83,7 +94,12 @@ def test_a_csv_without_rows_is_refused(text: str) -> None:
         passages("a.csv", text)
 
 
-def make_pdf(sheets: list[list[tuple[int, bool, str]]], *, password: str = "") -> bytes:
+def test_a_csv_with_an_open_quote_is_refused_instead_of_swallowing_its_rows() -> None:
+    with pytest.raises(PageInvalid, match="Close every quote"):
+        passages("a.csv", 'Lamp,Price\n"Moon,€40\nSun,€50\n')
+
+
+def make_pdf(sheets: list[list[tuple[int, bool, str]]], *, password: str = "", owner: str = "") -> bytes:
     """A PDF with lines of (letter size, bold, text) on each sheet; an empty text leaves a gap."""
     writer = pypdf.PdfWriter()
     for lines in sheets:
@@ -110,8 +126,8 @@ def make_pdf(sheets: list[list[tuple[int, bool, str]]], *, password: str = "") -
         stream = pypdf.generic.DecodedStreamObject()
         stream.set_data("\n".join(drawn).encode("latin-1"))
         sheet[pypdf.generic.NameObject("/Contents")] = stream
-    if password:
-        writer.encrypt(password, algorithm="RC4-128")
+    if password or owner:
+        writer.encrypt(password, owner or None, algorithm="AES-256")
     out = io.BytesIO()
     writer.write(out)
     return out.getvalue()
@@ -154,6 +170,11 @@ def test_a_pdf_gives_headings_paragraphs_and_sheet_numbers() -> None:
 def test_damaged_locked_and_scanned_pdfs_are_refused(data: bytes, said: str) -> None:
     with pytest.raises(PageInvalid, match=said):
         read_page(Path("a.pdf"), data)
+
+
+def test_a_pdf_that_is_only_protected_against_changes_is_read() -> None:
+    page = read_page(Path("a.pdf"), make_pdf([[(11, False, "Five euros.")]], owner="secret"))
+    assert [text for _, _, text in cut(page, page.title)] == ["Five euros."]
 
 
 @settings(max_examples=60, deadline=None)

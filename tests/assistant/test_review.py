@@ -63,6 +63,7 @@ def test_links_within_the_pages(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.md").write_text(
         "# A\n\n[ok](b.md) [ok](b.md#costs) [no](c.md) [no](b.md#times) [ok](#here) [no](#there) [out](https://x.example/a)"
+        " [ok](#a) [ok](b.md#b)"
         " [mail](mailto:a@x.example) [ok](sub/d.md) [deep](sub/../b.md)\n\n## Here\n\nText.\n"
     )
     (tmp_path / "b.md").write_text("# B\n\nText.\n\n## Costs\n\nFive.\n")
@@ -86,3 +87,28 @@ def test_dates_that_are_over(tmp_path: Path) -> None:
     (tmp_path / "b.md").write_text("---\nupdated: 2026-06-01\n---\n# B\n\nFine.\n")
     found = stale_dates(Knowledge.load([tmp_path]), today=TODAY)
     assert [each.detail for each in found] == ["changed 691 days ago", "2026-03-03 is over", "2026-11-22 is over"]
+
+
+@pytest.mark.parametrize(
+    ("text", "over"),
+    [
+        ("The sale ends on 1 Feb 2026.", "2026-02-01"),
+        ("Valid until 03.03.2026.", "2026-03-03"),
+        ("Valid until Sept 5, 2026.", "2026-09-05"),
+        ("Valid until 13/11/2026.", "2026-11-13"),
+        ("Valid until 11/13/2026.", "2026-11-13"),
+        ("Valid until 12/11/2026.", ""),  # the 12th of November or the 11th of December
+        ("Valid until 31.12.2026.", ""),
+        ("Dial 03.03.20261.", ""),
+    ],
+)
+def test_dates_as_they_are_written(tmp_path: Path, text: str, over: str) -> None:
+    (tmp_path / "a.md").write_text(f"# A\n\n{text}\n")
+    found = stale_dates(Knowledge.load([tmp_path]), today=TODAY)
+    assert [each.detail for each in found] == ([f"{over} is over"] if over else [])
+
+
+def test_an_updated_that_is_no_date_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\nupdated: 15.01.2024\n---\n# A\n\nText.\n")
+    (found,) = stale_dates(Knowledge.load([tmp_path]), today=TODAY)
+    assert (found.text, "write it like" in found.detail) == ("15.01.2024", True)

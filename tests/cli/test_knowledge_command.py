@@ -41,7 +41,7 @@ def test_list_and_only_changed_pages_are_read_again(capfd: pytest.CaptureFixture
     assert second["snapshot"] != first["snapshot"]
     code, out, err = run(capfd, shop, "list")
     assert "Returns" in out
-    assert "0 pages had changed" in err
+    assert "read again because changed: 0 pages" in err
 
 
 def test_add_says_what_it_would_do_does_it_and_refuses_to_overwrite(
@@ -56,11 +56,13 @@ def test_add_says_what_it_would_do_does_it_and_refuses_to_overwrite(
     code, out, err = run(capfd, shop, "add", page)
     assert (code, target.read_text()) == (0, PAGE)
     assert "added: party.md" in out
-    assert f"Undo: remove {target}" in err
+    assert f"Undo: rm {target}" in err
     page.write_text("# Party\n\nIt is over.\n")
     code, _, err = run(capfd, shop, "add", page)
     assert (code, target.read_text()) == (2, PAGE)
     assert "has party.md already. Add --replace" in err
+    _, _, err = run(capfd, shop, "add", page, "--replace")
+    assert "Undo" not in err  # to remove the page would not bring the old one back
     code, out, _ = run(capfd, shop, "add", page, "--replace", "--json")
     assert json.loads(out)["added"] == [{"page": "party.md", "title": "Party", "passages": 1, "replaced": True}]
     assert "over" in target.read_text()

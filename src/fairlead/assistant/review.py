@@ -7,6 +7,7 @@ rules that differ only by a condition in a heading may be reported although both
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 
 from fairlead.assistant.knowledge import Knowledge, Passage
+from fairlead.assistant.pages.blocks import slug_of
 from fairlead.engines.embed.embedder import shared
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.places import places_of
@@ -28,6 +30,7 @@ MIN_COSINE = 0.25
 SAME_WORD = 0.62
 """From which cosine two words count as two words for one thing."""
 STALE_DAYS = 365
+NO_DATE = "`updated` is no date, so its age is unknown; write it like 2026-11-30"
 
 Kind = Literal["contradiction", "link", "date"]
 
@@ -212,7 +215,7 @@ def _say(value: float, dimension: str) -> str:
 
 def dead_links(knowledge: Knowledge) -> list[Finding]:
     """Links within the pages that lead nowhere: to a page that is not there, or to a heading it does not have."""
-    anchors: dict[str, set[str]] = {page.name: set() for page in knowledge.pages}
+    anchors: dict[str, set[str]] = {page.name: {slug_of(page.title)} for page in knowledge.pages}
     for passage in knowledge.passages:
         name, _, anchor = passage.location.partition("#")
         anchors.setdefault(name, set()).add(anchor)
@@ -259,16 +262,14 @@ def _dead(page: str, link: str, anchors: Mapping[str, set[str]]) -> str:
 
 # --- dates ---------------------------------------------------------------------------------------------------------
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november december".split(), 1
-    )
-}
+_MONTHS = "january february march april may june july august september october november december".split()
+_SHORT = [name[:3] for name in _MONTHS]
+_NAMED = rf"(?:{'|'.join(_MONTHS)}|(?:{'|'.join(_SHORT)}|sept)\b\.?)"
 _DATE = re.compile(
     r"\b(?P<iso>20\d\d-\d\d-\d\d)\b"
-    rf"|\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month>{'|'.join(_MONTHS)})\s+(?P<year>20\d\d)\b"
-    rf"|\b(?P<month2>{'|'.join(_MONTHS)})\s+(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year2>20\d\d)\b",
+    rf"|\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month>{_NAMED})\s*(?P<year>20\d\d)\b"
+    rf"|\b(?P<month2>{_NAMED})\s*(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year2>20\d\d)\b"
+    r"|\b(?P<day3>\d{1,2})(?P<sign>[./])(?P<month3>\d{1,2})(?P=sign)(?P<year3>20\d\d)\b",
     re.IGNORECASE,
 )
 _AHEAD = re.compile(
@@ -282,6 +283,8 @@ def stale_dates(knowledge: Knowledge, *, today: datetime.date) -> list[Finding]:
     found = []
     for page in knowledge.pages:
         changed = _iso(page.updated[:10])
+        if page.updated and changed is None:
+            found.append(Finding(kind="date", location=page.name, text=page.updated, detail=NO_DATE))
         if changed is not None and (today - changed).days > STALE_DAYS:
             days = (today - changed).days
             found.append(Finding(kind="date", location=page.name, text=page.updated, detail=f"changed {days} days ago"))
@@ -302,11 +305,14 @@ def stale_dates(knowledge: Knowledge, *, today: datetime.date) -> list[Finding]:
 def _date(match: re.Match[str]) -> datetime.date | None:
     if match["iso"]:
         return _iso(match["iso"])
-    year, month, day = (match[name] or match[f"{name}2"] for name in ("year", "month", "day"))
-    try:
-        return datetime.date(int(year), _MONTHS[month.lower()], int(day))
-    except ValueError:
-        return None
+    year, month, day = (match[name] or match[f"{name}2"] or match[f"{name}3"] for name in ("year", "month", "day"))
+    first, second = int(day), int(month) if month.isdigit() else 1 + _SHORT.index(month[:3].lower())
+    orders = [(second, first), (first, second)] if match["sign"] == "/" else [(second, first)]
+    dates = []
+    for number, within in orders:
+        with contextlib.suppress(ValueError):
+            dates.append(datetime.date(int(year), number, within))
+    return max(dates, default=None)  # 03/04/2026 is read in two ways: only over when both are
 
 
 def _iso(text: str) -> datetime.date | None:

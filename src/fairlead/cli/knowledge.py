@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import shutil
 import tempfile
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,12 +67,12 @@ def add(
         return
     for each in added:
         did = ("would be " if dry_run else "") + ("replaced" if each["replaced"] else "added")
-        passages = f"{each['passages']} passage{'s' * (each['passages'] != 1)}"
-        out.print(f"{did}: {each['page']} ({each['title']}), {passages}", markup=False)
+        out.print(f"{did}: {each['page']} ({each['title']}), {_count(each['passages'], 'passage')}", markup=False)
     if not dry_run:
         out.print(f"Snapshot is now {knowledge.snapshot[:16]}.", markup=False)
-        paths = " ".join(str(target) for target in targets.values())
-        err.print(f"Next: fairlead knowledge check; restart `fairlead serve`. Undo: remove {paths}.", markup=False)
+        fresh = shlex.join(str(target) for target in targets.values() if target not in there)
+        undo = f" Undo: rm {fresh}" if fresh else ""
+        err.print(f"Next: fairlead knowledge check; restart `fairlead serve`.{undo}", markup=False)
 
 
 def _taken(targets: dict[Path, Path], folder: Path, *, replace: bool) -> list[Path]:
@@ -157,8 +159,8 @@ def list_pages(
         right=["passages"],
     )
     err.print(
-        f"{len(knowledge.passages)} passages, snapshot {knowledge.snapshot[:16]}; {len(knowledge.reread)} pages had "
-        "changed and were read again.",
+        f"{_count(knowledge.passages, 'passage')}, snapshot {knowledge.snapshot[:16]}; "
+        f"read again because changed: {_count(knowledge.reread, 'page')}.",
         markup=False,
     )
 
@@ -221,12 +223,17 @@ def check(
     else:
         for finding in found:
             _print(finding)
-        links = len(outside_links(knowledge))
-        rest = f" {links} addresses outside were not tried (--online)." if links and not online else ""
-        findings = f"{len(found)} finding{'s' * (len(found) != 1)}"
-        err.print(f"{len(knowledge.pages)} pages, {findings}.{rest}", markup=False)
+        links = outside_links(knowledge)
+        rest = f" Not tried without --online: {_count(links, 'address', 'addresses')} outside." if links else ""
+        pages, findings = _count(knowledge.pages, "page"), _count(found, "finding")
+        err.print(f"{pages}, {findings}.{'' if online else rest}", markup=False)
     if found:
         raise typer.Exit(1)
+
+
+def _count(things: int | Sized, one: str, many: str = "") -> str:
+    number = things if isinstance(things, int) else len(things)
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def _print(finding: Finding) -> None:

@@ -32,9 +32,12 @@ def _rows(text: str) -> list[list[str]]:
     except csv.Error:
         dialect = csv.excel
     try:
-        rows = [[clean(cell) for cell in row] for row in csv.reader(io.StringIO(text), dialect)]
+        rows = [[clean(cell) for cell in row] for row in csv.reader(io.StringIO(text), dialect, strict=True)]
     except csv.Error as error:
-        raise PageInvalid(f"is not CSV ({error}). Quote cells that hold the separator or a line break.") from error
+        raise PageInvalid(
+            f"is not CSV ({error}). Close every quote, double quotes within a cell, and keep a cell below "
+            f"{csv.field_size_limit():,} characters."
+        ) from error
     rows = [row for row in rows if any(row)]
     if len(rows) < 2:
         raise PageInvalid("needs a first line that names the columns and at least one row below it.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from fairlead.assistant.pages.blocks import Block, Heading, Item, Page, Table, Text, clean
+from fairlead.assistant.pages.blocks import Block, Heading, Item, Page, PageInvalid, Table, Text, clean
 
 _DROPPED = (
     "script, style, noscript, template, iframe, object, svg, canvas, form, button, select, nav, header, footer, aside, "
@@ -19,6 +19,14 @@ _DROPPED = (
 _HIDDEN = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d])|opacity\s*:\s*0(?![.\d])", re.IGNORECASE
 )
+MAX_OPEN = 200
+"""Elements that may be open at once; browsers stop at 512, and the time to parse grows with the square."""
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_UNCLOSED = frozenset(
+    "area base br col colgroup dd dt embed hr img input li link meta optgroup option p param rp rt source tbody td "
+    "tfoot th thead tr track wbr".split()
+)
+"""Elements that need no end, so that many of them are not deep."""
 _LEAVES = frozenset(("p", "dt", "dd", "blockquote", "figcaption", "summary", "address", "caption", "legend"))
 _INLINE = frozenset(
     "a abbr b bdi bdo br cite code data del dfn em font i img ins kbd label mark q s samp small span strong sub sup "
@@ -27,7 +35,8 @@ _INLINE = frozenset(
 
 
 def read(text: str) -> Page:
-    """One page. Broken markup is read as browsers read it."""
+    """One page. Broken markup is read as browsers read it. Raises PageInvalid for what nests too deep."""
+    _check_depth(text)
     tree = LexborHTMLParser(text)
     named = tree.css_first("title")
     title = clean(named.text()) if named is not None else ""
@@ -48,6 +57,17 @@ def read(text: str) -> Page:
         blocks=tuple(_blocks(body)),
         links=tuple(href for node in body.css("a[href]") if (href := node.attributes.get("href"))),
     )
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for end, name in _TAG.findall(text):
+        if name.lower() not in _UNCLOSED:
+            depth = max(0, depth - 1) if end else depth + 1
+        if depth > MAX_OPEN:
+            raise PageInvalid(
+                f"has more than {MAX_OPEN} elements within each other. Close them, or save it as Markdown."
+            )
 
 
 def _blocks(node: LexborNode) -> Iterator[Block]:

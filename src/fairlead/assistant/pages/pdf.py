@@ -40,7 +40,7 @@ def read(data: bytes) -> Page:
     """One page, however many sheets it has. Raises PageInvalid for what is damaged, locked, or only pictures."""
     try:
         reader = PdfReader(io.BytesIO(data))
-        if reader.is_encrypted:
+        if reader.is_encrypted and not reader.decrypt(""):  # many are locked against changes only and open for all
             raise PageInvalid("is locked with a password. Save it without one.")
         if len(reader.pages) > MAX_PAGES:
             raise PageInvalid(f"has {len(reader.pages):,} sheets; {MAX_PAGES:,} are possible. Split it.")
@@ -52,7 +52,8 @@ def read(data: bytes) -> Page:
         raise
     except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
         # The library raises what it stumbles over; a damaged file is the file's fault, not the program's.
-        raise PageInvalid(f"cannot be read as a PDF ({str(error)[:100] or type(error).__name__}).") from error
+        said = str(error)[:100] or type(error).__name__
+        raise PageInvalid(f"cannot be read as a PDF ({said}). Save or print it as a PDF anew.") from error
     sheets = _without_running_lines(sheets)
     if not any(sheets):
         raise PageInvalid("holds no text, perhaps only scanned pictures. Run a text recognition on it first.")
