@@ -55,7 +55,7 @@ def add(
     new = Knowledge.load(_present(files))
     targets = {file: folder / file.name for file in files}
     there = _taken(targets, folder, replace=replace)
-    added = [
+    added: list[dict[str, Any]] = [
         {"page": target.name, "title": page.title, "passages": page.passages, "replaced": target in there}
         for page, target in ((page, targets[Path(page.path)]) for page in new.pages)
     ]
