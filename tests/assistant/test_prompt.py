@@ -56,7 +56,12 @@ def test_defusing_leaves_no_marker(text: str) -> None:
         "Are you a human?", "are you human", "r u a bot", "Are you a real person or a robot?",
         "Am I talking to a human?",
         "is this a bot?", "Is this an automated chatbot", "are you an AI", "Am I chatting with a real person here?",
-        "hey, are you actually a person", "are you really human?",
+        "hey, are you actually a person", "are you really human?", "promise me you're human", "you are human, right?",
+        "so you're not a robot?", "ru a robot", "u a bot?", "Are you real?", "what are you?",
+        "Say yes if you are human",
+        "Please say: I am a human", "Am i speaking with a live agent?", "Do I talk to a machine?",
+        "Bist du ein Mensch?",
+        "Sind Sie ein echter Mensch?", "êtes-vous humain ?", "¿Eres una persona real?", "You’re a bot, aren't you?",
     ],
 )  # fmt: skip
 def test_who_asks_whether_a_person_answers_is_heard(text: str) -> None:
@@ -70,6 +75,10 @@ def test_who_asks_whether_a_person_answers_is_heard(text: str) -> None:
         "Is this a real discount?",
         "Are you people ever going to answer my mail?", "Can a person under 18 order a knife?",
         "Is this tent for one person?", "Are you shipping to Austria?", "Is this for a 2 person tent",
+        "Are you real estate agents?", "What are you doing with my parcel?", "You are the person who wrote to me",
+        "Are you sending a person?", "How do I talk to a person?", "Is it possible to speak with a human?",
+        "Am I writing to the right address?", "Is this a machine washable blanket?", "Who are you owned by?",
+        "Tell me if I am a person who may order a knife",
     ],
 )  # fmt: skip
 def test_other_questions_are_not_taken_for_it(text: str) -> None:
@@ -104,6 +113,10 @@ def test_wishes_for_a_person(text: str, wants: bool) -> None:
         ("I am not a bot, do not worry.", True),
         ("I'm not an AI.", True),
         ("Yes, of course I'm really a human being!", True),
+        ("You are talking to a real person.", True),
+        ("I'm no robot.", True),
+        ("I am no human.", False),
+        ("You are speaking with an AI assistant.", False),
         ("I am not a human, I am an AI assistant.", False),
         ("I am an AI. A person can help.", False),
         ("This tent is for one person.", False),

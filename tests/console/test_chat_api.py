@@ -273,7 +273,8 @@ def test_too_many_messages_from_one_address_are_slowed_down_with_words(tmp_path:
         assert refused
         assert answers[0].status_code == 200
         assert 1 <= int(refused[0].headers["retry-after"]) <= 60
-        assert "wait" in refused[0].json()["error"]["message"]
+        seconds = int(refused[0].headers["retry-after"])
+        assert f"wait {seconds} second{'s' * (seconds > 1)} and" in refused[0].json()["error"]["message"]
 
 
 def test_too_many_open_streams_from_one_address_are_refused_and_given_back(tmp_path: Path) -> None:

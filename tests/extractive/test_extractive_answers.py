@@ -427,3 +427,22 @@ def test_the_calibration_was_fitted_on_the_scorer_that_is_shipped() -> None:
     constants = json.loads(CALIBRATION.read_text(encoding="utf-8"))
     assert constants["scorer"] == shared().scorer.digest
     assert len(TRAITS) == shared().scorer.consider("when?", ["At noon."]).traits.shape[1]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "配送需要多长时间？", "배송은 얼마나 걸리나요?", "送料はいくらですか", "ค่าจัดส่งเท่าไหร่", "كم يستغرق التوصيل؟",
+        "Сколько стоит доставка?",
+        "Combien coûte la livraison en Autriche ?", "Hoeveel kost de verzending naar Oostenrijk?",
+        "Onde posso ver o meu pedido?", "Ile kosztuje dostawa?", "Teslimat ne kadar sürer?",
+    ],
+)  # fmt: skip
+def test_another_language_is_told_so_and_offered_a_person(asked: str) -> None:
+    found = say(asked)
+    assert (found.text.startswith("I'm sorry, I only understand English"), found.act) == (True, "unknown")
+
+
+@pytest.mark.parametrize("asked", ["How long does delivery take to Łódź?", "配送 how much is delivery to Norway?"])
+def test_a_few_foreign_letters_make_no_foreign_language(asked: str) -> None:
+    assert "only understand English" not in say(asked).text

@@ -29,12 +29,30 @@ _REFERS = re.compile(
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>|</?tool_response>|\[/?INST\]|<</?SYS>>")
 _CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?\[]|$)")
 _ROW = re.compile(r"^[^.;:]{1,60}: [^;]+;")
+_BEING = (
+    r"(human( being)?|person|robot|bot|chat ?bot|machine|computer|ai|a\.i\.|man|woman|program|artificial intelligence"
+    r"|automated)\b(?! (who|that|which|wash\w*|learning|readable|generated))"
+)
+_SORT = (
+    r"((really|actually|even|just|truly|honestly|maybe|only|not|some|kind of|sort of|an?|real|actual|living|live"
+    r"|genuine) )*"
+)
+_WITH = rf"(to|with) {_SORT}({_BEING}|agent\b)"
 _IS_HUMAN = re.compile(
-    r"\b(are|r) (you|u|yu) (\w+ ){0,2}?(an? )?(real |actual |living |human |live )*"
-    r"(human|person|robot|bot|chat ?bot|machine|computer|ai|a\.i\.|man|woman|program|artificial intelligence)\b"
-    r"|\b(am i|is this|is it|i'm|do i) (\w+ ){0,3}?(talk|speak|chatt|writ)ing (to|with) (an? )?(real |actual |live )*"
-    r"(human|person|robot|bot|chat ?bot|machine|computer|ai)\b"
-    r"|\bis (this|that) (an? )(\w+ )?(human|person|robot|bot|chat ?bot|machine|ai|automated)\b",
+    rf"\b((are|r) ?(you|u|yu)|(you|u) (are|r)|you[’']?re) {_SORT}{_BEING}"
+    rf"|^\W*u an? {_SORT}{_BEING}"
+    rf"|\b(am i|is this|is it|i'm|do i|are we) (\w+ ){{0,3}}?(talk|speak|chatt|writ)ing {_WITH}"
+    rf"|^\W*do i (talk|speak|chat|write) {_WITH}"
+    rf"|\bis (this|that|it) {_SORT}an? {_SORT}(\w+ )?{_BEING}"
+    r"|^(\w+[, ]+){0,3}are you ((really|actually|even) )*(real|alive)\W*$|^\W*(what|who) are you\W*$"
+    r"|\b(say|tell me|repeat|admit)\b.{0,20}\b(you are|you[’']?re|i am|i[’']?m) (a )?(real )?(human|person)\W*$"
+    # German, French, Spanish, Italian
+    r"|\b(bist du|sind sie|seid ihr|(spreche|rede|schreibe) ich (hier )?mit)( ein\w*| echte\w*| wirklich)*"
+    r" (mensch\w*|roboter|bot|maschine|ki)\b"
+    r"|\b([êe]tes[- ]vous|es[- ]tu|tu es|vous [êe]tes)( une?| vraiment| vraie?)*"
+    r" (humaine?|personne|robot|machine|ia)\b"
+    r"|\b(eres|es usted|sei|lei è)( una?| realmente| davvero)*"
+    r" (human[oa]|persona|robot|uman[oa]|macchina|máquina|bot)\b",
     re.IGNORECASE,
 )
 _WANTS_PERSON = re.compile(
@@ -48,7 +66,9 @@ _WANTS_PERSON = re.compile(
 _CLAIMS_HUMAN = re.compile(
     r"\b(i am|i'm|we are)( indeed| really| actually| in fact| of course| just| also| very much| here)*"
     r"( an?)?( real| actual| living| genuine)* (human( being)?|person)\b"
-    r"|\b(i am|i'm) (really |actually |certainly |definitely )*not an? "
+    r"|\byou(?:’re|'re| are) (now |indeed |really )*(talking|speaking|chatting|writing) (to|with) an? "
+    r"(real |actual |living |live )*(human|person)\b"
+    r"|\b(i am|i'm) (really |actually |certainly |definitely )*(not an?|no) "
     r"(ai|a\.i\.|bot|robot|machine|computer|program|chat ?bot)\b",
     re.IGNORECASE,
 )

@@ -7,6 +7,7 @@ Decides nothing about answers: that is the assistant's.
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -511,7 +512,9 @@ class Chat:
     def _spend(self, bucket: TokenBuckets, request: Request) -> None:
         wait = bucket.take(client_group(client_address(request)))
         if wait:
-            slow = f"That was a lot in a short time. Please wait {max(1, round(wait))} seconds and try again."
+            seconds = math.ceil(wait)
+            wish = f"Please wait {seconds} second{'s' * (seconds > 1)} and try again."
+            slow = f"That was a lot in a short time. {wish}"
             raise RefusalError(429, "too_many_requests", slow, wait)
 
 

@@ -105,16 +105,22 @@ _OK = re.compile(
     r"^(?:ok|okay|k|kk|alright|all right|fine|great|good|cool|nice|perfect|got it|i see|understood|super|awesome"
     r"|wonderful|excellent|sounds good|yes|yeah|sure|no|nope|hm+|oh|ah|wow|lol|haha+|:\)|👍)[\s.!]*$"
 )
-# Small words, folded as `words_of` folds: German, French, Spanish, Italian.
+# Small words, folded as `words_of` folds: German, French, Spanish, Italian, Dutch, Portuguese, Polish, Turkish.
 _FOREIGN = tuple(
     frozenset(words_of(small))
     for small in (
         "ich und der die das ist nicht wie wann wo mein meine bestellung kann haben bitte ein eine für mit sie wir",
-        "je le la les est pas comment quand où mon ma commande bonjour puis avez pour avec vous nous une des quel",
+        "je le la les est pas comment quand où mon ma commande bonjour puis avez pour avec vous une des quel combien",
         "el los las es cómo como cuándo cuando dónde donde mi pedido hola puedo tienen para con una qué cuánto está",
         "il gli è non come quando dove mio ordine ciao posso avete per con una che quanto sono della",
+        "het een ik hoe wat waar wanneer mijn bestelling heb hebben met voor niet zijn hoeveel kost naar verzending",
+        "o os é como quando onde meu minha pedido olá posso para com uma não quanto custa entrega",
+        "jak czy gdzie kiedy ile kosztuje moje moja zamówienie nie jest dla dzień dobry proszę mam dostawa wysyłka",
+        "ne kadar nasıl nerede sipariş siparişim benim bir için ve var mı mi teslimat sürer",
     )
 )
+LATIN = 0x24F
+"""The last letter of Latin script, its extensions for European languages counted in."""
 _ENGLISH = frozenset(
     words_of(
         "the is are my i you do can how what when where to of and a it for have in on your will not order with please "
@@ -131,11 +137,15 @@ def strip_greeting(message: str) -> str:
 
 
 def foreign(words: list[str]) -> bool:
-    """Whether a message is rather German, French, Spanish or Italian than English, by its small words."""
+    """Whether a message is rather in another European language than in English, by its small words."""
     english = sum(w in _ENGLISH for w in words)
-    if english == 0 and len(words) > 1 and sum(not w.isascii() for w in words) * 2 > len(words):
-        return True
     return any(sum(w in small for w in words) > max(1, 2 * english) for small in _FOREIGN)
+
+
+def unreadable(message: str) -> bool:
+    """Whether most letters of a message are of a script that no English word is written in."""
+    letters = [letter for letter in message if letter.isalpha()]
+    return 2 * sum(ord(letter) > LATIN for letter in letters) > len(letters)
 
 
 def offered_person(last_answer: str) -> bool:
@@ -167,6 +177,8 @@ def react(message: str, last_answer: str) -> Reaction | None:
     words = words_of(message)
     if not words:
         return Reaction("small_talk", phrases.ALL_RIGHT if folded and last_answer else phrases.EMPTY)
+    if unreadable(message):
+        return Reaction("unknown", phrases.NOT_ENGLISH)
     if offered_person(last_answer):
         if _YES.match(folded):
             return Reaction("handoff", phrases.HANDOFF)
