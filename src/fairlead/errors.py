@@ -107,7 +107,7 @@ class UpstreamTimeout(ServiceError):
 
 
 class UpstreamBroken(ServiceError):
-    """The model behind {name} broke off in the middle of its answer: {detail}."""
+    """The model behind {name} gave no whole answer: {detail}."""
 
     status, code, kind = 502, "upstream_broken", "server_error"
 

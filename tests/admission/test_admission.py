@@ -17,12 +17,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.admission import Admission, Bank, Gated, Lane, LimitRules, standings
-from fairlead.errors import BudgetSpent, ModelBusy, PriceUnknown, RateLimited, TooManyAtOnce
+from fairlead.errors import (
+    AnswerUnfit,
+    BudgetSpent,
+    ModelBusy,
+    PriceUnknown,
+    RateLimited,
+    ServiceError,
+    TooManyAtOnce,
+    UpstreamBroken,
+    UpstreamTimeout,
+)
 from fairlead.gateway import Principal, Route
 from fairlead.gateway.keyring import principal_of
 from fairlead.gateway.route import Split
 from fairlead.providers.base import Call, CallContext, Reply
+from fairlead.providers.facts import Facts
 from fairlead.providers.scripted import Script, Scripted
+from fairlead.providers.structured import Structured
 from fairlead.records import Limits, now_us
 from fairlead.spec import UseCase, parse
 from fairlead.store import Store
@@ -226,7 +238,7 @@ async def test_streams_are_paid_for_whole_cut_off_and_broken(tmp_path: Path) -> 
             await anext(left)
             await anext(left)
         made.upstream.script = Script(text="one two three four", break_after=2)
-        with pytest.raises(Exception, match="broke off"):
+        with pytest.raises(Exception, match="gave no whole answer"):
             async for _ in gateway.stream(dict(CHAT), principal=Principal()):
                 pass
         await made.admission.aclose()
@@ -267,6 +279,88 @@ async def test_a_model_that_lies_about_its_tokens_never_credits_the_ledger(tmp_p
         await made.admission.aclose()
         made.house.gateway.write_records()
         assert sum(record.cost or 0 for record in made.house.written(3)) == made.paid()[0] < 10**7
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}
+
+
+async def test_two_answers_that_do_not_fit_are_paid_for_and_recorded(tmp_path: Path) -> None:
+    checked = Structured(Scripted(script=Script(text="no number at all")), Facts())
+    routes = {"support": route(checked, price=PRICE, defaults={"max_tokens": 100}, repairs=True)}
+    async with world(tmp_path, "budget: {per_day_usd: 1}", routes=routes) as made:
+        once = cost_of(await made.ask())
+        with pytest.raises(AnswerUnfit):
+            await made.ask(response_format=SCHEMA)
+        await made.admission.aclose()
+        made.house.gateway.write_records()
+        whole, unfit = [record.cost or 0 for record in made.house.written(2)]
+        assert (whole, made.paid()) == (once, (whole + unfit, 0))
+        assert unfit > 2 * once, "the second question holds the first answer too"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_two_answers_that_do_not_fit_and_count_nothing_are_estimated(tmp_path: Path, counted: bool) -> None:
+    liar = Liar(script=Script(text="no number at all"))
+    liar.said = {"prompt_tokens": 10, "completion_tokens": 4} if counted else None
+    routes = {"support": route(Structured(liar, Facts()), price=PRICE, defaults={"max_tokens": 100}, repairs=True)}
+    async with world(tmp_path, "budget: {per_day_usd: 1}", routes=routes) as made:
+        with pytest.raises(AnswerUnfit):
+            await made.ask(response_format=SCHEMA)
+        await made.admission.aclose()
+        made.house.gateway.write_records()
+        (record,) = made.house.written(1)
+        assert made.paid() == (record.cost, 0)
+        assert record.cost and record.cost > 0
+        assert (record.cost == round(20 * PRICE[0] + 8 * PRICE[1])) is counted
+        assert record.tags.get("usage") == (None if counted else "estimated")
+
+
+class Late(Scripted):
+    """Works until it is too late, or sends half of an answer."""
+
+    error: ServiceError = UpstreamTimeout(name="late", seconds=1)
+
+    async def open(self, call: Call) -> Reply:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamTimeout(name="late", seconds=1), UpstreamBroken(name="late", detail="it sent half of it")]
+)
+async def test_a_model_that_may_have_worked_is_paid_and_recorded_alike(tmp_path: Path, error: ServiceError) -> None:
+    late = Late()
+    late.error = error
+    routes = {"support": route(late, price=PRICE, defaults={"max_tokens": 100})}
+    async with world(tmp_path, "budget: {per_day_usd: 1}", routes=routes) as made:
+        with pytest.raises(type(error)):
+            await made.ask()
+        await made.admission.aclose()
+        made.house.gateway.write_records()
+        (record,) = made.house.written(1)
+        assert record.tags["usage"] == "estimated"
+        assert made.paid() == (record.cost, 0)
+        assert record.cost and record.cost > 0
+
+
+@pytest.mark.parametrize(("changes", "more"), [({"hedge": True}, {}), ({"repairs": True}, {"response_format": SCHEMA})])
+async def test_what_may_be_asked_twice_is_set_aside_twice(
+    tmp_path: Path, changes: dict[str, Any], more: dict[str, Any]
+) -> None:
+    held = []
+    for kind in ({}, changes):
+        upstream = Held(script=Script(text="1", delay_s=1))
+        routes = {"support": route(upstream, price=PRICE, defaults={"max_tokens": 100}, **kind)}
+        async with world(tmp_path / str(bool(kind)), "budget: {per_day_usd: 1}", routes=routes) as made:
+            asked = asyncio.ensure_future(made.ask(**more))
+            await until(upstream.calls.__len__, "it is asked")
+            admission = made.admission
+            assert admission._whole is not None
+            (purse,) = admission._whole.purses(admission.bank, made.rules.usecase, admission._periods)
+            held.append(purse.promised)
+            upstream.go.set()
+            await asked
+    read = held[0] - 100 * PRICE[1]
+    assert held[1] >= held[0] + read > held[0]
 
 
 async def test_a_refusal_and_a_failure_cost_nothing(tmp_path: Path) -> None:

@@ -346,6 +346,55 @@ def test_a_whole_answer_that_is_no_text_is_none(case: Case, make: Make, path: st
     assert "not JSON" in answer.text
 
 
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("choices", [[], None, "none", 7])
+def test_a_whole_answer_without_a_choice_is_none(case: Case, make: Make, path: str, choices: Any) -> None:
+    make.parts = whole(completion({"content": "x"}, choices=choices))
+    answer = case.ask(path)
+    assert answer.status_code == 502
+    assert "no choices" in answer.text
+    assert case.record().error == "upstream_broken"
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_stream_that_is_done_before_it_began_is_none(case: Case, make: Make, path: str) -> None:
+    make.parts = [*chunked(DONE), END]
+    answer = case.ask(path, stream=True)
+    assert answer.status_code == 502
+    assert "holds nothing" in answer.text
+    assert case.record().error == "upstream_broken"
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"), [("a", 0), ("a", 2), (["a", "b"], 1), ([5, 6, 7], 3), ([[5, 6], [7]], 1), (["a"], None)]
+)
+def test_another_number_of_vectors_than_of_texts_is_no_answer(case: Case, make: Make, asked: Any, made: Any) -> None:
+    data = made and [{"object": "embedding", "index": place, "embedding": [0.5]} for place in range(made)]
+    make.parts = whole(json.dumps({"object": "list", "model": "m", "data": data, "usage": TOLD}).encode())
+    case.asked += 1
+    answer = case.client.post("/v1/embeddings", json={"model": "support", "input": asked})
+    assert answer.status_code == 502
+    assert f"it made {made or 0} vectors" in answer.text
+    assert case.record().error == "upstream_broken"
+
+
+@pytest.mark.parametrize(("asked", "made"), [("a", 1), (["a", "b"], 2), ([5, 6, 7], 1), ([[5, 6], [7]], 2)])
+def test_a_vector_for_each_text_is_one(case: Case, make: Make, asked: Any, made: int) -> None:
+    data = [{"object": "embedding", "index": place, "embedding": [0.5]} for place in range(made)]
+    make.parts = whole(json.dumps({"object": "list", "model": "m", "data": data, "usage": TOLD}).encode())
+    case.asked += 1
+    answer = case.client.post("/v1/embeddings", json={"model": "support", "input": asked})
+    assert answer.status_code == 200
+
+
+def test_a_redirect_is_not_followed_and_named(case: Case, make: Make) -> None:
+    make.parts = [b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n"]
+    answer = case.ask()
+    assert answer.status_code == 502
+    assert "points to another address" in answer.json()["error"]["message"]
+    assert "169.254" not in answer.text
+
+
 @pytest.mark.parametrize("path", SURFACES)
 @pytest.mark.parametrize(
     "garbage",

@@ -137,7 +137,7 @@ def test_nothing_after_the_first_done_passes_however_it_is_cut(
 def test_only_an_event_that_is_nothing_else_is_the_end(lines: list[bytes]) -> None:
     """Two lines of data in one event are one text, which is another."""
     relay = Relay("x", wants_usage=False)
-    relay.feed(b"\n".join(lines) + b"\n\n")
+    relay.feed(b"data: first\n\n" + b"\n".join(lines) + b"\n\n")
     data = [line[5:].strip() for line in lines if line.startswith(b"data:")]
     assert relay.is_done() == (data == [b"[DONE]"])
 

@@ -20,6 +20,7 @@ from fairlead.admission.purses import Bank, Promise, Purse
 from fairlead.admission.rates import Meter
 from fairlead.admission.rules import NONE, LimitRules, tightest
 from fairlead.errors import (
+    AnswerUnfit,
     BudgetSpent,
     CallerGone,
     FairleadError,
@@ -29,11 +30,12 @@ from fairlead.errors import (
     ServiceError,
     ShuttingDown,
     TooManyAtOnce,
+    UpstreamBroken,
     UpstreamTimeout,
 )
 from fairlead.gateway import Exchange, Principal, Route
 from fairlead.gateway.exchange import Usage
-from fairlead.gateway.usage import BYTES_PER_TOKEN, cost_of, size_of, usage_of
+from fairlead.gateway.usage import BYTES_PER_TOKEN, NOTHING, cost_of, size_of, usage_of
 from fairlead.records import Key, now_us
 from fairlead.store.ledger import Scope
 
@@ -42,6 +44,8 @@ IMAGE_TOKENS: Final = 5_000
 """The most an image is taken to be; its bytes say nothing of it."""
 MESSAGE_TOKENS: Final = 16
 """Tokens of a chat template around a message, at most."""
+COMPLAINT_TOKENS: Final = 2_048
+"""The most it takes to tell a model why its answer does not fit its schema."""
 FIRST_OUTPUT: Final = 256.0
 """Tokens an answer is expected to have before any was seen."""
 MOST_BOOKS: Final = 20_000
@@ -54,7 +58,7 @@ REPORT_S: Final = 2.0
 RECOVER_ROUNDS: Final = 15
 _SECONDS: Final = 1_000_000_000
 _MANY: Final = 1 << 62
-_MAY_HAVE_WORKED: Final = (UpstreamTimeout, CallerGone, ShuttingDown)
+_MAY_HAVE_WORKED: Final = (UpstreamTimeout, UpstreamBroken, AnswerUnfit, CallerGone, ShuttingDown)
 log = logging.getLogger(__name__)
 
 
@@ -68,13 +72,15 @@ def able_for(route: Route, routes: Mapping[str, Route]) -> dict[str, Route]:
 
 class Tariff:
     """What a route costs at most: the dearest of those that may answer, by choice or in another's place. ``unknown``
-    are those of which nobody says what they cost.
+    are those of which nobody says what they cost. ``hedges`` and ``repairs``: one of them may be asked twice.
     """
 
-    __slots__ = ("default_output", "input", "output", "unknown", "written")
+    __slots__ = ("default_output", "hedges", "input", "output", "repairs", "unknown", "written")
 
     def __init__(self, route: Route, routes: Mapping[str, Route], own: frozenset[str]) -> None:
         able = able_for(route, routes).values()
+        self.hedges = any(each.hedge for each in able)
+        self.repairs = any(each.repairs for each in able)
         prices = [each.price or (FREE if each.name in own else None) for each in able]
         self.unknown = tuple(each.name for each, price in zip(able, prices, strict=True) if price is None)
         known = [price for price in prices if price is not None]
@@ -478,12 +484,16 @@ class Admission:
     def _most(self, x: Exchange, tariff: Tariff, length: int | None) -> int:
         """The most ``x`` can cost. A token has at least one byte; an answer of no stated length is given one."""
         read = size_of(x) + _beyond_bytes(x.body)
+        hedged = 1 + (tariff.hedges and not x.stream)  # what a second try reads is paid, too
         if x.operation == "embedding" or not tariff.output:
-            return -int(-read * tariff.input // 1)
+            return -int(-hedged * read * tariff.input // 1)
         if length is None:
             length = self._rules.answer_tokens
             x.sent = {**x.sent, "max_completion_tokens" if x.operation == "chat" else "max_tokens": length}
-        return -int(-(read * tariff.input + length * _answers(x.body) * tariff.output) // 1)
+        written = length * _answers(x.body)
+        if tariff.repairs and _is_checked(x.body):  # asked again with what it said
+            read, written = 2 * read + length + COMPLAINT_TOKENS, 2 * written
+        return -int(-(hedged * read * tariff.input + written * tariff.output) // 1)
 
     def _spent(self, x: Exchange, purse: Purse, cost: int) -> BudgetSpent:
         held = purse.left >= cost  # by requests that may turn out cheaper, or by processes that may give it back
@@ -502,10 +512,12 @@ class Admission:
         if x.route is None or x.id in self._unsent:
             self._unsent.discard(x.id)
             return Usage()
-        if x.reply is None and isinstance(x.error, _MAY_HAVE_WORKED):
-            read = size_of(x) // BYTES_PER_TOKEN
-            return Usage(read, max(0, _expected_tokens(x, visit.tariff, visit.length) - read), 0, True)
-        return usage_of(x)
+        usage = usage_of(x)
+        if x.reply is None and usage is NOTHING and isinstance(x.error, _MAY_HAVE_WORKED):
+            asked, read = 1 + isinstance(x.error, AnswerUnfit), size_of(x) // BYTES_PER_TOKEN
+            written = max(0, _expected_tokens(x, visit.tariff, visit.length) - read)
+            usage = x.usage = Usage(asked * read, asked * written, 0, True)  # the record says the same
+        return usage
 
     # --- in the background ------------------------------------------------------------------------------------------
 
@@ -563,6 +575,13 @@ def _allowed(x: Exchange, tariff: Tariff) -> int | None:
 
 def _length_of(body: Mapping[str, Any]) -> int | None:
     return body.get("max_completion_tokens") or body.get("max_tokens") or None
+
+
+def _is_checked(body: Mapping[str, Any]) -> bool:
+    """Whether an answer, or a call of a tool, must fit a schema."""
+    functions = [tool.get("function") for tool in body.get("tools") or () if isinstance(tool, dict)]
+    strict = any(isinstance(function, dict) and function.get("strict") is True for function in functions)
+    return strict or (body.get("response_format") or {}).get("type") == "json_schema"
 
 
 def _answers(body: Mapping[str, Any]) -> int:

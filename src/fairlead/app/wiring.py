@@ -230,6 +230,7 @@ class Fairlead:
             fallback=variant.fallback,
             weights=variant.weights,
             hedge=variant.hedge,
+            repairs=isinstance(upstream, Structured),
             line=f"{target.base_url} {target.name} {' '.join(variant.references)}" if target.remote else "",
             split=split,
         )

@@ -318,6 +318,8 @@ class Path:
             x.answer = decode_answer(name, x.reply.body or b"")
             if x.stream:
                 raise UpstreamBroken(name=name, detail="asked for a stream, it sent one piece")
+            if (lack := _lack_of(x)) is not None:
+                raise UpstreamBroken(name=name, detail=lack)
             if x.operation == "embedding" and fit_encoding(x.answer, x.body.get("encoding_format")):
                 x.reply.body = orjson.dumps(x.answer)
         if self.steps["check"]:
@@ -402,6 +404,17 @@ def decode_answer(name: str, raw: bytes) -> dict[str, Any]:
     return answer
 
 
+def _lack_of(x: Exchange) -> str | None:
+    """What an answer lacks that every one of its kind has: a choice, or a vector for each text."""
+    answer = x.answer or {}
+    if x.operation != "embedding":
+        return None if isinstance(answer.get("choices"), list) and answer["choices"] else "its answer holds no choices"
+    data, asked = answer.get("data"), x.body["input"]
+    wanted = len(asked) if isinstance(asked, list) and not isinstance(asked[0], int) else 1
+    found = len(data) if isinstance(data, list) else 0
+    return None if found == wanted else f"of {wanted} texts it made {found} vectors"
+
+
 def refusal(name: str, reply: Reply) -> UpstreamRefused:
     """What the client is told when an upstream refuses."""
     try:
@@ -412,6 +425,8 @@ def refusal(name: str, reply: Reply) -> UpstreamRefused:
     said = str(error.get("message") or "")
     if reply.status in (401, 403):
         said = "it does not accept the key Fairlead has for it; check `api_key:` of the variant"
+    if 300 <= reply.status < 400:
+        said = "it points to another address, and none but the one in `model:` of the variant is asked"
     said = hide(said)
     message = f"The model behind {name} refused with status {reply.status}: {said or 'no reason given'}"
     if reply.status == 400 and said:  # the request was at fault, so the reason is all its sender needs

@@ -38,7 +38,7 @@ class Relay:
     def feed(self, data: bytes) -> bytes:
         """What may be sent now, often all of ``data``; nothing of what comes after [DONE].
 
-        Raises UpstreamBroken when the upstream reports an error or sends what is no text.
+        Raises UpstreamBroken when the upstream reports an error, sends what is no text, or is done before it began.
         """
         if self._over:
             return b""
@@ -89,6 +89,8 @@ class Relay:
         for event in sse.split(whole):
             end += len(event)
             if _is_done(event):
+                if not self._captured_size and end == len(event):
+                    raise UpstreamBroken(name=self.upstream, detail="its stream holds nothing")
                 self._over = True
                 return whole[:end]
         return whole

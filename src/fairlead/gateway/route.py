@@ -50,7 +50,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``model`` is the upstream's own name for it; ``price`` nano-dollars a token (in, out), None when unknown;
     ``defaults`` fill fields a request leaves out; ``recorded_as`` overrides the operation in the record, for a route
     that is answered by the assistant; ``deterministic`` says that the same request always has the same answer;
-    ``salt`` is the field of a request that keeps tenants' prefixes apart in the engine's own cache. A route with a
+    ``salt`` is the field of a request that keeps tenants' prefixes apart in the engine's own cache; ``repairs`` says
+    that its upstream asks once more for an answer that does not fit its schema. A route with a
     ``split`` only chooses: who it chose is asked, priced and kept as if it had been named; ``price`` is the most then.
     """
 
@@ -71,6 +72,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     fallback: tuple[str, ...] = ()
     weights: Mapping[str, float] = MappingProxyType({})
     hedge: bool = False
+    repairs: bool = False
     line: str = ""
     split: Split | None = None
 

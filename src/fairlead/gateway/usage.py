@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import orjson
 
+from fairlead.errors import AnswerUnfit
 from fairlead.gateway.exchange import Exchange, Usage
 from fairlead.gateway.fold import Folded, fold
 from fairlead.gateway.relay import Relay
@@ -32,6 +33,8 @@ def _said(x: Exchange) -> Usage:
     relay = x.relay
     if relay is not None:
         said = relay.usage if relay.usage is not None else folded_of(x, relay).usage
+    elif isinstance(x.error, AnswerUnfit):
+        said = x.error.details.get("usage")  # of both questions, though neither answer fitted
     else:
         said = (x.answer or {}).get("usage")
     if isinstance(said, dict) and (told := _told(x, said)) is not None:

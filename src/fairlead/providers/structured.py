@@ -66,7 +66,7 @@ class Structured:
                 completion["usage"] = _sum(first.get("usage"), completion.get("usage"))
         if unfit is not None:
             await reply.aclose()
-            raise AnswerUnfit(name=self.name, detail="; ".join(unfit.values()))
+            raise AnswerUnfit(name=self.name, detail="; ".join(unfit.values()), usage=(completion or {}).get("usage"))
         if completion is None:
             return reply
         await reply.aclose()
