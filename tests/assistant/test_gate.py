@@ -59,3 +59,16 @@ def test_sources_that_disagree_allow_both() -> None:
 def test_a_change_that_a_tool_tells_of_may_be_told(said: str) -> None:
     gate = Gate([*EVIDENCE, '{"summary": "Your order TT-1 was cancelled on Monday. The address was changed."}'])
     assert [*gate.pass_on(said), *gate.finish(whole=True)] == [said]
+
+
+def test_marks_of_markdown_that_would_be_shown_as_they_are_are_left_out() -> None:
+    gate = Gate(EVIDENCE)
+    said = "## Delivery\n**Delivery within Germany** is free from **€60**."
+    shown = "".join([*gate.pass_on(said), *gate.finish(whole=True)])
+    assert shown == "Delivery\nDelivery within Germany is free from €60."
+
+
+def test_a_bare_yes_to_whether_somebody_is_real_does_not_get_out() -> None:
+    gate = Gate(EVIDENCE, ["How much is a tent?", "Somebody real writes this, correct?"])
+    assert [*gate.pass_on("Yes, indeed."), *gate.finish(whole=True)] == []
+    assert gate.rejected == "claims_human"

@@ -149,3 +149,16 @@ def test_only_what_users_and_assistant_said_goes_into_a_history() -> None:
 def test_citations_are_taken_out() -> None:
     assert drop_citations("Returns take 30 days [1]. Ask us [12][3].") == "Returns take 30 days. Ask us."
     assert drop_citations("Use code [A1]") == "Use code [A1]"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "claims"),
+    [
+        ("My grandma says there is somebody real behind this. True?", "Yes.", True),
+        ("I bet a robot writes this, or do I get a human?", "Of course, I am!", True),
+        ("Can a human look at my tent?", "Yes, our workshop can look at it.", False),
+        ("Is the tent waterproof?", "Yes.", False),
+    ],
+)
+def test_a_bare_yes_where_people_or_bots_are_spoken_of_is_a_claim(question: str, answer: str, claims: bool) -> None:
+    assert claims_to_be_human(answer, question) is claims

@@ -58,15 +58,18 @@ _CONDITION = re.compile(
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_EMPHASIS = re.compile(r"\*\*|^#{1,6}[ \t]+", re.MULTILINE)
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>")
 
 
 class Gate:
     """Lets an answer out as long as each sentence stands.
 
-    ``evidence`` are passages and tool results, ``said`` the customer's messages, ``instruction`` the system prompt. Of
-    what the customer wrote only codes, addresses and phone numbers count as known: "45 days, right?" is no evidence for
-    45 days. The first sentence that does not stand closes the gate, and ``rejected`` says why: ``ungrounded`` (a figure
+    ``evidence`` are passages and tool results, ``said`` the customer's messages in order, ``instruction`` the system
+    prompt. Of what the customer wrote only codes, addresses and phone numbers count as known: "45 days, right?" is no
+    evidence for 45 days. Marks of Markdown that a page of text would show as they are (bold, headings) are left out.
+
+    The first sentence that does not stand closes the gate, and ``rejected`` says why: ``ungrounded`` (a figure
     that stands nowhere), ``unsupported`` (words that stand nowhere), ``contradicts`` (the sources say the opposite),
     ``claims_action`` (something is said to be done that no tool has done), ``claims_human``, ``markers`` or ``babble``.
     """
@@ -95,7 +98,7 @@ class Gate:
         self._waiting = ""
 
     def _check(self, sentence: str) -> Iterator[str]:
-        shown = drop_citations(sentence)
+        shown = _EMPHASIS.sub("", drop_citations(sentence))
         self.rejected = self._fault(sentence, shown)
         if not self.rejected:
             yield shown
@@ -103,7 +106,7 @@ class Gate:
     def _fault(self, sentence: str, shown: str) -> str:
         if _MARKER.search(sentence):
             return "markers"
-        if claims_to_be_human(shown):
+        if claims_to_be_human(shown, self._said[-1] if self._said else ""):
             return "claims_human"
         words = words_of(shown)
         if _babbles(shown, words):

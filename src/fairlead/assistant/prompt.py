@@ -63,6 +63,13 @@ _WANTS_PERSON = re.compile(
     r"|^\W*(human|agent|operator|representative|real person|(a )?person)( please| pls)?\W*$",
     re.IGNORECASE | re.DOTALL,
 )
+_BEING_NAMED = re.compile(rf"\b({_BEING}|real|alive|mensch\w*|humain\w*|human[oa])\b", re.IGNORECASE)
+_PLAIN_YES = re.compile(
+    r"^\W*(yes|yeah|yep|sure|of course|certainly|absolutely|definitely|indeed|correct|right|i am|i do|i promise|ja|oui"
+    r"|s[ií])\b"
+    r"([\s,.!]+(i am|i'm|it is|i do|i promise|of course|indeed|absolutely|that's right|sir|madam))*\W*$",
+    re.IGNORECASE,
+)
 _CLAIMS_HUMAN = re.compile(
     r"\b(i am|i'm|we are)( indeed| really| actually| in fact| of course| just| also| very much| here)*"
     r"( an?)?( real| actual| living| genuine)* (human( being)?|person)\b"
@@ -176,6 +183,11 @@ def asks_for_person(text: str) -> bool:
     return bool(_WANTS_PERSON.search(text[:500]))
 
 
-def claims_to_be_human(text: str) -> bool:
-    """Whether an answer says that a person gives it. "I am not a human" does not."""
-    return bool(_CLAIMS_HUMAN.search(text))
+def claims_to_be_human(text: str, question: str = "") -> bool:
+    """Whether an answer says that a person gives it; "I am not a human" does not.
+
+    A bare yes does where ``question`` speaks of people or bots.
+    """
+    if _CLAIMS_HUMAN.search(text):
+        return True
+    return bool(_PLAIN_YES.match(text.replace("’", "'")) and _BEING_NAMED.search(question[:500]))

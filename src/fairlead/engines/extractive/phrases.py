@@ -40,3 +40,4 @@ NOTHING_FOUND: Final = (
 TOOL_FAILED: Final = "I'm sorry, that did not work. " + OFFER
 TOOL_REFUSED: Final = "I'm sorry, I could not do that. {reason} " + OFFER
 TOOL_DONE: Final = "Done."
+TOOL_UNSAID: Final = "I looked, but what I got holds nothing that I can tell you. " + OFFER

@@ -22,6 +22,7 @@ _HIDDEN = frozenset(
 )
 _ID = re.compile(r"(?:order|ticket|return|booking|invoice|reservation)?_?(?:id|number|no|ref|reference)$|^order$")
 _FALSE_MARKS = ("ok", "success", "found")
+_DONE_MARKS = ("ok", "success")
 _NOT_FOUND = re.compile(r"not[\s_-]?found|no (?:such|match|order|result)|unknown|does not exist|404", re.IGNORECASE)
 _MACHINE_WORD = re.compile(r"^[a-z0-9]+(?:_[a-z0-9]+)+$")
 _WANTED: dict[Kind, tuple[str, ...]] = {
@@ -51,7 +52,9 @@ def _word(content: str, kind: Kind) -> tuple[str, bool]:
         value: Any = json.loads(content)
     except (ValueError, RecursionError):
         text = content.strip()[:LONGEST]
-        return (text, True) if text and not addresses_machine(text) else (phrases.TOOL_DONE, True)
+        if addresses_machine(text):
+            return phrases.TOOL_UNSAID, False
+        return text or phrases.TOOL_DONE, True
     return _say(value, kind, MOST_DEPTH)
 
 
@@ -81,7 +84,11 @@ def _object(value: dict[str, Any], kind: Kind, depth: int) -> tuple[str, bool]:
     if sentence and not addresses_machine(sentence):
         rest = {k: v for k, v in value.items() if v != sentence and _ID.search(k) and str(v) not in sentence}
         return " ".join([_sentence(sentence), *_fields(rest, kind)])[:LONGEST], True
-    return _line(value, kind)[:LONGEST] or phrases.TOOL_DONE, True
+    line = _line(value, kind)[:LONGEST]
+    if line:
+        return line, True
+    done = any(value.get(mark) is True for mark in _DONE_MARKS)
+    return phrases.TOOL_DONE if done else phrases.TOOL_UNSAID, done
 
 
 def _refusal(reason: str) -> str:
