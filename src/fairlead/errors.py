@@ -67,7 +67,7 @@ class MachineError(FairleadError):
 
 
 class PortTaken(MachineError):
-    """Port {port} on {host} is already in use. Choose another with --port, or stop the process that holds it."""
+    """Port {port} on {host} is already in use. Choose another with {flag}, or stop the process that holds it."""
 
 
 class DiskFull(MachineError):

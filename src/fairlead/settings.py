@@ -28,10 +28,32 @@ OTHER_VARIABLES = frozenset({"FAIRLEAD_ADMIN_KEY", "FAIRLEAD_DATA", "FAIRLEAD_KE
 """FAIRLEAD_ variables that are not settings: the keys client commands present, and public data for benchmarks."""
 
 
+_HOST = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+_ORIGIN = rf"\s*(?:\*|https?://{_HOST}(?::\d{{1,5}})?/?)\s*"
+Form = tuple[str, str]
+"""A pattern that a text must match as a whole, and the same in words."""
+PROXY: Form = (
+    rf"env|none|http://(?:[^\s/@]+@)?{_HOST}(?::\d{{1,5}})?/?|{_HOST}:\d{{1,5}}",
+    "http://host:port, none or env (only proxies over HTTP are spoken to)",
+)
+ORIGINS: Form = (
+    rf"\s*|{_ORIGIN}(?:,{_ORIGIN})*",
+    "origins such as https://app.example, parted by commas, or *",
+)
+HOSTS: Form = (rf"\s*|\s*{_HOST}\s*(?:,\s*{_HOST}\s*)*", "names of hosts such as llm.example.com, parted by commas")
+
+
 def _setting(
-    default: Any, text: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    form: Form | None = None,
 ) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text, "low": low, "high": high, "choices": choices})
+    metadata = {"help": text, "low": low, "high": high, "choices": choices, "form": form}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +73,7 @@ class Settings:
     cors_origins: str = _setting(
         "",
         "Web pages that may call /v1 from a browser: https://app.example, several with commas, * for all; empty: none.",
+        form=ORIGINS,
     )
     log_level: str = _setting(
         "warning",
@@ -69,10 +92,12 @@ class Settings:
         0.0, "Longest silence within an upstream's answer, in seconds; 0: the request's own deadline.", low=0
     )
     proxy: str = _setting(
-        "env", "Proxy to upstreams: http://host:port, none, or env for HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+        "env",
+        "Proxy to upstreams: http://host:port, none, or env for HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+        form=PROXY,
     )
     private_hosts: str = _setting(
-        "", "Public-looking hosts of models that may have private addresses, separated by commas."
+        "", "Public-looking hosts of models that may have private addresses, separated by commas.", form=HOSTS
     )
     retries: int = _setting(2, "How often a model over HTTP is asked again before it begins to answer.", low=0, high=10)
     queue_wait_s: float = _setting(
@@ -215,6 +240,10 @@ def _convert(name: str, value: Any, source: str) -> Any:
         if result not in choices:
             expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
             raise SettingInvalid(name=name, found=value, source=source, expected=expected)
+    form = fields[name].metadata["form"]
+    if form is not None and not re.fullmatch(form[0], result):
+        found = "a text that is not shown, since it may hold a password" if "@" in result else value
+        raise SettingInvalid(name=name, found=found, source=source, expected=form[1])
     low, high = fields[name].metadata["low"], fields[name].metadata["high"]
     finite = not isinstance(result, float) or math.isfinite(result)
     if not finite or (low is not None and result < low) or (high is not None and result > high):

@@ -310,7 +310,8 @@ async def test_two_answers_that_do_not_fit_and_count_nothing_are_estimated(tmp_p
         made.house.gateway.write_records()
         (record,) = made.house.written(1)
         assert made.paid() == (record.cost, 0)
-        assert record.cost and record.cost > 0
+        assert record.cost
+        assert record.cost > 0
         assert (record.cost == round(20 * PRICE[0] + 8 * PRICE[1])) is counted
         assert record.tags.get("usage") == (None if counted else "estimated")
 
@@ -339,7 +340,8 @@ async def test_a_model_that_may_have_worked_is_paid_and_recorded_alike(tmp_path:
         (record,) = made.house.written(1)
         assert record.tags["usage"] == "estimated"
         assert made.paid() == (record.cost, 0)
-        assert record.cost and record.cost > 0
+        assert record.cost
+        assert record.cost > 0
 
 
 @pytest.mark.parametrize(("changes", "more"), [({"hedge": True}, {}), ({"repairs": True}, {"response_format": SCHEMA})])

@@ -40,6 +40,14 @@ def test_the_project_can_come_from_the_environment(tmp_path: Path) -> None:
         ("shutdown_grace_s", "nan"),
         ("shutdown_grace_s", "-inf"),
         ("log_level", "bogus"),
+        ("proxy", "socks5://proxy:1080"),
+        ("proxy", "proxy"),
+        ("proxy", "https://proxy:3128"),
+        ("private_hosts", "http://llm.example.com"),
+        ("private_hosts", "a b"),
+        ("cors_origins", "app.example"),
+        ("cors_origins", "https://app.example/path"),
+        ("cors_origins", "https://a.example https://b.example"),
     ],
 )
 def test_a_bad_value_says_where_it_came_from_and_what_was_expected(name: str, value: str) -> None:
@@ -50,6 +58,24 @@ def test_a_bad_value_says_where_it_came_from_and_what_was_expected(name: str, va
     assert value in text
     assert f"FAIRLEAD_{name.upper()}" in text
     assert "expected" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("proxy", "env"), ("proxy", "none"), ("proxy", "http://me:pass@proxy.example:3128"), ("proxy", "proxy:3128"),
+        ("proxy", "http://[fd00::1]:3128/"), ("private_hosts", ""), ("private_hosts", "llm.example.com, b.example"),
+        ("cors_origins", ""), ("cors_origins", "*"), ("cors_origins", "https://app.example, http://localhost:3000/"),
+    ],
+)  # fmt: skip
+def test_texts_of_a_certain_form(name: str, value: str) -> None:
+    assert getattr(settings.load({}, {f"FAIRLEAD_{name.upper()}": value}), name) == value
+
+
+def test_a_password_in_a_proxy_that_is_none_is_not_shown() -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        settings.load({}, {"FAIRLEAD_PROXY": "socks5://me:planted@proxy:1"})
+    assert "planted" not in str(caught.value)
 
 
 def test_a_file_with_the_wrong_type_or_broken_toml_is_refused(tmp_path: Path) -> None:

@@ -200,6 +200,8 @@ def test_a_budget_needs_the_price_of_what_a_key_opens(run: Run, shop: Path) -> N
         (("keys", "create", "x", "--models", "gpt-9"), "extractive"),
         (("keys", "create", "x", "--operations", "sing"), "chat, completion, embedding"),
         (("keys", "create", "x", "--priority", "first"), "interactive, standard, batch"),
+        (("keys", "create", "x", "--tenant", ""), "--tenant acme"),
+        (("keys", "create", "x", "--tenant", "a\nb"), "--tenant acme"),
         (("keys", "create", "x", "--rpm", "0"), "rpm"),
         (("keys", "rotate", "fl-nothing"), "fairlead keys list"),
         (("keys", "create", "x", "--scope", "root"), "inference, admin"),

@@ -81,3 +81,16 @@ def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
         assert shown.returncode == 2, shown.stderr
         assert "--tls-certificate" in shown.stderr
         assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(("flag", "other"), [("--port", "--admin-port"), ("--admin-port", "--port")])
+def test_a_port_that_is_taken_is_named_by_its_flag(flag: str, other: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "fairlead", "serve", "--project", str(SHOP), flag, port]
+        command += ["--port", "0"] if other == "--port" else []
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert shown.returncode != 0
+    assert f"Choose another with {flag}," in shown.stderr

@@ -13,16 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.errors import UpstreamUnreachable
+from fairlead.addresses import may_call
+from fairlead.errors import UpstreamUnreachable, UsageError
 from fairlead.providers.http import HttpClient
-from fairlead.providers.network import AddressRefused, Network, allowed_addresses, may_call
+from fairlead.providers.network import AddressRefused, Network, allowed_addresses
 from tests.providers.test_wire import OK, certificate, soon, speaking
 
 
 @pytest.mark.parametrize(
     "address",
     ["169.254.169.254", "fe80::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "::ffff:169.254.169.254",
-     "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"],
+     "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200"],
 )  # fmt: skip
 def test_no_name_may_lead_to_metadata_or_to_nobody(address: str) -> None:
     assert not may_call(address, private=True)
@@ -171,6 +172,20 @@ async def test_a_proxy_that_refuses_is_named() -> None:
 
 
 def test_a_proxy_that_is_none() -> None:
-    for url in ("socks5://127.0.0.1:1", "http://", "ftp://x"):
-        with pytest.raises(ValueError, match="http://host:port"):
+    for url in ("socks5://127.0.0.1:1", "http://", "ftp://x", "http://me:planted@x:99999"):
+        with pytest.raises(UsageError, match="http://host:port") as caught:
             Network(proxy=url).proxy_for("https", "api.example.com", 443)
+        assert "planted" not in str(caught.value)
+
+
+def test_a_proxy_that_is_none_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UsageError, match="variable HTTPS_PROXY"):
+        Network(proxy="env").proxy_for("https", "api.example.com", 443)
+
+
+async def test_an_address_of_an_overlay_network_is_its_own_declaration() -> None:
+    loop = asyncio.get_running_loop()
+    assert await allowed_addresses(loop, "100.101.102.103", 80, private=False) == ["100.101.102.103"]

@@ -157,7 +157,7 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
          "variants[2].dynamic_batching.max_queue_delay_ms", "60000", "at most 1000", ""),
         ("4.1-mini\"", "4.1-mini\"\n    dynamic_batching: {max_queue_delay: 2}",
          "variants[2].dynamic_batching.max_queue_delay", "unknown key", "max_queue_delay_ms", "max_queue_delay_ms"),
-        ("mini, model: mini", "mini, model: mini, fallback: [mini]", "variants[1].fallback[0]", "'mini'",
+        ("mini, model: mini", "mini, model: mini, fallback: [mini]", "variants[1].fallback[0]", "the variant itself",
          "another variant", ""),
         ("mini, model: mini", "mini, model: mini, fallback: [extractive, extractive]", "variants[1].fallback[1]",
          "twice", "once", ""),
@@ -174,7 +174,16 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         ("mini, model: mini", "mini, model: mini, api_keys: [env:K]", "variants[1].api_keys", "which needs none",
          "no api_keys here", ""),
         ("mini, model: mini", "mini, model: mini, weights: {mini: 9, hosted: 1}", "variants[1].weights.hosted",
-         "'hosted'", "one of mini", ""),
+         "a weight for 'hosted'", "mini", ""),
+        ("mini, model: mini", "mini, model: mini, fallback: [extractive], weights: {hosted: 1}",
+         "variants[1].weights.hosted", "a weight for 'hosted'", "one of mini or extractive", ""),
+        ("extractive, model: extractive",
+         "extractive, model: embed}\n  - {id: other, model: mini, fallback: [extractive]",
+         "variants[1].fallback[0]", "an embedding model", "answers messages itself", ""),
+        ("\nlive:", "\nlimits: [{per: tenant, only: [], concurrent: 1}]\nlive:", "limits[0].only", "an empty list",
+         "no only: for each", ""),
+        ("\nlive:", "\ncache: {ttl: 2 days}\nlive:", "cache.ttl", "2 days", "a unit", "48 h"),
+        ("\nlive:", "\ncache: {ttl: 60}\nlive:", "cache.ttl", "number 60", "1 s to 720 h", "60 s"),
         ("mini, model: mini", "mini, model: mini, weights: {mini: 0}", "variants[1].weights.mini", "0",
          "greater than 0", ""),
         ("live: extractive", "live: extractiv", "live", "unknown variant", "extractive, mini or hosted", "extractive"),
@@ -232,6 +241,11 @@ def test_names_what_is_wrong(old: str, new: str, key: str, found: str, expected:
     line = FULL.replace(old, new, 1).splitlines()[problem.line - 1]
     last = key.rsplit(".", 1)[-1].split("[")[0]
     assert last in line or problem.found == "nothing", f"{problem} is not on the line {line!r}"
+
+
+def test_one_item_that_is_wrong_does_not_make_its_list_too_short() -> None:
+    text = SMALLEST.replace("model: extractive", "model: nothing like it")
+    assert [problem.key for problem in problems_of(text)] == ["variants[0].model"]
 
 
 @pytest.mark.parametrize("key", ["fairlead", "name", "purpose", "users", "risk", "variants", "live"])

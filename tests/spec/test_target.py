@@ -100,6 +100,13 @@ def test_reads(text: str, kind: str, name: str, base_url: str, external: bool) -
         ("litellm+http://h/v1#m", "one of openai", ""),
         ("vllm+http://h/v1", "#NAME", "http://h/v1#NAME"),
         ("ftp://host/v1#m", "openai:NAME", ""),
+        ("http://host:99999/v1#m", "a number up to 65535", ""),
+        ("http://169.254.169.254/v1#m", "credentials", ""),
+        ("vllm+http://[::ffff:169.254.169.254]/v1#m", "credentials", ""),
+        ("http://[fe80::1]/v1#m", "credentials", ""),
+        ("http://[fd00:ec2::254]/v1#m", "credentials", ""),
+        ("http://100.100.100.200/v1#m", "credentials", ""),
+        ("http://0.0.0.0/v1#m", "credentials", ""),
         ("", "openai:NAME", ""),
     ],
 )

@@ -19,6 +19,7 @@ from fairlead.store import Store
 SCOPES = ("inference", "admin", "operator")
 OPERATIONS = ("chat", "completion", "embedding")
 PRIORITIES = ("interactive", "standard", "batch")
+LONGEST_TENANT = 200
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +69,9 @@ def create(
             raise UsageError(detail=f"There is no {what} {unknown[0]!r}. Expected one of: {', '.join(known)}.")
     if not name.strip():
         raise UsageError(detail="A key needs a name, so that people know what it is for: fairlead keys create my-app")
+    if not tenant.strip() or not tenant.isprintable() or len(tenant) > LONGEST_TENANT:
+        expected = f"a name of up to {LONGEST_TENANT} printable characters, as in --tenant acme"
+        raise UsageError(detail=f"The tenant {tenant[:20]!r} is none. Expected {expected}.")
     until = now_us() + parse_duration(expires) if expires else None
     limits = Limits(
         requests_per_minute=rpm,

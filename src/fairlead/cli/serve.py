@@ -81,7 +81,7 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Fairlead, str]]:
         check_tls(settings)
         socks = [opened.enter_context(listen(settings.host, settings.port))]
         if settings.admin_port:
-            socks.append(opened.enter_context(listen(settings.admin_host, settings.admin_port)))
+            socks.append(opened.enter_context(listen(settings.admin_host, settings.admin_port, "--admin-port")))
         fairlead = await asyncio.to_thread(build, settings)
         opened.pop_all()
     fairlead.pages = create_app(fairlead)
@@ -157,12 +157,14 @@ def _scheme(settings: Settings) -> str:
     return "https" if settings.tls_certificate else "http"
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises PortTaken, or UsageError for an address this machine does not have."""
+def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
+    """A listening socket; ``flag`` says where its port is set. Raises PortTaken, UsageError for no address of ours."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise UsageError(detail=f"Cannot listen on {host!r}: {error.strerror}. Set another with --host.") from error
+        raise UsageError(
+            detail=f"Cannot listen on {host!r}: {error.strerror}. Set another with {flag.replace('port', 'host')}."
+        ) from error
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -171,7 +173,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise PortTaken(host=host, port=port) from error
+            raise PortTaken(host=host, port=port, flag=flag) from error
         raise UsageError(detail=f"Cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}.") from error
     sock.setblocking(False)
     return sock

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ipaddress
 import socket
 import urllib.request
 from typing import Final
@@ -16,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+from fairlead.addresses import address_of, may_call
+from fairlead.errors import UsageError
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,22 +47,28 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     private: bool = True
 
     def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy to ask, if any. Raises ValueError for a proxy that is none."""
-        url = self.proxy
+        """The proxy to ask, if any. Raises UsageError for a proxy that is none."""
+        url, source = self.proxy, "setting proxy"
         if url == "env":
-            url = urllib.request.getproxies().get(scheme, "none")
+            url, source = urllib.request.getproxies().get(scheme, "none"), f"variable {scheme.upper()}_PROXY"
             if urllib.request.proxy_bypass(f"{host}:{port}"):
                 url = "none"
         if url == "none":
             return None
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError("a proxy is given as http://host:port")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            name, place = parts.hostname if parts.scheme == "http" else None, parts.port or 8080
+        except ValueError:
+            name = None
+        if name is None:
+            raise UsageError(
+                detail=f"The {source} names no proxy that can be used; expected http://host:port, or --proxy none."
+            )
         headers = {}
         if parts.username:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             headers["proxy-authorization"] = "Basic " + base64.b64encode(login).decode("ascii")
-        return Proxy(host=parts.hostname, port=parts.port or 8080, headers=headers)
+        return Proxy(host=name, port=place, headers=headers)
 
 
 NETWORK: Final = Network()
@@ -80,16 +85,12 @@ async def allowed_addresses(loop: asyncio.AbstractEventLoop, host: str, port: in
     other address written out is its own declaration; a name leads to private or loopback ones only where ``private``
     says so.
     """
-    try:
-        written = str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    else:
-        if not may_call(written, private=True):
+    if (written := address_of(host)) is not None:
+        if not may_call(str(written), private=True):
             raise AddressRefused(
                 f"{host} is no address of a model server; clouds keep their metadata at such addresses"
             )
-        return [written]
+        return [str(written)]
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     allowed = [address for address in addresses if may_call(address, private=private)]
@@ -99,23 +100,3 @@ async def allowed_addresses(loop: asyncio.AbstractEventLoop, host: str, port: in
             "the setting private_hosts"
         )
     return allowed
-
-
-def may_call(address: str, *, private: bool) -> bool:
-    """Whether a name may lead to ``address``."""
-    ip = _within(ipaddress.ip_address(address.partition("%")[0]))
-    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-        return False
-    if ip.is_loopback or ip.is_private:
-        return private
-    return ip.is_global
-
-
-def _within(ip: Address) -> Address:
-    """The IPv4 address an IPv6 one stands for, where it does."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip in _NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        teredo = ip.teredo
-        return ip.ipv4_mapped or ip.sixtofour or (teredo[1] if teredo else None) or ip
-    return ip

@@ -46,6 +46,8 @@ _NEAREST_OPERATOR = {">": ">=", "<": "<=", "=>": ">=", "=<": "<=", "=": ">= or <
 _NEAREST_UNIT = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "msec": "ms",
                  "m": "min", "minutes": "min", "hours": "h", "hour": "h", "percent": "%", "pct": "%", "$": "USD",
                  "dollar": "USD", "dollars": "USD", "token": "tokens", "turn": "turns"}  # fmt: skip
+_LONG_UNITS = {"d": 24, "day": 24, "days": 24, "w": 168, "week": 168, "weeks": 168}
+"""Hours in units that no quantity has."""
 _NUMBER = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,18})?)[ \t]{0,4}([^\s0-9.,+-][^\s]{0,19})?")
 
 
@@ -84,6 +86,8 @@ class Quantity(_Written):
         number, unit = match.group(1), match.group(2) or ""
         if unit not in UNITS:
             near = _NEAREST_UNIT.get(unit.lower()) or nearest(unit, [name for name in UNITS if name])
+            if hours := _LONG_UNITS.get(unit.lower()):
+                near = f"{_decimal(float(number) * hours)} h"
             raise QuantityError(f"a unit that is {listed([name for name in UNITS if name])}", near)
         base, factor = UNITS[unit]
         return cls(value=float(Decimal(number) * factor) + 0.0, unit=base)

@@ -344,7 +344,11 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
                     place, found, f"the id of another variant: {listed(others)}", nearest(name, others)
                 )
             elif name == variant.id or not _plain(known[name]):
-                yield source.problem(place, repr(name), f"the id of another variant that answers: {listed(others)}")
+                found = f"{name!r}, {_why_not(known[name], variant.id)}"
+                expected = (
+                    f"another variant that answers messages itself: {listed(others) if others else 'there is none'}"
+                )
+                yield source.problem(place, found, expected)
             elif name in variant.fallback[:number]:
                 yield source.problem(place, f"{name!r} twice", "each variant once")
             elif (way := _way_back(known, name, variant.id)) is not None:
@@ -358,7 +362,14 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
         for name in variant.weights:
             if name != variant.id and name not in variant.fallback:
                 choices = listed([variant.id, *variant.fallback])
-                yield source.problem((*location, "weights", name), repr(name), f"one of {choices}", key=True)
+                yield source.problem((*location, "weights", name), f"a weight for {name!r}", choices, key=True)
+
+
+def _why_not(other: Variant, asked: str) -> str:
+    """Why ``other`` cannot stand in for the variant ``asked``."""
+    if other.id == asked:
+        return "the variant itself"
+    return "a router" if other.target.routes else "an embedding model"
 
 
 def _plain(variant: Variant) -> bool:
@@ -507,6 +518,9 @@ def _limits(source: Source, variants: list[tuple[Location, Variant]]) -> Iterato
         if limit.only and limit.per in ("key", "user"):
             expected = "no names here: a key has limits of its own (fairlead keys create --rpm), users have pseudonyms"
             yield source.problem((*location, "only"), f"names with per: {limit.per}", expected, key=True)
+        if "only" in limit.model_fields_set and not limit.only:
+            expected = "the names it holds for, or no only: for each"
+            yield source.problem((*location, "only"), "an empty list", expected)
         for index, name in enumerate(limit.only if limit.per == "model" else ()):
             if name not in models:
                 place = (*location, "only", index)

@@ -156,7 +156,8 @@ class Cache(Part):
     @classmethod
     def _check_ttl(cls, given: Quantity) -> Quantity:
         if given.unit != "s" or not 1 <= given.value <= 30 * 86_400:
-            raise PydanticCustomError("ttl", "{expected}", {"expected": "a time from 1 s to 720 h", "near": "1 h"})
+            near = f"{given.value:g} s" if not given.unit and 1 <= given.value <= 3600 else "1 h"
+            raise PydanticCustomError("ttl", "{expected}", {"expected": "a time from 1 s to 720 h", "near": near})
         return given
 
 

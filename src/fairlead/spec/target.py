@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from fairlead.addresses import address_of, may_call
 from fairlead.spec.problems import nearest
 
 Kind = Literal[
@@ -259,27 +260,25 @@ def _http(text: str) -> Target:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise TargetError(expected) from error
+        raise TargetError(f"{expected}; a port is a number up to 65535") from error
     if parts.username is not None or parts.password is not None:
         raise TargetError("an address without a user name or password; use api_key: env:NAME", secret=True)
     if not host or any(character.isspace() for character in text):
         raise TargetError(expected)
-    if _ODD_NUMBER.fullmatch(host) and not _is_address(host):  # it hides where it leads, outside or in
+    written = address_of(host)
+    if _ODD_NUMBER.fullmatch(host) and written is None:  # it hides where it leads, outside or in
         raise TargetError("the name of a host, or an address in its usual form, as 10.0.0.5 or [fd00::5]")
+    if written is not None and not may_call(host, private=True):
+        raise TargetError(
+            "the address of a model server; none is asked at link-local addresses and others where clouds keep a "
+            "machine's credentials"
+        )
     if parts.query:
         raise TargetError("an address without a query (?...); secrets belong in api_key: env:NAME", secret=True)
     if not parts.fragment:
         raise TargetError(expected, f"{text.rstrip('#')}#NAME")
     base = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return Target("http", parts.fragment, base, provider="http")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_private(host: str) -> bool:

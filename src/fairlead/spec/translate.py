@@ -67,8 +67,14 @@ ARTICLE_5 = (
 
 def problems_of(error: ValidationError, model: type[BaseModel], source: Source) -> list[Problem]:
     """One problem for each of pydantic's first complaints; of 20,000 wrong values nobody reads the rest."""
-    complaints = error.errors(include_url=False)[:MAX_COMPLAINTS]
-    return [_problem(dict(complaint), model, source) for complaint in complaints]
+    complaints = [dict(complaint) for complaint in error.errors(include_url=False)[:MAX_COMPLAINTS]]
+    return [_problem(complaint, model, source) for complaint in complaints if not _follows(complaint)]
+
+
+def _follows(complaint: Mapping[str, Any]) -> bool:
+    """Whether it only says that a list would be too short without those items that have problems of their own."""
+    given = complaint.get("input")
+    return complaint["type"] == "too_short" and isinstance(given, list) and len(given) >= complaint["ctx"]["min_length"]
 
 
 def _problem(complaint: dict[str, Any], model: type[BaseModel], source: Source) -> Problem:
