@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from fairlead.app import build
-from fairlead.cli import main
 from fairlead.settings import Settings
+from tests.cli.ran import Command
 from tests.gateway.gateway_harness import serving
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -35,42 +35,34 @@ def shop_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    shown = capfd.readouterr()
-    return int(left.value.code or 0), shown.out, shown.err
-
-
-def test_stats_say_what_was_saved(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capfd, "cache", "stats", "--project", shop, "--json")
+def test_stats_say_what_was_saved(shop: Path, run: Command) -> None:
+    code, out, _ = run("cache", "stats", "--project", shop, "--json")
     stats = json.loads(out)
     outcomes = {row["outcome"]: row["requests"] for row in stats["counted"]}
     assert (code, outcomes) == (0, {"exact": 2, "miss": 1})
     assert stats["kept"][0]["answers"] == 1
-    code, out, _ = run(capfd, "cache", "stats", "--project", shop)
+    code, out, _ = run("cache", "stats", "--project", shop)
     assert code == 0
     assert "67%" in out
 
 
-def test_explain_says_which_part_differs(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_explain_says_which_part_differs(shop: Path, run: Command) -> None:
     body = json.loads((shop / "body.json").read_text())
-    found = json.loads(run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--json")[1])
+    found = json.loads(run("cache", "explain", shop / "body.json", "--project", shop, "--json")[1])
     assert found["outcome"] == "hit"
     other = shop / "other.json"
     other.write_text(json.dumps({**body, "max_tokens": 5}))
-    found = json.loads(run(capfd, "cache", "explain", other, "--project", shop, "--json")[1])
+    found = json.loads(run("cache", "explain", other, "--project", shop, "--json")[1])
     assert (found["outcome"], found["differs"]) == ("miss", ["parameters"])
-    told = run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--tenant", "someone-else")
+    told = run("cache", "explain", shop / "body.json", "--project", shop, "--tenant", "someone-else")
     assert told[0] == 0
     assert "its tenant differs." in told[1]
     assert "--scope" not in told[1]
-    told = run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--scope", "admin", "--tenant", "x")
+    told = run("cache", "explain", shop / "body.json", "--project", shop, "--scope", "admin", "--tenant", "x")
     assert "its tenant and the scopes of the key differ." in told[1]
     assert "--scope inference --scope admin" in told[1]
     other.write_text(json.dumps({**body, "tools": [{"type": "web_search"}]}))
-    assert run(capfd, "cache", "explain", other, "--project", shop)[1].startswith("bypassed: it asks the provider")
+    assert run("cache", "explain", other, "--project", shop)[1].startswith("bypassed: it asks the provider")
 
 
 @pytest.mark.parametrize(
@@ -82,35 +74,31 @@ def test_explain_says_which_part_differs(shop: Path, capfd: pytest.CaptureFixtur
         (None, "cannot be read"),
     ],
 )
-def test_explain_refuses_what_is_no_request(
-    shop: Path, capfd: pytest.CaptureFixture[str], content: str | None, said: str
-) -> None:
+def test_explain_refuses_what_is_no_request(shop: Path, run: Command, content: str | None, said: str) -> None:
     file = shop / "bad.json"
     file.unlink(missing_ok=True)
     if content is not None:
         file.write_text(content)
-    code, _, err = run(capfd, "cache", "explain", file, "--project", shop)
+    code, _, err = run("cache", "explain", file, "--project", shop)
     assert code != 0
     assert said in err
 
 
-def test_purge_forgets_after_saying_how_much(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "1 kept answer would be" in run(capfd, "cache", "purge", "--project", shop, "--dry-run")[1]
-    assert "0 kept answers were" in run(capfd, "cache", "purge", "--project", shop, "--tenant", "nobody")[1]
-    assert json.loads(run(capfd, "cache", "purge", "--project", shop, "--json")[1])["answers"] == 1
-    found = json.loads(run(capfd, "cache", "explain", shop / "body.json", "--project", shop, "--json")[1])
+def test_purge_forgets_after_saying_how_much(shop: Path, run: Command) -> None:
+    assert "1 kept answer would be" in run("cache", "purge", "--project", shop, "--dry-run")[1]
+    assert "0 kept answers were" in run("cache", "purge", "--project", shop, "--tenant", "nobody")[1]
+    assert json.loads(run("cache", "purge", "--project", shop, "--json")[1])["answers"] == 1
+    found = json.loads(run("cache", "explain", shop / "body.json", "--project", shop, "--json")[1])
     assert found["outcome"] == "miss"
 
 
 @pytest.mark.parametrize("wrong", ["0", "1", "1.5", "-0.1", '"1 %"'])
-def test_an_error_rate_that_means_nothing_is_refused(
-    shop: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path, wrong: str
-) -> None:
+def test_an_error_rate_that_means_nothing_is_refused(shop: Path, run: Command, tmp_path: Path, wrong: str) -> None:
     text = (shop / "fairlead.yaml").read_text()
     broken = tmp_path / "shop"
     shutil.copytree(shop, broken)
     (broken / "fairlead.yaml").write_text(text + f"\ncache:\n  paraphrases:\n    max_error: {wrong}\n")
-    code, out, err = run(capfd, "check", broken)
+    code, out, err = run("check", broken)
     assert code != 0
     assert "max_error" in out + err
     assert wrong.strip('"') in out + err

@@ -8,65 +8,30 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from rich.console import Console
 
-from fairlead.cli import COMMANDS, main, output
+from fairlead.cli import COMMANDS, output
 from fairlead.cli.talk import read_messages
 from fairlead.cli.times import parse_duration, parse_moment
 from fairlead.errors import ExtraMissing, UsageError
 from fairlead.store import Store
 from fairlead.store.ledger import Account, Change
+from tests.cli.ran import Command
 from tests.engines.tiny_gguf import write_model
 from tests.processes import await_address
 
-SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(name="run")
-def run_fixture(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):  # a pipe, whatever stands around the tests
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments: str | Path) -> Ran:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        shown = capfd.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, shown.err)
-
-    return run
-
-
-@pytest.fixture(name="shop")
-def shop_fixture(tmp_path: Path) -> Path:
-    """A copy of the reference shop, so that a test leaves nothing in the repository."""
-    target = tmp_path / "shop"
-    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
-    return target
-
-
-def test_help_lists_the_commands_in_the_order_one_uses_them(run: Run) -> None:
+def test_help_lists_the_commands_in_the_order_one_uses_them(run: Command) -> None:
     shown = run("--help")
     assert shown.code == 0
     lines = [line.split()[0] for line in shown.out.splitlines() if line.startswith("  ") and line.split()]
@@ -74,19 +39,19 @@ def test_help_lists_the_commands_in_the_order_one_uses_them(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
-def test_every_command_explains_itself(run: Run, command: str) -> None:
+def test_every_command_explains_itself(run: Command, command: str) -> None:
     shown = run(command, "--help")
     assert shown.code == 0
     assert "Usage: fairlead" in shown.out
 
 
-def test_an_unknown_command_is_refused(run: Run) -> None:
+def test_an_unknown_command_is_refused(run: Command) -> None:
     shown = run("srve")
     assert shown.code == 2
     assert "srve" in shown.err
 
 
-def test_init_check_ask_make_a_working_project(run: Run, tmp_path: Path) -> None:
+def test_init_check_ask_make_a_working_project(run: Command, tmp_path: Path) -> None:
     project = tmp_path / "mine"
     planned = run("init", "shop-support", project, "--dry-run", "--json")
     assert planned.code == 0
@@ -112,7 +77,7 @@ def test_init_check_ask_make_a_working_project(run: Run, tmp_path: Path) -> None
     assert answer["sources"]
 
 
-def test_check_names_file_line_and_nearest_key(run: Run, shop: Path) -> None:
+def test_check_names_file_line_and_nearest_key(run: Command, shop: Path) -> None:
     path = shop / "fairlead.yaml"
     text = path.read_text(encoding="utf-8").replace("min_samples:", "min_sampels:")
     path.write_text(text, encoding="utf-8")
@@ -123,13 +88,13 @@ def test_check_names_file_line_and_nearest_key(run: Run, shop: Path) -> None:
     assert "min_samples" in shown.err
 
 
-def test_schema_is_a_json_schema(run: Run) -> None:
+def test_schema_is_a_json_schema(run: Command) -> None:
     schema = json.loads(run("schema").out)
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert {"objectives", "variants", "policy"} <= set(schema["properties"])
 
 
-def test_keys_are_shown_once_listed_and_revoked(run: Run, shop: Path) -> None:
+def test_keys_are_shown_once_listed_and_revoked(run: Command, shop: Path) -> None:
     where = ("--project", shop)
     made = run("keys", "create", "app", *where, "--json")
     secret = json.loads(made.out)["secret"]
@@ -144,7 +109,7 @@ def test_keys_are_shown_once_listed_and_revoked(run: Run, shop: Path) -> None:
     assert not any(secret.encode() in file.read_bytes() for file in files)
 
 
-def test_a_rotated_key_leaves_a_successor_with_the_same_terms(run: Run, shop: Path) -> None:
+def test_a_rotated_key_leaves_a_successor_with_the_same_terms(run: Command, shop: Path) -> None:
     where = ("--project", shop)
     terms = ("--models", "extractive,mini", "--operations", "chat", "--rpm", "60", "--usd-per-day", "1.5")
     first = json.loads(run("keys", "create", "app", *terms, *where, "--json").out)
@@ -162,7 +127,7 @@ def test_a_rotated_key_leaves_a_successor_with_the_same_terms(run: Run, shop: Pa
     assert (again.code, "revoked" in again.err) == (2, True)
 
 
-def test_budgets_are_shown_with_their_ledger(run: Run, shop: Path) -> None:
+def test_budgets_are_shown_with_their_ledger(run: Command, shop: Path) -> None:
     where = ("--project", shop)
     key = json.loads(run("keys", "create", "app", "--usd-per-day", "2", *where, "--json").out)
     with Store.open(shop / ".fairlead") as store:
@@ -183,7 +148,7 @@ def test_budgets_are_shown_with_their_ledger(run: Run, shop: Path) -> None:
     assert "settle" in run("budget", "ledger", "--since", "1h", *where).out
 
 
-def test_a_budget_needs_the_price_of_what_a_key_opens(run: Run, shop: Path) -> None:
+def test_a_budget_needs_the_price_of_what_a_key_opens(run: Command, shop: Path) -> None:
     path = shop / "fairlead.yaml"
     text = path.read_text().replace("external_models: false", "external_models: true")
     text = re.sub(r"^budget: .*$", "", text, flags=re.MULTILINE)
@@ -221,7 +186,7 @@ def test_a_budget_needs_the_price_of_what_a_key_opens(run: Run, shop: Path) -> N
     ],
 )
 def test_bad_arguments_are_refused_with_what_would_be_right(
-    run: Run, shop: Path, arguments: tuple[str, ...], expected: str
+    run: Command, shop: Path, arguments: tuple[str, ...], expected: str
 ) -> None:
     shown = run(*arguments, "--project", shop)
     assert shown.code == 2
@@ -229,13 +194,13 @@ def test_bad_arguments_are_refused_with_what_would_be_right(
     assert "Traceback" not in shown.err
 
 
-def test_without_a_project_the_mending_command_is_named(run: Run, tmp_path: Path) -> None:
+def test_without_a_project_the_mending_command_is_named(run: Command, tmp_path: Path) -> None:
     shown = run("ask", "hello", "--project", tmp_path)
     assert shown.code == 2
     assert "fairlead init" in shown.err
 
 
-def test_traces_show_what_was_asked(run: Run, shop: Path) -> None:
+def test_traces_show_what_was_asked(run: Command, shop: Path) -> None:
     run("ask", "How much is delivery? Write to jo@example.com", "--project", shop)
     rows = json.loads(run("traces", "list", "--project", shop, "--json").out)
     assert {row["operation"] for row in rows} == {"assistant", "chat"}
@@ -247,7 +212,7 @@ def test_traces_show_what_was_asked(run: Run, shop: Path) -> None:
     assert run("traces", "summary", "--project", shop).code == 0
 
 
-def test_ask_file_takes_csv_and_goes_on_where_it_stopped(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_ask_file_takes_csv_and_goes_on_where_it_stopped(run: Command, shop: Path, tmp_path: Path) -> None:
     source, answers = tmp_path / "in.csv", tmp_path / "out.jsonl"
     messages = ["How long does delivery take?", "Können Sie mir helfen? \x00 ", "?" * 500, "refund plz 😀"]
     with source.open("w", encoding="utf-8", newline="") as file:
@@ -261,7 +226,7 @@ def test_ask_file_takes_csv_and_goes_on_where_it_stopped(run: Run, shop: Path, t
     assert all(row.get("text") for row in rows)
 
 
-def test_a_file_can_be_one_conversation(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_a_file_can_be_one_conversation(run: Command, shop: Path, tmp_path: Path) -> None:
     source = tmp_path / "talk.txt"
     source.write_text("How much does delivery to Austria cost?\nAnd to Italy?\n", encoding="utf-8")
     rows = run("ask", "--file", source, "--conversation", "--json", "--project", shop).out.splitlines()
@@ -301,7 +266,7 @@ def test_durations_and_moments() -> None:
         parse_duration("-1h")
 
 
-def test_doctor_finds_what_is_missing(run: Run, tmp_path: Path, shop: Path) -> None:
+def test_doctor_finds_what_is_missing(run: Command, tmp_path: Path, shop: Path) -> None:
     broken = run("doctor", "--project", tmp_path, "--port", "0", "--json")
     findings = {row["what"]: row for row in json.loads(broken.out)}
     assert broken.code == 1
@@ -311,7 +276,7 @@ def test_doctor_finds_what_is_missing(run: Run, tmp_path: Path, shop: Path) -> N
     assert healthy.code == 0, healthy.out
 
 
-def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Run, shop: Path) -> None:
+def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Command, shop: Path) -> None:
     path = shop / "fairlead.yaml"
     text = path.read_text(encoding="utf-8")
     write_model(shop / "m.gguf")
@@ -335,7 +300,7 @@ def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Run, 
             assert not any("openvino-genai" in each for each in told)
 
 
-def test_doctor_shows_no_password_of_a_proxy(run: Run, tmp_path: Path) -> None:
+def test_doctor_shows_no_password_of_a_proxy(run: Command, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('proxy = "http://ada:planted-pass@proxy.example:8080"\n')
     for more in ((), ("--json",)):
         shown = run("doctor", "--settings", "--project", tmp_path, *more)
@@ -343,7 +308,7 @@ def test_doctor_shows_no_password_of_a_proxy(run: Run, tmp_path: Path) -> None:
         assert "proxy.example" in shown.out
 
 
-def test_doctor_shows_the_settings_in_force(run: Run, tmp_path: Path) -> None:
+def test_doctor_shows_the_settings_in_force(run: Command, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("port = 1234\n")
     rows = {row["name"]: row for row in json.loads(run("doctor", "--settings", "--project", tmp_path, "--json").out)}
     assert rows["port"]["value"] == 1234
@@ -379,14 +344,14 @@ def test_serve_answers_says_where_and_stops_on_ctrl_c(server: Server, shop: Path
     assert not any(Path(f"/proc/{child}").exists() for child in children)
 
 
-def test_a_taken_port_is_named_and_nothing_is_left_running(server: Server, run: Run, shop: Path) -> None:
+def test_a_taken_port_is_named_and_nothing_is_left_running(server: Server, run: Command, shop: Path) -> None:
     shown = run("serve", "--project", shop, "--port", str(server.port))
     assert shown.code == 1
     assert f"Port {server.port} on 127.0.0.1 is already in use" in " ".join(shown.err.split())
     assert "--port" in shown.err
 
 
-def test_commands_work_beside_a_running_server(server: Server, run: Run, shop: Path) -> None:
+def test_commands_work_beside_a_running_server(server: Server, run: Command, shop: Path) -> None:
     assert server.process.poll() is None
     assert run("ask", "Do you ship to Norway?", "--project", shop).code == 0
     assert json.loads(run("traces", "list", "--project", shop, "--json").out)
@@ -403,7 +368,10 @@ def test_demo_leaves_without_a_terminal(shop: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("customer") >= 3
-    assert "3 answers recorded" in shown.stdout
+    assert "answers recorded: 3;" in shown.stdout
+    # What has ended is not offered: no address, no key, and the command that stays, as it can be typed here.
+    assert f"{sys.executable} -m fairlead demo --keep" in shown.stdout
+    assert not re.search(r"/chat|/console|fl-", shown.stdout)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +384,7 @@ def test_demo_leaves_without_a_terminal(shop: Path) -> None:
     ],
 )
 def test_check_and_doctor_find_what_would_keep_it_from_starting(
-    run: Run, shop: Path, name: str, content: bytes, expected: str
+    run: Command, shop: Path, name: str, content: bytes, expected: str
 ) -> None:
     if name == "w.gguf":
         path = shop / "fairlead.yaml"
@@ -432,7 +400,43 @@ def test_check_and_doctor_find_what_would_keep_it_from_starting(
     assert expected in doctor.out
 
 
-def test_the_demo_leaves_no_key_behind(shop: Path, run: Run) -> None:
+def test_doctor_says_what_to_do_about_a_port_in_use(run: Command, shop: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        shown = run("doctor", "--project", shop, "--port", taken.getsockname()[1], "--json")
+    (port,) = [each for each in json.loads(shown.out) if each["what"] == "port"]
+    assert (port["state"], "--port" in port["mend"]) == ("warning", True)
+    assert shown.code == 0
+
+
+def test_a_folder_with_a_space_can_be_entered_as_told(run: Command, tmp_path: Path) -> None:
+    assert f"cd '{tmp_path / 'my shop'}' && fairlead check" in run("init", "blank", tmp_path / "my shop").out
+
+
+@pytest.mark.parametrize(
+    ("called", "on_path", "text", "told"),
+    [
+        ("bin/fairlead", False, "Next: fairlead check; `fairlead ask`", "Next: bin/fairlead check; `bin/fairlead ask`"),
+        ("bin/fairlead", False, "cd x && fairlead check", "cd x && {here}/bin/fairlead check"),
+        ("bin/fairlead", False, "See /my/fairlead demo, fairlead.yaml", "See /my/fairlead demo, fairlead.yaml"),
+        ("bin/fairlead", True, "Next: fairlead check", "Next: fairlead check"),
+        ("fairlead/__main__.py", False, "Next: fairlead check", "Next: {python} -m fairlead check"),
+        ("pytest", False, "Next: fairlead check", "Next: fairlead check"),
+    ],
+)
+def test_commands_are_told_as_they_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, on_path: bool, text: str, told: str
+) -> None:
+    program = tmp_path / called
+    program.parent.mkdir(exist_ok=True)
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setenv("PATH", str(program.parent) if on_path else "/nonexistent")
+    assert output.runnable(text) == told.format(here=tmp_path, python=sys.executable)
+
+
+def test_the_demo_leaves_no_key_behind(shop: Path, run: Command) -> None:
     command = [sys.executable, "-m", "fairlead", "demo", "--project", str(shop), "--port", "0", "--keep"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -454,7 +458,7 @@ def test_the_demo_leaves_the_project_one_stands_in_alone(shop: Path, tmp_path: P
     (shop / "settings.toml").write_text("port = \n", encoding="utf-8")
     shown = demo(shop, "--port", "0", "--data-dir", str(tmp_path / "kept"))
     assert shown.returncode == 0, shown.stderr
-    assert "1 answers recorded" in shown.stdout
+    assert "answers recorded: 1;" in shown.stdout
     assert not (shop / ".fairlead").exists()
 
 
@@ -482,7 +486,7 @@ def test_the_demo_refuses_a_port_it_was_given_and_cannot_have(tmp_path: Path) ->
     assert f"Port {port} on 127.0.0.1 is already in use" in shown.stderr
 
 
-def test_doctor_finds_a_broken_settings_file(run: Run, shop: Path) -> None:
+def test_doctor_finds_a_broken_settings_file(run: Command, shop: Path) -> None:
     (shop / "settings.toml").write_text("retries = 3\nlog_level = \n", encoding="utf-8")
     shown = run("doctor", "--project", shop, "--port", "0")
     assert shown.code == 1
@@ -494,7 +498,7 @@ def test_doctor_finds_a_broken_settings_file(run: Run, shop: Path) -> None:
     assert "is not TOML" in listed.err
 
 
-def test_what_installs_an_extra_works_where_there_is_no_index(run: Run, shop: Path) -> None:
+def test_what_installs_an_extra_works_where_there_is_no_index(run: Command, shop: Path) -> None:
     assert "pip install '.[litellm]'" in str(ExtraMissing(what="model", extra="litellm", detail="gone"))
     assert "fairlead[" not in run("doctor", "--project", shop, "--port", "0").out
 

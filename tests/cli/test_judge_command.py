@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from fairlead.cli import main
 from fairlead.evaluate import datasets
 from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.records import Answered, Result, Run, Sample, new_id, now_us
 from fairlead.store import Store
+from tests.cli.ran import Command, Ran
 from tests.gateway.gateway_harness import build, route, serving
 
 SPEC = """\
@@ -34,15 +35,6 @@ variants:
   - {{id: hosted, model: "{url}/v1#support", price: {{input_usd_per_million: 1, output_usd_per_million: 1}}}}
 live: extractive
 """
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Judge = Callable[..., Ran]
 
 
 def _says(call: Call) -> Script:
@@ -67,20 +59,12 @@ def model_fixture() -> Iterator[tuple[Scripted, str]]:
 
 @pytest.fixture(name="judge")
 def judge_fixture(
-    model: tuple[Scripted, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Judge:
+    model: tuple[Scripted, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Command
+) -> Command:
+    """Runs `fairlead judge ...` where two judges are declared."""
     (tmp_path / "fairlead.yaml").write_text(SPEC.format(url=model[1]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Ran:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main(["judge", *map(str, arguments)])
-        shown = capfd.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, " ".join(shown.err.split()))
-
-    return run
+    return partial(run, "judge")
 
 
 def _labels(n: int = 160) -> Path:
@@ -101,14 +85,14 @@ def _json(ran: Ran) -> Any:
     return json.loads(ran.out)
 
 
-def test_a_judge_from_uncalibrated_to_trusted(judge: Judge, model: tuple[Scripted, str]) -> None:
+def test_a_judge_from_uncalibrated_to_trusted(judge: Command, model: tuple[Scripted, str]) -> None:
     assert [each["state"] for each in _json(judge("list", "--json"))] == ["uncalibrated"] * 2
     assert "it was never calibrated" in judge("show", "polite").out
     labels = _labels()
     tried = _json(judge("calibrate", "polite", "--labels", labels, "--dry-run", "--json"))
     assert (tried["looks"], len(model[0].calls)) == (210, 0)
     ran = judge("calibrate", "polite", "--labels", labels, "--json")
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
     found = _json(ran)
     figures = found["calibration"]["figures"]
     assert found["state"] == "calibrated"
@@ -127,7 +111,7 @@ def test_a_judge_from_uncalibrated_to_trusted(judge: Judge, model: tuple[Scripte
     assert len(_json(judge("show", "polite", "--json"))["calibrations"]) == 2
 
 
-def test_another_rubric_is_another_judge(judge: Judge) -> None:
+def test_another_rubric_is_another_judge(judge: Command) -> None:
     judge("calibrate", "polite", "--labels", _labels(), "--repeat", "60")
     file = Path("fairlead.yaml")
     file.write_text(file.read_text().replace("polite and helpful", "polite"))
@@ -135,7 +119,7 @@ def test_another_rubric_is_another_judge(judge: Judge) -> None:
     assert (polite["state"], polite["badge"]) == ("changed", "changed since its calibration")
 
 
-def test_pairs_are_shown_in_both_orders(judge: Judge, model: tuple[Scripted, str]) -> None:
+def test_pairs_are_shown_in_both_orders(judge: Command, model: tuple[Scripted, str]) -> None:
     rows = [
         {"question": f"case {n}", "first": "Thank you." if n % 2 else "No.", "second": "No." if n % 2 else "Thank you.",
          "label": 1 if n % 2 else 2} for n in range(30)
@@ -150,31 +134,31 @@ def test_pairs_are_shown_in_both_orders(judge: Judge, model: tuple[Scripted, str
     assert any("no verdict" in reason for reason in _json(ran)["reasons"])
 
 
-def test_what_cannot_be_used_is_told(judge: Judge, model: tuple[Scripted, str]) -> None:
+def test_what_cannot_be_used_is_told(judge: Command, model: tuple[Scripted, str]) -> None:
     ran = judge("calibrate", "kind", "--labels", _labels())
-    assert (ran.code, "Known: polite, better" in ran.err) == (2, True)
+    assert (ran.code, "Known: polite, better" in ran.said) == (2, True)
     ran = judge("calibrate", "polite", "--labels", "nowhere.jsonl")
-    assert (ran.code, "nowhere.jsonl" in ran.err) == (2, True)
+    assert (ran.code, "nowhere.jsonl" in ran.said) == (2, True)
     Path("bad.csv").write_text("question,answer\nq,a\n")
     ran = judge("calibrate", "polite", "--labels", "bad.csv")
-    assert (ran.code, "no label" in ran.err, "--map label=COLUMN" in ran.err) == (2, True, True)
+    assert (ran.code, "no label" in ran.said, "--map label=COLUMN" in ran.said) == (2, True, True)
     ran = judge("calibrate", "polite", "--labels", _labels(), "--map", "label")
-    assert "no PART=COLUMN" in ran.err
+    assert "no PART=COLUMN" in ran.said
     ran = judge("calibrate", "polite", "--labels", _labels(), "--budget", "0", "--json")
     assert (ran.code, _json(ran)["calibration"]["n"], len(model[0].calls)) == (3, 0, 0)
     file = Path("fairlead.yaml")
     file.write_text(file.read_text().replace(", price: {input_usd_per_million: 1, output_usd_per_million: 1}", ""))
     ran = judge("calibrate", "polite", "--labels", _labels(), "--budget", "1")
-    assert (ran.code, "has no `price:`" in ran.err) == (2, True)
+    assert (ran.code, "has no `price:`" in ran.said) == (2, True)
 
 
-def test_a_project_without_judges_says_how_to_declare_one(judge: Judge) -> None:
+def test_a_project_without_judges_says_how_to_declare_one(judge: Command) -> None:
     file = Path("fairlead.yaml")
     text = file.read_text()
     file.write_text(text[: text.index("metrics:")] + text[text.index("variants:") :])
     assert "No judge is declared" in judge("list").out
     assert _json(judge("list", "--json")) == []
-    assert "fairlead.yaml declares them in `judges:`" in judge("show", "polite").err
+    assert "fairlead.yaml declares them in `judges:`" in judge("show", "polite").said
 
 
 def _run_of_two(answers: dict[str, list[str]]) -> str:
@@ -200,11 +184,11 @@ def _run_of_two(answers: dict[str, list[str]]) -> str:
     return run.id
 
 
-def test_two_candidates_are_compared_by_a_pairwise_judge(judge: Judge, model: tuple[Scripted, str]) -> None:
+def test_two_candidates_are_compared_by_a_pairwise_judge(judge: Command, model: tuple[Scripted, str]) -> None:
     polite, curt = "Thank you, it comes tomorrow.", "Wait for it."
     run = _run_of_two({"one": [curt] * 12 + [polite] * 5 + [""], "two": [polite] * 12 + [polite] * 4 + [curt, polite]})
     told = judge("compare", "better", f"{run}:one", f"{run}:two")
-    assert told.code == 0, told.err
+    assert told.code == 0, told.said
     assert "30 calls, 4 looks known from before, cost 0.00" in told.out
     assert "better: uncalibrated" in told.out
     found = _json(judge("compare", "better", f"{run}:one", f"{run}:two", "--json"))
@@ -219,11 +203,11 @@ def test_two_candidates_are_compared_by_a_pairwise_judge(judge: Judge, model: tu
     asked = len(model[0].calls)
     stopped = judge("compare", "better", f"{_run_of_two({'one': ['a'] * 9, 'two': ['b'] * 9})}:one", f"{run}:two",
                     "--budget", "0")  # fmt: skip
-    assert "the budget of 0 USD" in stopped.err
+    assert "the budget of 0 USD" in stopped.said
     assert len(model[0].calls) == asked
 
 
-def test_what_a_pairwise_judge_cannot_compare_is_told(judge: Judge) -> None:
+def test_what_a_pairwise_judge_cannot_compare_is_told(judge: Command) -> None:
     run = _run_of_two({"one": ["a"], "two": [""]})
     for words, told in (
         (("polite", f"{run}:one", f"{run}:two"), "expected one of kind: pairwise"),
@@ -233,4 +217,4 @@ def test_what_a_pairwise_judge_cannot_compare_is_told(judge: Judge) -> None:
         (("nobody", f"{run}:one", f"{run}:two"), "nobody"),
     ):
         ran = judge("compare", *words)
-        assert (ran.code, told in ran.err) == (2, True), ran.err
+        assert (ran.code, told in ran.said) == (2, True), ran.said

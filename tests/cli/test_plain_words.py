@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fairlead.cli import main
 from fairlead.cli.output import write_report
 from fairlead.cli.serve import check_tls
 from fairlead.errors import MachineError, UsageError
 from fairlead.settings import load
 from fairlead.store import Store
+from tests.cli.ran import Command
 from tests.store.store_helpers import make_inference
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -25,26 +24,16 @@ INSIDES = re.compile(r"\[Errno|Traceback|_ssl|\[SSL|\{'|\[\]|None\b|malformed|<c
 Say = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(name="shop")
-def shop_fixture(tmp_path: Path) -> Path:
-    target = tmp_path / "shop"
-    shutil.copytree(SHOP, target, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
-    return target
-
-
 @pytest.fixture(name="say")
-def say_fixture(capfd: pytest.CaptureFixture[str]) -> Say:
-    def run(*arguments: str | Path) -> tuple[int, str]:
+def say_fixture(run: Command) -> Say:
+    def say(*arguments: str | Path) -> tuple[int, str]:
         """The exit code and all that is shown, which must be free of insides."""
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        shown = capfd.readouterr()
-        text = shown.out + shown.err
+        ran = run(*arguments)
+        text = ran.out + ran.err
         assert "--json" in arguments or not INSIDES.search(text), text
-        return int(left.value.code or 0), " ".join(text.split())
+        return ran.code, " ".join(text.split())
 
-    return run
+    return say
 
 
 def test_a_store_that_cannot_be(say: Say) -> None:

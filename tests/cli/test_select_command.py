@@ -8,63 +8,40 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 
-from fairlead.cli import main
 from fairlead.providers.base import Call
 from fairlead.providers.scripted import Script, Scripted
 from fairlead.settings import load
+from tests.cli.ran import SHOP, Command, Ran
 from tests.gateway.gateway_harness import build, route, serving
 
-SHOP = Path(__file__).parents[2] / "examples" / "shop"
 QUICK = ("--candidates", "extractive,baseline:retrieval", "--samples", "12")
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(name="run")
-def run_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    shop = tmp_path / "shop"
-    shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
-    monkeypatch.chdir(shop)
-
-    def run(*arguments: str | Path) -> Ran:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([*map(str, arguments)])
-        shown = capfd.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, " ".join(shown.err.split()))
-
-    return run
+@pytest.fixture(autouse=True)
+def stands_in_the_shop(inside: Path) -> None:
+    """Every command is run in the shop."""
 
 
 def _json(ran: Ran, *codes: int) -> Any:
-    assert ran.code in (codes or (0,)), ran.err
+    assert ran.code in (codes or (0,)), ran.said
     return json.loads(ran.out)
 
 
-def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_path: Path) -> None:
+def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Command, tmp_path: Path) -> None:
     forecast = _json(run("select", *QUICK, "--dry-run", "--json"))
     assert forecast["samples"] == 12
     assert forecast["unmeasured"] == ["resolution", "cost"]
@@ -105,13 +82,13 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
     assert "on 12 samples" in run("runs", "diff", f"{short}:baseline:retrieval", f"{short}:extractive").out
     wrong = run("runs", "diff", f"{short}:nobody", short)
     assert wrong.code == 2
-    assert "it measured" in wrong.err
+    assert "it measured" in wrong.said
     assert _json(run("runs", "delete", short, "--dry-run", "--json"))["deleted"] is False
     assert _json(run("runs", "delete", short, "--json"))["results"] == 24
     for gone in (("show", short), ("diff", short, short), ("delete", short)):
         ran = run("runs", *gone)
         assert ran.code == 2
-        assert "fairlead runs list" in ran.err
+        assert "fairlead runs list" in ran.said
 
 
 @pytest.mark.parametrize(
@@ -131,14 +108,14 @@ def test_a_selection_is_forecast_run_kept_compared_and_deleted(run: Run, tmp_pat
         (("--markdown", "."), "is a folder"),
     ],
 )
-def test_what_cannot_be_asked_is_said(run: Run, arguments: tuple[str, ...], found: str) -> None:
+def test_what_cannot_be_asked_is_said(run: Command, arguments: tuple[str, ...], found: str) -> None:
     ran = run("select", *arguments, *(() if "--candidates" in arguments else QUICK))
     assert ran.code == 2
-    assert found in ran.err
+    assert found in ran.said
     assert _json(run("runs", "list", "--json")) == []  # nobody was asked
 
 
-def test_a_file_that_can_be_written_is_tried_and_left_as_it_was(run: Run, tmp_path: Path) -> None:
+def test_a_file_that_can_be_written_is_tried_and_left_as_it_was(run: Command, tmp_path: Path) -> None:
     new, old = tmp_path / "new.html", tmp_path / "old.md"
     old.write_text("mine", encoding="utf-8")
     assert run("select", *QUICK, "--dry-run", "--html", new, "--markdown", old).code == 0
@@ -146,43 +123,43 @@ def test_a_file_that_can_be_written_is_tried_and_left_as_it_was(run: Run, tmp_pa
     assert old.read_text(encoding="utf-8") == "mine"
 
 
-def _lab(run: Run, path: Path, rows: Iterable[int], name: str = "lab") -> None:
+def _lab(run: Command, path: Path, rows: Iterable[int], name: str = "lab") -> None:
     """Messages with a label each, of which no two are alike."""
     lines = [f"{hashlib.sha256(str(n).encode()).hexdigest()},{('card', 'loan')[n % 2]}" for n in rows]
     path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     ran = run("data", "add", name, path, "--purpose", "eval", "--licence", "CC0-1.0")
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran.said
 
 
 SPLIT = ("--into", "train=0.5", "--into", "eval=0.5")
 NEAREST = ("--candidates", "baseline:nearest", "--dry-run", "--json")
 
 
-def test_what_the_baselines_learnt_from_is_never_measured(run: Run, tmp_path: Path) -> None:
+def test_what_the_baselines_learnt_from_is_never_measured(run: Command, tmp_path: Path) -> None:
     _lab(run, tmp_path / "lab.csv", range(60))
     assert run("data", "split", "lab", *SPLIT).code == 0
     rows = {each["name"]: each["rows"] for each in _json(run("data", "list", "--json"))}
 
     whole = run("select", "--data", "lab", *NEAREST)
     assert whole.code == 2
-    assert "lab-eval, lab-train" in whole.err
-    assert "--data lab-eval" in whole.err
+    assert "lab-eval, lab-train" in whole.said
+    assert "--data lab-eval" in whole.said
 
     part = _json(run("select", "--data", "lab-eval", *NEAREST))
     assert (part["learnt_from"], part["left_out"], part["samples"]) == ("lab-train@1", 0, rows["lab-eval"])
     same = run("select", "--data", "lab-eval", "--train", "lab@1", *NEAREST)
     assert same.code == 2
-    assert f"All {rows['lab-eval']} samples of lab-eval@1" in same.err
+    assert f"All {rows['lab-eval']} samples of lab-eval@1" in same.said
 
 
-def test_samples_that_are_in_what_is_learnt_from_are_left_out_and_counted(run: Run, tmp_path: Path) -> None:
+def test_samples_that_are_in_what_is_learnt_from_are_left_out_and_counted(run: Command, tmp_path: Path) -> None:
     _lab(run, tmp_path / "lab.csv", range(60))
     _lab(run, tmp_path / "more.csv", range(30, 90), name="more")
     asked = ("select", "--data", "more", "--train", "lab", "--candidates", "baseline:nearest")
     forecast = run(*asked, "--dry-run", "--json")
     found = _json(forecast)
     assert (found["learnt_from"], found["left_out"], found["samples"]) == ("lab@1", 30, 30)
-    assert "30 of 60 samples are left out" in forecast.err
+    assert "30 of 60 samples are left out" in forecast.said
     report = _json(run(*asked, "--markdown", tmp_path / "r.md", "--json"), 1, 3)
     assert (report["learnt_from"], report["left_out"], report["samples"]) == ("lab@1", 30, 30)
     assert "30 samples, which share" in (tmp_path / "r.md").read_text(encoding="utf-8")
@@ -190,7 +167,7 @@ def test_samples_that_are_in_what_is_learnt_from_are_left_out_and_counted(run: R
     assert _json(run(*alone, "--dry-run", "--json"))["samples"] == 60
 
 
-def test_a_train_set_of_the_same_split_is_found_among_others(run: Run, tmp_path: Path) -> None:
+def test_a_train_set_of_the_same_split_is_found_among_others(run: Command, tmp_path: Path) -> None:
     _lab(run, tmp_path / "lab.csv", range(60))
     assert run("data", "split", "lab", *SPLIT).code == 0
     (tmp_path / "other.csv").write_text("text,label\nquite another matter,card\nand one more,loan\n", encoding="utf-8")
@@ -199,7 +176,7 @@ def test_a_train_set_of_the_same_split_is_found_among_others(run: Run, tmp_path:
     assert _json(run("select", "--data", "lab-eval", *NEAREST))["learnt_from"] == "lab-train@1"
 
 
-def test_a_set_that_was_split_is_not_the_default(run: Run) -> None:
+def test_a_set_that_was_split_is_not_the_default(run: Command) -> None:
     assert run("data", "add", "questions").code == 0
     assert run("data", "split", "questions", *SPLIT).code == 0
     found = _json(run("select", "--candidates", "extractive", "--dry-run", "--json"))
@@ -216,14 +193,14 @@ def _undeclare() -> None:
     file.write_text(text.replace(f"datasets:\n{declared}\n", ""), encoding="utf-8")
 
 
-def test_without_data_nothing_is_chosen(run: Run) -> None:
+def test_without_data_nothing_is_chosen(run: Command) -> None:
     _undeclare()
     ran = run("select")
     assert ran.code == 2
-    assert "fairlead data add" in ran.err
+    assert "fairlead data add" in ran.said
 
 
-def test_prices_are_listed_shown_updated_and_reset(run: Run) -> None:
+def test_prices_are_listed_shown_updated_and_reset(run: Command) -> None:
     listed = _json(run("prices", "list", "--like", "gpt-4.1-mini", "--json"))
     assert listed["prices"]["openai:gpt-4.1-mini"] == [0.4, 1.6]
     assert listed["source"]
@@ -252,7 +229,7 @@ def test_prices_are_listed_shown_updated_and_reset(run: Run) -> None:
 
 
 def test_hosted_models_are_candidates_where_their_key_is_present(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    run: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = Path("fairlead.yaml")
     hosted = '  - {id: hosted, model: "openai+http://127.0.0.1:9/v1#m", api_key: env:MY_KEY}\nlive: extractive'
@@ -261,7 +238,7 @@ def test_hosted_models_are_candidates_where_their_key_is_present(
     wanted = ("--candidates", "extractive,hosted", "--samples", "12", "--dry-run", "--json")
     ran = run("select", *wanted)
     assert [each["id"] for each in _json(ran)["candidates"]] == ["extractive"]
-    assert "hosted is left out: the key of hosted is not there (env:MY_KEY)" in ran.err
+    assert "hosted is left out: the key of hosted is not there (env:MY_KEY)" in ran.said
     monkeypatch.setenv("MY_KEY", "k")
     assert [each["id"] for each in _json(run("select", *wanted))["candidates"]] == ["extractive", "hosted"]
 
@@ -283,7 +260,7 @@ runpy.run_module("fairlead", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize(
     ("module", "status"), [("fairlead.cli", -signal.SIGINT), ("typer", -signal.SIGINT), ("fairlead.evaluate", 130)]
 )
-def test_an_interrupt_while_it_is_loaded_ends_it_without_a_traceback(run: Run, module: str, status: int) -> None:
+def test_an_interrupt_while_it_is_loaded_ends_it_without_a_traceback(run: Command, module: str, status: int) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _INTERRUPTED.format(module=module), "select", "--candidates", "extractive"],
         capture_output=True, text=True, timeout=120, check=False,
@@ -292,7 +269,7 @@ def test_an_interrupt_while_it_is_loaded_ends_it_without_a_traceback(run: Run, m
 
 
 @pytest.mark.parametrize("after", [1, 5, 60])
-def test_an_interrupt_at_any_moment_loses_no_answer(run: Run, after: int) -> None:
+def test_an_interrupt_at_any_moment_loses_no_answer(run: Command, after: int) -> None:
     """Ctrl-C at the first answer, early and later: the exit status says so, and the same command goes on from there."""
     assert run("data", "list").code == 0
     command = [sys.executable, "-m", "fairlead", "select", "--candidates", "extractive", "--no-baselines", "--all"]
@@ -324,7 +301,7 @@ def _kept(folder: Path) -> int:
             return 0
 
 
-def test_the_example_for_github_actions_does_what_it_says(run: Run) -> None:
+def test_the_example_for_github_actions_does_what_it_says(run: Command) -> None:
     page = (SHOP.parents[1] / "docs" / "interchange.md").read_text(encoding="utf-8")
     example = yaml.safe_load(page[page.index("```yaml\nname: objectives") + 8 :].split("```")[0])
     [job] = example["jobs"].values()
@@ -355,7 +332,7 @@ def hosted_fixture() -> Iterator[tuple[Scripted, str]]:
 
 
 def test_whole_conversations_are_measured_with_a_script_and_with_a_model_as_the_user(
-    run: Run, hosted: tuple[Scripted, str], tmp_path: Path
+    run: Command, hosted: tuple[Scripted, str], tmp_path: Path
 ) -> None:
     path = Path("fairlead.yaml")
     price = "{input_usd_per_million: 1, output_usd_per_million: 1}"
@@ -381,7 +358,7 @@ def test_whole_conversations_are_measured_with_a_script_and_with_a_model_as_the_
     assert report["spent_usd"] == pytest.approx(report["users_usd"])
 
 
-def test_a_terminal_shows_running_intervals(run: Run) -> None:
+def test_a_terminal_shows_running_intervals(run: Command) -> None:
     """On a terminal the figures of every candidate stand on one line while it is asked, with their interval."""
     assert run("data", "list").code == 0
     ours, theirs = pty.openpty()
@@ -406,7 +383,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("more", ["", ", fallback: [extractive]"])
-def test_a_model_that_cannot_be_reached_is_never_scored_by_what_stands_in_for_it(run: Run, more: str) -> None:
+def test_a_model_that_cannot_be_reached_is_never_scored_by_what_stands_in_for_it(run: Command, more: str) -> None:
     """The assistant would quote the pages instead, which is another's answer."""
     path = Path("fairlead.yaml")
     price = "price: {input_usd_per_million: 1, output_usd_per_million: 2}"
@@ -425,7 +402,7 @@ def test_a_model_that_cannot_be_reached_is_never_scored_by_what_stands_in_for_it
         assert report["spent_usd"] == 0
 
 
-def test_an_unknown_price_of_a_router_is_that_of_its_two(run: Run) -> None:
+def test_an_unknown_price_of_a_router_is_that_of_its_two(run: Command) -> None:
     """A router has no price of its own to add."""
     path = Path("fairlead.yaml")
     hosted = "".join(f'  - {{id: {name}, model: "http://127.0.0.1:9/v1#{name}"}}\n' for name in ("far", "near"))

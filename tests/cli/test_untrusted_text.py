@@ -4,51 +4,26 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
 import yaml
 
-from fairlead.cli import main
 from fairlead.readable import readable
 from fairlead.records import Inference, new_id, now_us
 from fairlead.store import Store
+from tests.cli.ran import Command, Ran
 
-SHOP = Path(__file__).parents[2] / "examples" / "shop"
 TRICK = "\u202e\u2067\u200b\ufeff\x1b[2J\x1b]0;owned\x07\x9b31m\r"
 ASKED = f"How long does {TRICK}delivery take?"
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture(name="run")
-def run_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """A command in a copy of the shop, where everything a stranger can write holds the trick."""
-    shop = tmp_path / "shop"
-    shutil.copytree(SHOP, shop, ignore=shutil.ignore_patterns(".fairlead", "__pycache__"))
-    monkeypatch.chdir(shop)
-    monkeypatch.delenv("COLUMNS", raising=False)  # a table as narrow as a screen cuts words in two
-
-    def run(*words: str) -> Ran:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([*words])
-        shown = capfd.readouterr()
-        code = left.value.code
-        return Ran(code if isinstance(code, int) else int(code is not None), shown.out, shown.err)
-
-    return run
+@pytest.fixture(autouse=True)
+def stands_in_the_shop(inside: Path) -> None:
+    """Every command is run in a shop where everything a stranger can write holds the trick."""
 
 
 def _texts(found: Any) -> Iterator[str]:
@@ -92,7 +67,7 @@ def _samples(path: Path, *, answer: str) -> str:
     return str(path)
 
 
-def test_asking_and_what_is_recorded_of_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_and_what_is_recorded_of_it(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "asked.jsonl"
     file.write_text(json.dumps({"text": ASKED}), encoding="utf-8")
     _check(run("ask", ASKED), tricked=False)
@@ -111,7 +86,7 @@ def test_asking_and_what_is_recorded_of_it(run: Run, tmp_path: Path, monkeypatch
         _check(run("traces", *words), tricked=False)
 
 
-def test_every_field_of_a_trace(run: Run) -> None:
+def test_every_field_of_a_trace(run: Command) -> None:
     """A client names its model and its tags; a provider its errors."""
     fields = {
         each.name: TRICK + each.name
@@ -131,7 +106,7 @@ def test_every_field_of_a_trace(run: Run) -> None:
     _check_json(run("traces", "show", trace.id, "--json"))
 
 
-def test_samples_and_what_was_measured_on_them(run: Run, tmp_path: Path) -> None:
+def test_samples_and_what_was_measured_on_them(run: Command, tmp_path: Path) -> None:
     for name, answer in (("tricky", "3 days"), ("tricky", "4 days")):
         file = _samples(tmp_path / "rows.jsonl", answer=answer)
         _check(run("data", "add", name, file, "--purpose", "eval", "--licence", f"CC0{TRICK}"), tricked=False)
@@ -161,7 +136,7 @@ def test_samples_and_what_was_measured_on_them(run: Run, tmp_path: Path) -> None
     assert any(TRICK in text for text in _texts(exported)), "a file for programs has it as it was"
 
 
-def test_pages_and_what_is_searched_in_them(run: Run) -> None:
+def test_pages_and_what_is_searched_in_them(run: Command) -> None:
     Path("knowledge/trick.md").write_text(f"# Parcels{TRICK}\n\nHow long does {TRICK}delivery take? 9 days.\n")
     _check(run("knowledge", "search", ASKED))
     for words in (("list",), ("list", "--passages"), ("check",)):
@@ -169,7 +144,7 @@ def test_pages_and_what_is_searched_in_them(run: Run) -> None:
         _check(ran, code=ran.code, tricked=False)
 
 
-def test_names_and_mistakes(run: Run, tmp_path: Path) -> None:
+def test_names_and_mistakes(run: Command, tmp_path: Path) -> None:
     """An error quotes what was given to it."""
     _check(run("keys", "create", f"me{TRICK}", "--scope", "inference"), tricked=False)
     _check(run("keys", "list"), tricked=False)

@@ -90,7 +90,10 @@ def test_a_slice_counts_only_its_rows(project: Path) -> None:
 
 def test_the_template_gives_one_warning(project: Path) -> None:
     assert check(project).warnings == (
-        "Objective out-of-scope: 4 evaluation rows count for it, fewer than min_samples (30).",
+        (
+            "Objective out-of-scope: 4 evaluation rows count for it, fewer than min_samples (30). Add such rows to "
+            "data/questions.jsonl, or lower `min_samples:`."
+        ),
     )
 
 

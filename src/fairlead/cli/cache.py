@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from fairlead.cli.output import JsonFlag, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment, money, span
 from fairlead.errors import UsageError
 from fairlead.providers.base import Operation
@@ -133,15 +133,13 @@ def explain(
         differs = answer is not None and found.outcome != "hit" and name in found.differs
         out.print(f"  {name:<11} {digest[:12]}{'  differs' if differs else ''}", markup=False)
     if "scope" in found.differs:
-        out.print(
-            "Say the scopes of the key that asks, as `fairlead keys list` shows them: --scope inference --scope admin",
-            markup=False,
+        advise(
+            "Say the scopes of the key that asks, as `fairlead keys list` shows them: --scope inference --scope admin"
         )
     if answer is not None:
-        out.print(
+        advise(
             f"Kept {moment(answer.created)} until {moment(answer.expires)}, made by inference {answer.writer} "
-            f"(fairlead traces show {answer.writer}).",
-            markup=False,
+            f"(fairlead traces show {answer.writer})."
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment, parse_moment
 from fairlead.errors import RangeReversed, UsageError
 from fairlead.evaluate import datasets
@@ -100,7 +100,7 @@ def list_sets(*, settings: Settings, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json([_plain(each) for each in newest])
     elif not newest:
-        out.print("No data set is kept yet: fairlead data add NAME FILE --purpose eval --licence NAME", markup=False)
+        advise("No data set is kept yet: fairlead data add NAME FILE --purpose eval --licence NAME")
     else:
         columns = ["name", "version", "purpose", "rows", "licence", "since UTC", "content"]
         rows = [[e.name, e.version, e.purpose, e.rows, e.licence, moment(e.time)[:16], e.content[:12]] for e in newest]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from fairlead import spec
 from fairlead.app import doubts, faults
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table
 from fairlead.errors import UsageError
 from fairlead.spec import CheckReport
 from fairlead.spec.plan import CostPlan, Measure, ObjectivePlan, Sight
@@ -43,7 +44,7 @@ def init(
             print_json(templates)
             return
         print_table(["template", "what it is"], list(templates.items()))
-        out.print("\nFor example: fairlead init shop-support my-shop", markup=False)
+        advise("\nFor example: fairlead init shop-support my-shop")
         return
     files = [str(path) for path in spec.init(template, folder, force=force, dry_run=dry_run)]
     if as_json:
@@ -52,8 +53,8 @@ def init(
     for file in files:
         out.print(f"{'would write' if dry_run else 'wrote'} {file}", markup=False)
     if not dry_run:
-        enter = "" if folder == Path() else f"cd {folder} && "
-        out.print(f'\nNext: {enter}fairlead check && fairlead ask "{spec.first_question(template)}"', markup=False)
+        enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+        advise(f'\nNext: {enter}fairlead check && fairlead ask "{spec.first_question(template)}"')
 
 
 def check(
@@ -76,7 +77,7 @@ def check(
     elif broken:
         err.print(f"{report.file}: the definition is sound, what it names is not:", style="red", markup=False)
         for sentence in broken:
-            err.print(f"  {sentence}", markup=False)
+            advise(f"  {sentence}", to=err)
     else:
         describe(report)
     if not report.ok or broken:
@@ -108,7 +109,7 @@ def describe(report: CheckReport, *, brief: bool = False) -> None:
         things = "1 thing" if len(report.problems) == 1 else f"{len(report.problems)} things"
         err.print(f"{report.file}: {things} to mend", style="red", markup=False)
         for problem in report.problems:
-            err.print(f"  {problem}", markup=False)
+            advise(f"  {problem}", to=err)
         return
     data = ", ".join(f"{each.id} ({each.rows} rows, {each.purpose})" for each in report.datasets) or "none"
     out.print(
@@ -132,7 +133,7 @@ def describe(report: CheckReport, *, brief: bool = False) -> None:
     )
     for warning in () if brief else report.warnings:
         out.print("[yellow]◌[/yellow] ", end="")
-        out.print(warning, markup=False)
+        advise(warning)
 
 
 def _objective(plan: ObjectivePlan) -> list[str]:

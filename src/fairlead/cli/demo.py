@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import fairlead as package
 from fairlead import spec
 from fairlead.app import Fairlead
 from fairlead.cli.define import describe
-from fairlead.cli.output import err, out, with_settings
+from fairlead.cli.output import advise, err, out, with_settings
 from fairlead.cli.serve import running, stop_asked
 from fairlead.cli.times import money, span
 from fairlead.errors import FairleadError, PortTaken, UsageError
@@ -124,7 +125,6 @@ async def _serve(settings: Settings, questions: int, begun: float, *, stay: bool
             await _show(fairlead, url, secret, started, questions, stay=stay)
         finally:
             fairlead.store.keys.revoke(key.id)
-            out.print("\nThe demo's key is revoked.")
 
 
 async def _show(fairlead: Fairlead, url: str, secret: str, started: int, questions: int, *, stay: bool) -> None:
@@ -133,14 +133,15 @@ async def _show(fairlead: Fairlead, url: str, secret: str, started: int, questio
     fairlead.gateway.write_records()
     await asyncio.to_thread(_show_records, fairlead, started)
     out.rule("Look at it", align="left")
+    if not stay:
+        advise("  This run ends here. Chat and console to look at, until Ctrl-C: fairlead demo --keep")
+        return
     out.print(f"  chat     {url}/chat\n  console  {url}/console   key: {secret}", markup=False)
     out.print(f"  API      base_url={url}/v1  api_key={secret}  model={fairlead.usecase.name}", markup=False)
-    if stay:
-        stopped = stop_asked()
-        out.print("\nServing until Ctrl-C.")
-        await stopped.wait()
-    else:
-        out.print("\nNo terminal, so this run ends here. `fairlead demo --keep` keeps serving.")
+    stopped = stop_asked()
+    out.print("\nServing until Ctrl-C.")
+    await stopped.wait()
+    out.print("The key is revoked.")
 
 
 def _messages(settings: Settings, count: int) -> list[str]:
@@ -202,6 +203,6 @@ def _show_records(fairlead: Fairlead, since: int) -> None:
     costs = [row.cost for row in rows]
     total = None if None in costs else sum(cost or 0 for cost in costs)
     latency = f"median {span(times[len(times) // 2])}, slowest {span(times[-1])}"
-    out.print(f"{len(rows)} answers recorded, {errors} errors, {latency}, cost {money(total)}", markup=False)
+    out.print(f"answers recorded: {len(rows)}; errors: {errors}; {latency}, cost {money(total)}", markup=False)
     out.print(f"spec {rows[0].spec_hash[:16]}, release {rows[0].release[:16]}", markup=False)
-    out.print(f"More: fairlead traces list --project {fairlead.settings.project}", markup=False)
+    advise(f"More: fairlead traces list --project {shlex.quote(str(fairlead.settings.project))}")

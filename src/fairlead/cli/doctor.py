@@ -15,10 +15,10 @@ import typer
 from fairlead import settings as settings_module
 from fairlead import spec
 from fairlead.app import credential, doubts, faults, packaged_weights
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
-from fairlead.errors import CredentialMissing, FairleadError, UsageError, install_extra
+from fairlead.errors import CredentialMissing, FairleadError, PortTaken, UsageError, install_extra
 from fairlead.secret import hide
 from fairlead.settings import Settings
 from fairlead.store import Store
@@ -73,9 +73,9 @@ def doctor(
         for finding in findings:
             style = {"ok": "green", "warning": "yellow", "missing": "red"}[finding.state]
             out.print(f"[{style}]{MARKS[finding.state]} {finding.state:8}[/{style}] ", end="")
-            out.print(f"{finding.what}: {finding.detail}", markup=False)
+            advise(f"{finding.what}: {finding.detail}")
             if finding.mend:
-                out.print(f"             mend: {finding.mend}", markup=False)
+                advise(f"             mend: {finding.mend}")
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
 
@@ -186,8 +186,15 @@ def _weights(_: Settings) -> Iterator[Finding]:
 
 
 def _port(settings: Settings) -> Iterator[Finding]:
-    listen(settings.host, settings.port).close()
-    yield Finding("port", "ok", f"{settings.host}:{settings.port} is free")
+    where = f"{settings.host}:{settings.port}"
+    try:
+        listen(settings.host, settings.port).close()
+    except PortTaken:
+        yield Finding(
+            "port", "warning", f"{where} is in use, perhaps by `fairlead serve`", "choose another with --port"
+        )
+        return
+    yield Finding("port", "ok", f"{where} is free")
 
 
 def _browser(_: Settings) -> Iterator[Finding]:

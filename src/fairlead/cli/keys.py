@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
 from fairlead.cli.times import moment, parse_duration
 from fairlead.errors import UsageError
 from fairlead.records import Key, Limits, Priority, now_us
@@ -128,11 +128,11 @@ def _tell(key: Key, secret: str, *, as_json: bool) -> None:
         print_json({**_shown(key), "secret": secret})
         return
     out.print(secret, markup=False)
-    err.print(
+    advise(
         f"Key {key.prefix}… for {key.name!r} ({', '.join(key.scopes)}). Keep the line above: it is not stored and "
         f"cannot be shown again.\nUse it as: Authorization: Bearer {key.prefix}…   "
         f"Undo: fairlead keys revoke {key.prefix}",
-        markup=False,
+        to=err,
     )
 
 
@@ -160,7 +160,7 @@ def list_keys(*, settings: Settings, as_json: JsonFlag = False) -> None:
         print_json([_shown(key) for key in keys])
         return
     if not keys:
-        out.print("No keys yet. Create one: fairlead keys create my-app")
+        advise("No keys yet. Create one: fairlead keys create my-app")
         return
     print_table(
         ["prefix", "name", "scopes", "tenant", "opens", "limits", "created", "state"],

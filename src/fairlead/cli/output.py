@@ -7,6 +7,9 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -43,13 +46,39 @@ NARROW = 12
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
+_COMMAND = re.compile(r"(?<![\w./-])fairlead (?=[a-z])")
+
+
+def runnable(text: str) -> str:
+    """``text`` of ours with each ``fairlead ...`` in it as it can be typed here: after `make demo` none is on the PATH.
+
+    Then it is called by the path it was called by itself, absolute where the text changes folders first.
+    """
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "fairlead":
+        how = shlex.join([sys.executable, "-m", "fairlead"])
+    elif called.name == "fairlead" and called.exists():
+        found = shutil.which("fairlead")
+        if found is not None and called.resolve() == Path(found).resolve():
+            return text
+        how = shlex.quote(str(called.absolute() if "cd " in text else called))
+    else:
+        return text
+    return _COMMAND.sub(lambda _: f"{how} ", text)
+
+
+def advise(text: str, *, to: Console = out) -> None:
+    """Print a text of ours that names commands, so that they work where its reader stands."""
+    to.print(runnable(text), markup=False)
+
+
 @contextlib.contextmanager
 def explain_errors() -> Iterator[None]:
     """Turn errors meant for people into one message on standard error and an exit status: 2 usage, 1 the rest."""
     try:
         yield
     except FairleadError as error:
-        err.print(f"fairlead: {error}", style="red", markup=False)
+        err.print(runnable(f"fairlead: {error}"), style="red", markup=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         err.print("Stopped.")

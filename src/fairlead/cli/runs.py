@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, check_writable, out, print_json, print_table, with_settings, write_report
+from fairlead.cli.output import (
+    JsonFlag,
+    advise,
+    check_writable,
+    out,
+    print_json,
+    print_table,
+    with_settings,
+    write_report,
+)
 from fairlead.cli.times import moment, money, parse_moment
 from fairlead.errors import UsageError
 from fairlead.records import Run, now_us
@@ -50,7 +59,7 @@ def list_runs(
     if as_json:
         print_json([{**_brief(run), "results": counts[run.id]} for run in runs])
     elif not runs:
-        out.print("Nothing was measured yet: fairlead select", markup=False)
+        advise("Nothing was measured yet: fairlead select")
     else:
         rows = [
             [

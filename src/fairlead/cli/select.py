@@ -14,7 +14,17 @@ import typer
 
 from fairlead.app import Fairlead, build, credentials, price_of
 from fairlead.app.rulers import candidates, judge_of, judge_standings
-from fairlead.cli.output import JsonFlag, check_writable, err, out, print_json, print_table, with_settings, write_report
+from fairlead.cli.output import (
+    JsonFlag,
+    advise,
+    check_writable,
+    err,
+    out,
+    print_json,
+    print_table,
+    with_settings,
+    write_report,
+)
 from fairlead.errors import (
     ChoiceUnknown,
     DatasetServed,
@@ -425,10 +435,9 @@ def show(report: Report) -> None:
             out.print(f"  {each}", markup=False)
     for judged in report.judges:
         out.print(f"Judge {judged.judge}: {of_judge(judged)}.", markup=False)
-    out.print(
+    advise(
         f"\n{report.calls:,} of {report.all_calls:,} calls, {report.paid_calls:,} of them now, "
-        f"{page.dollars(report.spent_usd)} USD. fairlead runs show {report.run[-8:]}",
-        markup=False,
+        f"{page.dollars(report.spent_usd)} USD. fairlead runs show {report.run[-8:]}"
     )
 
 

@@ -132,13 +132,13 @@ def _warn_objectives(usecase: UseCase, evaluation: int, plans: list[ObjectivePla
     if offline and evaluation < usecase.min_samples:
         yield (
             f"The evaluation data has {evaluation} rows, fewer than min_samples ({usecase.min_samples}): every verdict "
-            "will be `not enough data`."
+            f"will be `not enough data`. Add rows to {_samples_of(usecase)}, or lower `min_samples:`."
         )
     yield from _warn_plans(usecase, evaluation, plans, {objective.id for objective in offline})
     for objective in usecase.objectives:
         low, high = usecase.effective_metrics[objective.metric].range
         if objective.bound.value == (low if objective.bound.op == ">=" else high):
-            yield f"Objective {objective.id}: {objective.bound} holds whatever happens."
+            yield f"Objective {objective.id}: {objective.bound} holds whatever happens: tighten or remove it."
         for other in usecase.effective_metrics[objective.metric].reported_with:
             if other not in {each.metric for each in usecase.objectives}:
                 yield f"Objective {objective.id}: {objective.metric} says little without {other}; bound that too."
@@ -147,14 +147,23 @@ def _warn_objectives(usecase: UseCase, evaluation: int, plans: list[ObjectivePla
 def _warn_plans(usecase: UseCase, evaluation: int, plans: list[ObjectivePlan], offline: set[str]) -> Iterator[str]:
     for plan in plans:
         if plan.needed is None and "never be confirmed" in plan.note:
-            yield f"Objective {plan.objective}: {plan.bound} is the very end of the range, no sample confirms it."
+            yield f"Objective {plan.objective}: {plan.bound} is the end of the range; no sample confirms it. Relax it."
         elif plan.evaluation is not None and plan.evaluation.n < usecase.min_samples <= evaluation:
             yield (
                 f"Objective {plan.objective}: {plan.evaluation.n} evaluation rows count for it, fewer than min_samples "
-                f"({usecase.min_samples})."
+                f"({usecase.min_samples}). Add such rows to {_samples_of(usecase)}, or lower `min_samples:`."
             )
         elif plan.evaluation is None and plan.objective in offline and evaluation:
-            yield f"Objective {plan.objective}: none of the {evaluation} evaluation rows counts for {plan.metric}."
+            yield (
+                f"Objective {plan.objective}: none of the {evaluation} evaluation rows counts for {plan.metric}. "
+                f"Add such rows to {_samples_of(usecase)}, or remove the objective."
+            )
+
+
+def _samples_of(usecase: UseCase) -> str:
+    """Where its evaluation data is, in words."""
+    paths = [str(each.path) for each in usecase.datasets if each.purpose == "eval" and each.path is not None]
+    return " or ".join(paths) or "a data set of `purpose: eval` under `datasets:`"
 
 
 def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
@@ -185,9 +194,9 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             and variant.target.answers
             and not variant.target.routes
         ):
-            yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task."
+            yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task: add one."
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
-        yield "The extractive model quotes from `knowledge:`, and there is none: it will answer that it does not know."
+        yield "The extractive model quotes from `knowledge:`, and there is none, so it knows nothing: add pages."
     yield from _warn_costs(usecase, costs)
 
 
@@ -201,7 +210,9 @@ def _warn_costs(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             yield f"Variant {cost.variant} is projected to cost {projected}, more than {min(bounds):g} USD."
         if cost.breaks:
             does = "may break" if cost.at_most else "breaks"
-            yield f"Variant {cost.variant} {does} the budget at the declared traffic: {', '.join(cost.breaks)}."
+            broken = ", ".join(cost.breaks)
+            mend = "Raise it, or use a cheaper model."
+            yield f"Variant {cost.variant} {does} the budget at the declared traffic: {broken}. {mend}"
         if limited and cost.per_day_usd is None and usecase.traffic is not None:
             names = usecase.unpriced(usecase.variant(cost.variant))
             told = "no `price:` and is in no price table"
@@ -214,11 +225,11 @@ def _warn_policy(usecase: UseCase) -> Iterator[str]:
     policy = usecase.policy
     missing = sorted({"email", "phone", "card", "iban"} - set(policy.privacy.mask))
     if policy.privacy.store_content and missing:
-        yield f"Message texts are stored with {', '.join(missing)} unmasked (policy.privacy.mask)."
+        yield f"Message texts are stored with {', '.join(missing)} unmasked: add it to policy.privacy.mask."
     if policy.privacy.training_use:
         yield "policy.privacy.training_use is true: tell users, and have a legal basis for it (GDPR, Article 6)."
     if not policy.handoff.enabled:
-        yield "policy.handoff is off: users cannot reach a person."
+        yield "policy.handoff is off: users cannot reach a person. Set `enabled: true` there."
     talks = {"chat", "widget"} & set(usecase.channels)
     if talks and not _SAYS_AI.search(policy.disclosure.greeting):
-        yield "policy.disclosure.greeting does not seem to say that an AI answers (EU AI Act, Article 50(1))."
+        yield "policy.disclosure.greeting does not seem to say that an AI answers (EU AI Act, Article 50(1)): say so."
