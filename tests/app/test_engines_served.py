@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from fairlead.app import makes_of
 from fairlead.cli import application
 from fairlead.records import now_us
+from fairlead.select.routing import learn, to_file
+from fairlead.spec import load
 from fairlead.store import Store
 from tests.engines.tiny_gguf import write_adapter, write_model
 from tests.processes import await_address
+from tests.select.select_harness import questions
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # servers start in seconds, or in minutes under load
 SPEC = """
@@ -196,6 +201,91 @@ def test_a_swap_that_cannot_be_says_why_and_changes_nothing(server: Server) -> N
     ):
         headers = {**headers, "authorization": f"Bearer {server.admin}"}
         assert server.client.request(method, path, headers=headers).status_code == expected
+
+
+def test_a_gguf_file_makes_embeddings_beside_answers(folder: Path) -> None:
+    text = SPEC.replace("  - {id: quoting", "  - {id: vectors, model: ./tiny.gguf, task: embed, dynamic_batching: {}}\n"
+                        "  - {id: quoting")  # fmt: skip
+    (folder / "fairlead.yaml").write_text(text, encoding="utf-8")
+    server = Server(folder)
+    try:
+        until(lambda: server.engines()["tiny-embed"]["state"] == "ready")
+        headers = {"authorization": f"Bearer {server.user}"}
+        body = {"model": "vectors", "input": ["the end", "of a day"]}
+        answer = server.client.post("/v1/embeddings", json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        first, second = (each["embedding"] for each in answer.json()["data"])
+        assert len(first) == len(second) == 64
+        assert first != second
+        alone = server.client.post("/v1/embeddings", json={**body, "input": "of a day"}, headers=headers).json()
+        assert alone["data"][0]["embedding"] == pytest.approx(second, abs=1e-4)
+        for path, model, able in (("embeddings", "plain", "vectors"), ("chat/completions", "vectors", "plain")):
+            refused = server.client.post(f"/v1/{path}", json={**BODY, **body, "model": model}, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_operation")
+            assert able in refused.json()["error"]["message"]
+        assert server.ask("plain"), "its own engine answers, of the same file"
+        assert server.command("swap", "tiny-embed")[0] == 0
+        again = server.client.post("/v1/embeddings", json=body, headers=headers)
+        assert again.json()["data"][0]["embedding"] == pytest.approx(first, abs=1e-4)
+    finally:
+        server.stop()
+
+
+def test_a_router_notices_a_swap_behind_it(folder: Path) -> None:
+    write_model(folder / "other.gguf", context=4096, seed=5)
+    variants = (
+        "  - {id: small, model: ./tiny.gguf, sampling: {max_tokens: 4},\n"
+        "     price: {input_usd_per_million: 1, output_usd_per_million: 1}}\n"
+        "  - {id: big, model: ./other.gguf, sampling: {max_tokens: 4},\n"
+        "     price: {input_usd_per_million: 9, output_usd_per_million: 9}}\n"
+        "  - {id: routed, model: 'router:./router.json', between: {small: small, big: big}}\nlive: routed"
+    )
+    file = folder / "fairlead.yaml"
+    file.write_text(SPEC[: SPEC.index("  - {id: plain")] + variants, encoding="utf-8")
+    learnt = learn(questions(3_000), "small", "big", small_cost=0.01, big_cost=1.0)
+
+    def write_router() -> None:
+        """As learnt from the two as they are now."""
+        (folder / "router.json").write_bytes(to_file(learnt))  # the use case is read with all its files there
+        makes = makes_of(load(file), ("small", "big"))
+        source = msgspec.structs.replace(learnt.source, makes=makes, runs=("a-run-70b4895f",))
+        (folder / "router.json").write_bytes(to_file(msgspec.structs.replace(learnt, source=source)))
+
+    write_router()
+    server = Server(folder)
+    headers = {"authorization": f"Bearer {server.user}"}
+
+    def who() -> str:
+        body = {"model": "routed", "messages": [{"role": "user", "content": "When do you open on day 9?"}]}
+        return str(server.client.post("/v1/chat/completions", json=body, headers=headers).json()["model"])
+
+    try:
+        until(lambda: all(each["state"] == "ready" for each in server.engines().values()))
+        assert who() == "tiny"
+        status, said = server.command("swap", "other")
+        assert (status, "out of date" in said) == (0, False), "the same weights: nothing has changed"
+        assert who() == "tiny"
+        write_model(folder / "fresh.gguf", context=4096, seed=7)
+        shutil.move(folder / "fresh.gguf", folder / "tiny.gguf")
+        assert who() == "tiny", "what is loaded does not change with its file"
+        status, said = server.command("swap", "tiny")
+        told = " ".join(said.split())
+        assert status == 0
+        assert "Variant routed: its router is out of date: small has other weights." in told
+        assert "everything goes to big. Learn it again: fairlead select --candidates small,big" in told
+        assert who() == "other"
+        assert "out of date" in " ".join(server.command("list")[1].split())
+        assert "out of date" in server.log.read_text()
+        write_router()
+        status, said = server.command("swap", "tiny")
+        assert (status, "out of date" in said) == (0, False), "a router learnt again is read with the swap"
+        assert who() == "tiny"
+        (folder / "router.json").write_text("{}")
+        status, said = server.command("swap", "tiny")
+        assert (status, "router.json" in said) == (0, True), said
+        assert who() == "other", "one that cannot be used any more sends all to the big one"
+    finally:
+        server.stop()
 
 
 def test_vllm_gets_its_adapters_and_tells_its_load(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ LEARN = "fairlead route learn --run 70b4895f --small small --big big --output ./
     [
         ('#small", price', '#small", prompt: new.md, price', f"small has another prompt. So until .* to big.*{AGAIN}",
          "big"),
-        ('#big", price', '#big", sampling: {temperature: 0.5}, price', "big has another sampling", "big"),
+        ('#big", price', '#big", sampling: {temperature: 0.5}, price', "big has other sampling", "big"),
         ("#small", "#other", "small has another model", "big"),
         (SMALL_PRICE, SMALL_PRICE.replace("2}", "4}"),
          f"the price of small was 1 in, 2 out .* and is 1 in, 4 out .* what it saves is not known.*: {LEARN}", "small"),

@@ -43,9 +43,11 @@ with open(options["-i"]) as lines, open(options["-o"], "a") as out:
         response = {"status_code": 200, "request_id": "vllm-1", "body": body}
         if said == "leave out":
             continue
-        if said == "refuse":
-            response = {"status_code": 400, "request_id": "vllm-2", "body": {"error": {"message": "too long"}}}
-        out.write(json.dumps({"id": "vllm-x", "custom_id": line["custom_id"], "response": response, "error": None}))
+        error = None
+        if said == "refuse":  # as vLLM 0.32 writes it
+            response = {"status_code": 400, "request_id": "vllm-2", "body": None}
+            error = {"error": {"message": "too long", "type": "BadRequestError", "param": "max_tokens", "code": 400}}
+        out.write(json.dumps({"id": "vllm-x", "custom_id": line["custom_id"], "response": response, "error": error}))
         out.write("\\n")
         out.flush()
 """
@@ -183,6 +185,7 @@ def test_a_command_of_the_same_contract(store: Store, tmp_path: Path) -> None:
         assert (good["custom_id"], good["response"]["body"]["model"]) == ("a", "qwen")
         errors = {line["custom_id"]: line for line in content(client, ended.error_file_id)}
         assert errors["b"]["response"]["status_code"] == 400
+        assert errors["b"]["response"]["body"]["error"]["message"] == "too long"
         assert errors["c"]["error"]["code"] == "not_answered"
         row = store.batches.get(ended.id)
         assert row is not None

@@ -228,6 +228,12 @@ async def test_embeddings(weights: Path, tmp_path: Path) -> None:
     try:
         result = await answer(engine, operation="embedding", input=["hello", "world"])
         assert [len(item["embedding"]) for item in result["data"]] == [64, 64]
+        long = await answer(engine, operation="embedding", input="a b " * 480)
+        assert 1024 < long["usage"]["prompt_tokens"] <= 2048, "more than llama.cpp reads at once by itself"
+        for asked, code in (({"input": "a b " * 2000}, b"context_length_exceeded"),
+                            ({"input": "a", "dimensions": 8}, b"unsupported_parameter")):  # fmt: skip
+            reply = await engine.upstream().open(call(operation="embedding", **asked))
+            assert (reply.status, code in (reply.body or b"")) == (400, True), reply.body
     finally:
         await engine.stop()
 

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,12 +25,19 @@ parser.add_argument("--enable-prompt-tokens-details", action="store_true")
 parser.add_argument("--enable-lora", action="store_true")
 parser.add_argument("--max-loras", type=int)
 parser.add_argument("--lora-modules", nargs="*", default=[])
+parser.add_argument("--max-lora-rank", type=int)
+parser.add_argument("--served-model-name", required=True)
+parser.add_argument("--runner", choices=["pooling"])
 parser.add_argument("--load-s", type=float, default=0.0)
 parser.add_argument("--pid-file", type=Path)
+parser.add_argument("--worker-pid-file", type=Path, help="start a process that outlives this one, as vLLM's do")
 options = parser.parse_args()
-names = {options.model, *(module.partition("=")[0] for module in options.lora_modules)}
+names = {options.served_model_name, *(module.partition("=")[0] for module in options.lora_modules)}
 ready_at = time.monotonic() + options.load_s
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if options.worker_pid_file:
+    worker = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    options.worker_pid_file.write_text(str(worker.pid))
 if options.pid_file:
     options.pid_file.write_text(str(os.getpid()))
 
@@ -74,8 +82,12 @@ class Handler(BaseHTTPRequestHandler):
         elif body["model"] not in names:
             reason = f"The model `{body['model']}` does not exist."
             self.answer(404, {"error": {"message": reason, "type": "NotFoundError", "param": "model", "code": 404}})
+        elif options.runner:
+            vectors = [{"index": n, "object": "embedding", "embedding": [0.5, n]} for n, _ in enumerate(body["input"])]
+            self.answer(200, {"object": "list", "model": body["model"], "data": vectors,
+                              "usage": {"prompt_tokens": 3, "total_tokens": 3}})  # fmt: skip
         else:
-            told = {"argv": sys.argv[1:], "asked": body, "environment": sorted(os.environ)}
+            told = {"argv": sys.argv[1:], "asked": body, "environment": dict(os.environ)}
             message = {"role": "assistant", "content": json.dumps(told), "reasoning": "I am none."}
             choice = {"index": 0, "message": message, "finish_reason": "stop", "stop_reason": None}
             usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

@@ -95,6 +95,7 @@ def test_reads(text: str, kind: str, name: str, base_url: str, external: bool) -
         ("bedrock:eu-west-1/", "a place", ""),
         ("mistrall:x", "mistral:", "mistral:x"),
         ("vllm-serve:", "the model's name", "vllm-serve:Qwen"),
+        ("vllm-serve:./", "./ and a folder", "vllm-serve:Qwen"),
         ("vllm-serve:--trust-remote-code", "the model's name", "vllm-serve:Qwen"),
         ("vlm+http://h/v1#m", "vllm", "vllm+http://h/v1#m"),
         ("litellm+http://h/v1#m", "one of openai", ""),
@@ -117,9 +118,17 @@ def test_refuses(text: str, expected: str, near: str) -> None:
     assert near in caught.value.near
 
 
-def test_an_embedder_does_not_answer() -> None:
-    assert not read_target("embed").answers
-    assert read_target("mini").answers
+@pytest.mark.parametrize(
+    ("text", "name", "path"),
+    [
+        ("./models/tiny", "tiny", "./models/tiny"),
+        ("/models/tiny/", "tiny", "/models/tiny/"),
+        ("org/tiny", "org/tiny", ""),
+    ],
+)
+def test_vllm_takes_a_folder_by_its_path(text: str, name: str, path: str) -> None:
+    target = read_target(f"vllm-serve:{text}")
+    assert (target.name, target.path) == (name, path)
 
 
 @pytest.mark.parametrize("scheme", HOSTED)

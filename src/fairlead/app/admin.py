@@ -21,18 +21,23 @@ log = logging.getLogger(__name__)
 
 
 class EnginesSurface:
-    """GET lists the engines, POST to ``/admin/engines/NAME/swap`` calls ``swap`` with the name.
+    """GET lists the engines, POST to ``/admin/engines/NAME/swap`` calls ``swap`` with the name; both tell ``doubts``.
 
     A key with the scope ``admin`` opens both. POST wants JSON, even an empty object: a web page cannot send that to
     another address without being allowed to.
     """
 
     def __init__(
-        self, gateway: Gateway, engines: Callable[[], list[Engine]], swap: Callable[[str], Awaitable[None]]
+        self,
+        gateway: Gateway,
+        engines: Callable[[], list[Engine]],
+        swap: Callable[[str], Awaitable[None]],
+        doubts: Callable[[], list[str]],
     ) -> None:
         self._gateway = gateway
         self._engines = engines
         self._swap = swap
+        self._doubts = doubts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises ServiceError."""
@@ -51,7 +56,7 @@ class EnginesSurface:
             check_content_type(head.content_type, head.content_encoding)
             await read_body(receive, head, LONGEST_BODY)
             await self._swapped(name)
-        shown = {"engines": [show(engine) for engine in self._engines()]}
+        shown = {"engines": [show(engine) for engine in self._engines()], "doubts": self._doubts()}
         await respond(send, 200, orjson.dumps(shown), head.request)
 
     async def _swapped(self, name: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fairlead import engines
-from fairlead.app.parts import IN_PROCESS, OPENVINO, VLLM_SERVE, packaged_weights, weights_of
+from fairlead.app.parts import EMBEDS, IN_PROCESS, OPENVINO, VLLM_SERVE, packaged_weights, weights_of
 from fairlead.engines.base import Engine
 from fairlead.engines.ondemand import OnDemand
 from fairlead.engines.swappable import Swappable
@@ -41,7 +41,7 @@ class Machines:
 
     def slots(self, weights: str) -> int:
         """Requests an engine works on at once."""
-        return SEQUENCES if weights.startswith(VLLM_SERVE) else self._settings.engine_slots
+        return SEQUENCES if weights.removeprefix(EMBEDS).startswith(VLLM_SERVE) else self._settings.engine_slots
 
     def asked_as(self, variant: Variant) -> str:
         """What a call names, as ``model``, to be answered as the variant is."""
@@ -87,20 +87,27 @@ class Machines:
         if weights in IN_PROCESS:
             return engines.registry.build(weights)
         settings = self._settings
-        shared = {"log_dir": settings.data_path / "logs", "drain_s": settings.shutdown_grace_s}
+        shared: dict[str, Any] = {"log_dir": settings.data_path / "logs", "drain_s": settings.shutdown_grace_s}
+        model, ending = weights, ""
+        if weights.startswith(EMBEDS):
+            model, ending = weights.removeprefix(EMBEDS), "-embed"
+            shared["embeddings"] = True
         engine: Engine
-        if weights.startswith(VLLM_SERVE):
-            model = weights.removeprefix(VLLM_SERVE)
+        if model.startswith(VLLM_SERVE):
+            model = model.removeprefix(VLLM_SERVE)
+            name = model.rsplit("/", 1)[-1]
             engine = engines.registry.build(
-                "vllm", model.rsplit("/", 1)[-1], model, command=settings.vllm_command,
-                arguments=shlex.split(settings.vllm_arguments), adapters=self._adapters(weights), **shared,
+                "vllm", name + ending, model, served=name if model.startswith("/") else model,
+                command=settings.vllm_command, arguments=shlex.split(settings.vllm_arguments),
+                adapters=self._adapters(weights), **shared,
             )  # fmt: skip
         else:
-            kind = "openvino" if weights.startswith(OPENVINO) else "llamacpp"
-            path = packaged_weights(weights) if weights == "mini" else Path(weights.removeprefix(OPENVINO))
+            kind = "openvino" if model.startswith(OPENVINO) else "llamacpp"
+            path = packaged_weights(model) if model == "mini" else Path(model.removeprefix(OPENVINO))
             adapters = {} if kind == "openvino" else {"adapters": tuple(self._adapters(weights).values())}
             engine = engines.registry.build(
-                kind, path.stem if path.suffix == ".gguf" else path.name, path, threads=settings.engine_threads,
-                context=settings.engine_context, slots=settings.engine_slots, **adapters, **shared,
+                kind, (path.stem if path.suffix == ".gguf" else path.name) + ending, path,
+                threads=settings.engine_threads, context=settings.engine_context, slots=settings.engine_slots,
+                **adapters, **shared,
             )  # fmt: skip
         return OnDemand(engine, settings.engine_idle_s) if settings.engine_idle_s else engine

@@ -39,6 +39,8 @@ OPENVINO: Final = "openvino:"
 """Begins the weights of a model that OpenVINO GenAI runs."""
 VLLM_SERVE: Final = "vllm-serve:"
 """Begins the weights of a model that vLLM fetches and runs for us."""
+EMBEDS: Final = "embeds:"
+"""Begins the weights of an engine that makes embeddings with what follows."""
 IN_PROCESS: Final = ("extractive", EMBED)
 """Engines that are a part of this process."""
 
@@ -60,7 +62,8 @@ def faults(usecase: UseCase) -> list[str]:
         lambda: Tools.of(usecase),
         lambda: router_of(usecase),
     ]
-    for weights in dict.fromkeys(name for variant in usecase.variants for name in weights_of(variant)):
+    named = (name.removeprefix(EMBEDS) for variant in usecase.variants for name in weights_of(variant))
+    for weights in dict.fromkeys(named):
         if weights.startswith(OPENVINO):
             loaders.append(functools.partial(made_for_tokens, Path(weights.removeprefix(OPENVINO))))
         elif weights not in IN_PROCESS and not weights.startswith(VLLM_SERVE):
@@ -162,7 +165,7 @@ def packaged_weights(name: str) -> Path:
 
 def operations_of(variant: Variant) -> frozenset[Operation]:
     """What a variant can be asked for. Quoting needs a question, so it takes no bare text to go on with."""
-    if variant.target.kind == EMBED:
+    if variant.task == "embed" or variant.target.kind == EMBED:
         return frozenset({"embedding"})
     if variant.target.remote:
         return facts_of(variant.target.provider).operations
@@ -171,16 +174,17 @@ def operations_of(variant: Variant) -> frozenset[Operation]:
 
 def weights_of(variant: Variant) -> tuple[str, ...]:
     """What a variant's own engines run: built-in names, a GGUF file's path, ``vllm-serve:NAME``, ``openvino:PATH``; or
-    nothing.
+    nothing. An engine of embeddings is another one than that of answers from the same file.
     """
     kind = variant.target.kind
     if variant.target.remote or variant.target.routes:
         return ()
-    if kind == "vllm":
-        return (VLLM_SERVE + variant.target.name,)
-    if kind == "openvino":
-        return (OPENVINO + str(variant.weights_path()),)
-    return ("extractive", "mini") if kind == "cascade" else (str(variant.weights_path()) if kind == "gguf" else kind,)
+    if kind == "cascade":
+        return ("extractive", "mini")
+    path = variant.weights_path()
+    named = str(path) if path is not None else variant.target.name
+    begin = {"vllm": VLLM_SERVE, "openvino": OPENVINO}.get(kind, "")
+    return (f"{EMBEDS if variant.task == 'embed' else ''}{begin}{named}",)
 
 
 def held_skills(name: str) -> frozenset[str]:

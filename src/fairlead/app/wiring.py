@@ -22,6 +22,7 @@ from fairlead.app.parts import (
     EMBED,
     IN_PROCESS,
     OPENVINO,
+    VLLM_SERVE,
     credentials,
     engine_identity,
     held_skills,
@@ -38,7 +39,7 @@ from fairlead.assistant import Assistant, AssistantUpstream, Knowledge, Tools
 from fairlead.batch import KIND, Backend, Batches, Limits, Live, Runner, Spare, Surface, described
 from fairlead.batch.runner import holder_of
 from fairlead.engines.base import Engine
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, RouterRefused
 from fairlead.gateway import Gateway, Identity, Route
 from fairlead.gateway import body as bodies
 from fairlead.gateway.cache import Cache as KeptAnswers
@@ -115,6 +116,7 @@ class Fairlead:
         self.machines = Machines(usecase, settings)
         self.engines = self.machines.engines
         self.failures: dict[str, str] = {}
+        self.releases: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsent: set[str] = set()
         self._lanes: dict[str, Lane] = {}
@@ -156,17 +158,20 @@ class Fairlead:
     def _open_routers(self, variants: Sequence[Variant]) -> dict[str, Split]:
         """How the routers choose."""
         splits = {variant.id: split_of(self.usecase, variant) for variant in variants if variant.target.routes}
+        self._warn_of(splits)
+        return splits
+
+    def _warn_of(self, splits: Mapping[str, Split]) -> None:
         for name, split in splits.items():
             if split.doubt:
                 log.warning("variant %s: %s", name, split.doubt)
-        return splits
 
     def _make_routes(self, variants: Sequence[Variant], splits: Mapping[str, Split]) -> dict[str, Route]:
         """How the gateway comes to every variant, and to the embedder."""
         upstreams = {variant.id: self._upstream(variant) for variant in variants if variant.id not in splits}
         # A router calls nobody itself: who it chose is called by that one's own route.
         upstreams |= {name: upstreams[split.small] for name, split in splits.items()}
-        self.releases = self._freeze(variants)
+        self.releases = self._freeze(variants, splits)
         self._go_live()
         routes = {
             variant.id: self._route(variant, upstreams[variant.id], splits.get(variant.id)) for variant in variants
@@ -260,7 +265,9 @@ class Fairlead:
         self.worker = Worker(store, {KIND: runner, TEND: self._tend})
         gateway.surfaces.update(Surface(gateway, store, self.batches, wake=self.worker.wake).surfaces)
         gateway.description = described(gateway.description)
-        gateway.surfaces[ADMIN_PATH] = EnginesSurface(gateway, lambda: list(self.engines.values()), self.swap)
+        gateway.surfaces[ADMIN_PATH] = EnginesSurface(
+            gateway, lambda: list(self.engines.values()), self.swap, self.doubts
+        )
 
     def _batch_backend(self, variant: Variant) -> Backend:
         """Who else answers a variant's batches."""
@@ -306,8 +313,10 @@ class Fairlead:
             raise RuntimeError("no pages were set before serving")
         await self.pages(scope, receive, send)
 
-    def _freeze(self, variants: Iterable[Variant]) -> dict[str, str]:
-        """Store the use case and one release per variant; returns variant id to release hash."""
+    def _freeze(self, variants: Iterable[Variant], splits: Mapping[str, Split]) -> dict[str, str]:
+        """Store the use case and one release per variant; returns variant id to release hash. A router's two that are
+        not among them have the release they had.
+        """
         usecase = self.usecase
         self.store.usecases.put(usecase.name, usecase.spec_hash, json.dumps(usecase.content(), sort_keys=True))
         self.store.objects.put(self.knowledge.content)  # under its snapshot hash, which every release names
@@ -317,7 +326,7 @@ class Fairlead:
                 knowledge=self.knowledge.snapshot,
                 tools=self.tools.digest,
                 routing=self.router.digest,
-                engine=router_identity(variant, hashes, shut=self._splits[variant.id].shut)
+                engine=router_identity(variant, {**self.releases, **hashes}, shut=splits[variant.id].shut)
                 if variant.target.routes
                 else engine_identity(variant),
             )
@@ -341,18 +350,13 @@ class Fairlead:
     def _upstream(self, variant: Variant) -> Upstream:
         target = variant.target
         if target.remote:
-            upstream = self._hosted(variant)
-            if (batching := variant.dynamic_batching) is not None:
-                upstream = BatchedEmbeddings(
-                    upstream, max_batch_size=batching.max_batch_size,
-                    max_queue_delay_s=batching.max_queue_delay_ms / 1000,
-                )  # fmt: skip
+            upstream = _batched(self._hosted(variant), variant)
             facts = facts_of(target.provider)
             # A server of one's own has one capacity for all its models, a provider one for each.
             own = target.kind == "http" or not target.external
             upstream = self._gated(upstream, target.base_url if own else variant.model, variant.id)
             return upstream if facts.json_schema and facts.strict_tools else Structured(upstream, facts)
-        first, *more = (self._own(weights) for weights in weights_of(variant))
+        first, *more = (self._own(weights, variant) for weights in weights_of(variant))
         return Cascade(variant.id, first, more[0], held_skills("mini")) if more else first
 
     def _hosted(self, variant: Variant) -> Upstream:
@@ -373,12 +377,15 @@ class Fairlead:
         pool = self._pools[variant.id] = KeyPool(variant.id, members)
         return pool
 
-    def _own(self, weights: str) -> Upstream:
+    def _own(self, weights: str, variant: Variant) -> Upstream:
         upstream = self.machines.engine(weights).upstream()
         if weights in IN_PROCESS:
             return upstream
-        gated = self._gated(upstream, weights, upstream.name, places=2 * self.machines.slots(weights))
-        return Structured(gated, OPENVINO_FACTS) if weights.startswith(OPENVINO) else gated
+        places = 2 * self.machines.slots(weights)
+        gated = self._gated(_batched(upstream, variant), weights, upstream.name, places=places)
+        if weights.startswith(OPENVINO):
+            return Structured(gated, OPENVINO_FACTS)
+        return Structured(gated, facts_of("vllm")) if weights.startswith(VLLM_SERVE) else gated
 
     def _gated(self, upstream: Upstream, engine: str, name: str, *, places: int | None = None) -> Upstream:
         """``upstream`` behind the lane of its engine, which variants share.
@@ -431,22 +438,51 @@ class Fairlead:
 
     async def swap(self, name: str) -> None:
         """Put another engine, from the files as they are now, in the place of the one called ``name``; see
-        ``Machines.swap``. From the moment it takes the calls, its variants answer under the release it makes of them.
+        ``Machines.swap``. From the moment it takes the calls, its variants answer under the release it makes of them,
+        and routers in front of them go by what they are worth now.
         """
         weights = self.machines.weights(name)
-        changed = [variant for variant in self._served if weights in weights_of(variant)]
-        hashes = await asyncio.to_thread(self._freeze, changed)
+        changed = [
+            variant for variant in self._served if any(weights in weights_of(each) for each in self._made_of(variant))
+        ]
+        splits = await asyncio.to_thread(self._look_again, [each for each in changed if each.target.routes])
+        hashes = await asyncio.to_thread(self._freeze, changed, {**self._splits, **splits})
 
         def switched() -> None:
             fresh = {self.releases[variant]: release for variant, release in hashes.items()}
             for route in list(self.gateway.routes.values()):
-                if route.release in fresh:
-                    self._routes[route.name] = msgspec.structs.replace(route, release=fresh[route.release])
+                split = splits[route.name] if route.split is not None and route.name in splits else route.split
+                if route.release in fresh or split is not route.split:
+                    release = fresh.get(route.release, route.release)
+                    self._routes[route.name] = msgspec.structs.replace(route, release=release, split=split)
             self.releases.update(hashes)
+            self._splits.update(splits)
+            self._warn_of(splits)
             self._go_live()
 
         await self.machines.swap(name, switched)
         self.failures.pop(name, None)
+
+    def _made_of(self, variant: Variant) -> tuple[Variant, ...]:
+        """What a variant's release is made of: itself, and the two of a router."""
+        return (variant, *self.usecase.answering(variant))
+
+    def _look_again(self, routers: Iterable[Variant]) -> dict[str, Split]:
+        """How routers choose by what their files and their two are now. One whose file cannot be used any more sends
+        all to the big one.
+        """
+        splits = {}
+        for variant in routers:
+            try:
+                splits[variant.id] = split_of(self.usecase, variant)
+            except RouterRefused as error:
+                old = self._splits[variant.id]
+                splits[variant.id] = msgspec.structs.replace(old, shut=True, doubt=str(error))
+        return splits
+
+    def doubts(self) -> list[str]:
+        """Routers that should not stay as they are, in words."""
+        return [f"Variant {name}: {split.doubt}" for name, split in self._splits.items() if split.doubt]
 
     def _record(self, inference: Inference) -> bool:
         return self.store.traces.append(inference) if self._observed else True
@@ -517,6 +553,15 @@ class Fairlead:
         await self.tools.aclose()
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         await asyncio.to_thread(self.store.close)
+
+
+def _batched(upstream: Upstream, variant: Variant) -> Upstream:
+    """``upstream``, with several callers' texts to embed in one request where the variant says so."""
+    batching = variant.dynamic_batching
+    if batching is None:
+        return upstream
+    delay_s = batching.max_queue_delay_ms / 1000
+    return BatchedEmbeddings(upstream, max_batch_size=batching.max_batch_size, max_queue_delay_s=delay_s)
 
 
 def build(settings: Settings, *, observed: bool = True) -> Fairlead:

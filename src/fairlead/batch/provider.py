@@ -163,7 +163,10 @@ def _answer(work: Work, number: int, line: _Line, usage: Any, price: Price | Non
         error = line.error or {}
         code, message = str(error.get("code") or "failed"), str(error.get("message") or "No reason was given.")
         return Answer(number=number, ok=False, line=failure(custom_id, code, message), cost=0)
-    made = success(custom_id, response.status_code, response.request_id or "", orjson.Fragment(bytes(response.body)))
+    told = orjson.Fragment(bytes(response.body))
+    if line.error and bytes(response.body) == b"null":  # as vLLM's run-batch tells of a request it refused
+        told = orjson.Fragment(orjson.dumps(line.error if "error" in line.error else {"error": line.error}))
+    made = success(custom_id, response.status_code, response.request_id or "", told)
     if response.status_code != 200:
         return Answer(number=number, ok=False, line=made, cost=0)
     read, written = tokens_of(usage)

@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-@with_settings("project", "data_dir", "host", "port", collect=True)
+@with_settings("project", "data_dir", "host", "port", "vllm_command", "vllm_arguments", collect=True)
 def doctor(
     *,
     settings: Settings,
@@ -143,8 +143,23 @@ def _use_case(settings: Settings) -> Iterator[Finding]:
         yield Finding("project", "missing", sentence)
     for sentence in () if broken else doubts(usecase):
         yield Finding("project", "warning", sentence)
+    if any(variant.target.kind == "vllm" for variant in usecase.variants):
+        yield from _vllm(usecase, settings)
     for variant in usecase.variants:
         yield from _variant(usecase, variant)
+
+
+def _vllm(usecase: spec.UseCase, settings: Settings) -> Iterator[Finding]:
+    """The program that runs models named by ``vllm-serve:``, and what it is told. It is not started."""
+    found = shutil.which(settings.vllm_command)
+    if found is None:
+        mend = "install it, or name its executable: --vllm-command PATH, or the variable FAIRLEAD_VLLM_COMMAND"
+        yield Finding("vLLM", "missing", f"there is no program {settings.vllm_command!r}", mend)
+    else:
+        yield Finding("vLLM", "ok", found)
+    if usecase.tools and "--tool-call-parser" not in settings.vllm_arguments:
+        mend = '--vllm-arguments "--enable-auto-tool-choice --tool-call-parser hermes", or the parser of your model'
+        yield Finding("tools with vLLM", "warning", "it refuses requests with tools without a parser for calls", mend)
 
 
 def _variant(usecase: spec.UseCase, variant: spec.Variant) -> Iterator[Finding]:

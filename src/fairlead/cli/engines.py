@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from fairlead.cli.output import JsonFlag, out, print_json, print_table
+from fairlead.cli.output import JsonFlag, err, out, print_json, print_table
 from fairlead.errors import UsageError
 
 SWAP_S = 3600.0
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def list_engines(*, url: Url = LOCAL, key: Key = KEY, as_json: JsonFlag = False) -> None:
     """Show every engine: state, process, restarts, and what vLLM says of its load."""
-    _show(_ask("GET", url, "/admin/engines", key), as_json=as_json)
+    _show(*_ask("GET", url, "/admin/engines", key), as_json=as_json)
 
 
 def swap(
@@ -52,10 +52,11 @@ def swap(
     """
     if "/" in name or name.strip(".") == "":  # neither stays one segment of a path
         raise UsageError(detail=f"There is no engine {name!r}; `fairlead engines list` names them.")
-    _show(_ask("POST", url, f"/admin/engines/{quote(name, safe='')}/swap", key), as_json=as_json)
+    _show(*_ask("POST", url, f"/admin/engines/{quote(name, safe='')}/swap", key), as_json=as_json)
 
 
-def _ask(method: str, url: str, path: str, variable: str) -> list[dict[str, Any]]:
+def _ask(method: str, url: str, path: str, variable: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """The engines, and what should not stay as it is."""
     _check_url(url)
     _check_name(variable)
     import aiohttp  # 0.2 s, and only these commands need it
@@ -85,7 +86,7 @@ def _ask(method: str, url: str, path: str, variable: str) -> list[dict[str, Any]
         detail = f"What answers at {url} is not Fairlead's administration. --url takes its address alone, as {LOCAL}"
         raise UsageError(detail=detail)
     if status == 200:
-        return list(answer["engines"])
+        return list(answer["engines"]), list(answer.get("doubts", ()))
     told = answer.get("error")
     said = told.get("message") if isinstance(told, dict) else None
     mend = f" Put a key with the scope admin into {variable}." if status in (401, 403) else ""
@@ -112,7 +113,9 @@ def _check_name(variable: str) -> None:
         raise UsageError(detail=detail)
 
 
-def _show(engines: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show(engines: list[dict[str, Any]], doubts: list[str], *, as_json: bool) -> None:
+    for sentence in doubts:
+        err.print(f"◌ {sentence}", markup=False)
     if as_json:
         print_json(engines)
         return

@@ -298,7 +298,7 @@ async def _candidates(
 
 def _able(usecase: UseCase, way: Through) -> list[Variant]:
     """The variants that may be asked in this way: what quotes needs the assistant's pages."""
-    able = [each for each in usecase.variants if each.target.answers and usecase.allows(each)]
+    able = [each for each in usecase.variants if each.answers and usecase.allows(each)]
     if way == "assistant":
         return able
     return [each for each in able if not any(other.target.quotes for other in usecase.answering(each))]

@@ -60,6 +60,8 @@ def parameters(xllamacpp: Any, config: dict[str, Any]) -> Any:
     params.n_ctx = config["context"] * config["slots"]
     params.n_threads_http = config["http_threads"]
     params.embedding = config["embeddings"]
+    if config["embeddings"]:  # a text is read in one piece; by default of 512 tokens, and longer ones are refused
+        params.n_batch = params.n_ubatch = config["context"]
     if config["mean_pooling"]:
         params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.use_jinja = True

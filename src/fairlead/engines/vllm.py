@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -35,6 +37,15 @@ SEQUENCES: Final = 64
 SPARE: Final = 16
 LOOK_S: Final = 5.0
 """How often a ready engine is asked for its load."""
+PASSED_ON: Final = (
+    "VLLM_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "TORCH", "TRITON_", "NCCL_", "MKL_", "KMP_", "XDG_CACHE_HOME",
+    "LD_PRELOAD", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+    "https_proxy", "no_proxy",
+)  # fmt: skip
+"""Beginnings of the variables that vLLM goes by, the token for models that ask for one included: it fetches them."""
+RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What ``--max-lora-rank`` takes; without it vLLM refuses an adapter beyond 16."""
+USUAL_RANK: Final = 16
 _METRIC = re.compile(rb"^vllm:(?P<name>[a-z_]+)(?:\{[^\n]*\})? (?P<value>[0-9.eE+-]+)\r?$", re.MULTILINE)
 _CACHE: Final = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
 """Today's name and the one before it; both are a share of 1, whatever they say."""
@@ -43,9 +54,10 @@ _CACHE: Final = ("kv_cache_usage_perc", "gpu_cache_usage_perc")
 class Vllm(ProcessEngine):
     """A model that ``vllm serve`` runs.
 
-    ``model`` is a name on Hugging Face or a folder. ``arguments`` are passed on to vLLM as they are. ``adapters`` are
-    LoRA folders by name: a call whose ``model`` is such a name is answered with it, every other by the model itself.
-    ``sequences`` are worked on at once; others wait here.
+    ``model`` is a name on Hugging Face or a folder, ``served`` what it is called in calls and answers (as ``model``
+    where it is left out). ``arguments`` are passed on to vLLM as they are. ``adapters`` are LoRA folders by name: a
+    call whose ``model`` is such a name is answered with it, every other by the model itself. ``embeddings`` makes it an
+    embedder and nothing else. ``sequences`` are worked on at once; others wait here.
     """
 
     def __init__(
@@ -56,7 +68,9 @@ class Vllm(ProcessEngine):
         log_dir: Path,
         command: str = "vllm",
         arguments: Sequence[str] = (),
+        served: str = "",
         adapters: Mapping[str, Path] | None = None,
+        embeddings: bool = False,
         context: int = 0,
         sequences: int = SEQUENCES,
         prefix_cache: bool = True,
@@ -66,7 +80,10 @@ class Vllm(ProcessEngine):
     ) -> None:
         super().__init__(name, log_dir=log_dir, at_once=sequences + SPARE, drain_s=drain_s, limits=limits)
         self.model = model
+        self.served = served or model
         self.adapters = dict(adapters or {})
+        self._rank = 0
+        self._embeddings = embeddings
         self._command = command
         self._arguments = tuple(arguments)
         self._context = context
@@ -91,6 +108,10 @@ class Vllm(ProcessEngine):
         if missing:
             detail = f"there is no adapter folder {missing[0]}"
             raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
+        try:
+            self._rank = max(map(rank_of, self.adapters.values()), default=0)
+        except ValueError as error:
+            raise EngineFailed(name=self.name, detail=str(error), log=self._supervisor.log.path) from error
 
     async def stop(self) -> None:
         """Let calls that run finish (at most ``drain_s``), then stop the process. Idempotent."""
@@ -115,6 +136,9 @@ class Vllm(ProcessEngine):
         """The command; ``{port}`` stands for a port that is free when it is started."""
         argv = [shutil.which(self._command) or self._command, "serve", self.model]
         argv += ["--host", "127.0.0.1", "--port", "{port}", "--max-num-seqs", str(self._sequences)]
+        argv += ["--served-model-name", self.served]  # otherwise answers would carry a folder's path
+        if self._embeddings:
+            argv += ["--runner", "pooling"]
         argv += ["--enable-prefix-caching" if self._prefix_cache else "--no-enable-prefix-caching"]
         argv += ["--enable-prompt-tokens-details"]  # tells how many tokens the prefix cache saved
         if self._context:
@@ -122,14 +146,30 @@ class Vllm(ProcessEngine):
         if self.adapters:
             modules = [f"{name}={path.resolve()}" for name, path in self.adapters.items()]
             argv += ["--enable-lora", "--max-loras", str(len(modules)), "--lora-modules", *modules]
+        if self._rank > USUAL_RANK:
+            argv += ["--max-lora-rank", str(next((rank for rank in RANKS if rank >= self._rank), self._rank))]
         return [*argv, *self._arguments]
 
     def _launch(self) -> Launch:
-        return Launch(argv=python_module(CHILD), config=config_of(self.argv(), {"VLLM_API_KEY": self._key}))
+        config = config_of(self.argv(), {"VLLM_API_KEY": self._key})
+        env = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        return Launch(argv=python_module(CHILD), config=config, env=env)
 
     def _connect(self, address: str) -> Upstream:
         names = frozenset(self.adapters)
-        return OpenAICompatible(self.name, f"{address}/v1", self.model, self._key, dialect=VLLM, others=names)
+        return OpenAICompatible(self.name, f"{address}/v1", self.served, self._key, dialect=VLLM, others=names)
+
+
+def rank_of(adapter: Path) -> int:
+    """The rank a LoRA folder states, 0 where it states none. Raises ValueError with what is wrong."""
+    path = adapter / "adapter_config.json"
+    try:
+        rank = json.loads(path.read_text(encoding="utf-8")).get("r", 0)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"the adapter's {path} cannot be read: {error}") from error
+    if not isinstance(rank, int) or rank < 0:
+        raise ValueError(f"the adapter's {path} says r: {rank!r}; expected a whole number")
+    return rank
 
 
 def read_load(metrics: bytes) -> Load | None:

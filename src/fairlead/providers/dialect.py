@@ -49,7 +49,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     request fields; a new name with a dot lies in an object. ``values`` are a field's values by other names.
     ``key_header`` carries the key; ``signs``: AWS credentials sign instead of being sent. ``salt`` is the field that
     keeps the prefixes an engine remembers apart, where it knows one: without it a caller can tell by timing what
-    another one asked. ``answers`` is what differs on the way back.
+    another one asked. ``too_long`` is what it says, as a fault of its own (500), of a text longer than it reads.
+    ``answers`` is what differs on the way back.
     """
 
     stream_usage: bool = True
@@ -67,6 +68,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     key_header: Literal["authorization", "api-key"] = "authorization"
     signs: bool = False
     salt: str = ""
+    too_long: str = ""
     answers: Answers = Answers()
 
 
@@ -81,11 +83,14 @@ _GRAMMAR = frozenset({"grammar"})
 GENERIC = Dialect(extra=True)
 """A server of which nothing is known: what is asked goes out as it is."""
 OPENAI = Dialect(rename=_NEW_LIMIT, refuse=_GRAMMAR, drop=_ENGINE_ONLY)
-LLAMA_CPP = Dialect(rename=_OLD_LIMIT, fetches=False)
-LLAMA_CPP_OWN = Dialect(rename=_OLD_LIMIT, fetches=False, reads="text")
+_TOO_LONG = "is too large to process"
+_WHOLE_VECTORS = frozenset({"dimensions"})
+"""llama.cpp leaves it out in silence: its vectors have the length the model gives them."""
+LLAMA_CPP = Dialect(rename=_OLD_LIMIT, fetches=False, refuse=_WHOLE_VECTORS, too_long=_TOO_LONG)
+LLAMA_CPP_OWN = Dialect(rename=_OLD_LIMIT, fetches=False, reads="text", refuse=_WHOLE_VECTORS, too_long=_TOO_LONG)
 """Our own llama.cpp, which is given no projector for pictures or sound."""
 LLAMA_CPP_ADAPTED = Dialect(
-    rename=_OLD_LIMIT, fetches=False, reads="text", drop=frozenset({"thinking", "cache_prompt"})
+    rename=_OLD_LIMIT, fetches=False, reads="text", refuse=_WHOLE_VECTORS, drop=frozenset({"thinking", "cache_prompt"})
 )
 """With adapters: a prompt remembered under one gives wrong answers under another, whoever asks for it."""
 VLLM = Dialect(

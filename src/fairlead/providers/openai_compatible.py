@@ -79,7 +79,11 @@ class OpenAICompatible:
             await response.read()
             raise UpstreamBroken(name=self.name, detail=f"asked for a stream, it sent {kind or 'an untyped body'}")
         retry = response.headers.get("retry-after")
-        body = error_body(await response.read(), self._secret)
+        raw = await response.read()
+        if response.status == 500 and self.dialect.too_long and self.dialect.too_long.encode() in raw:
+            message = read_error(raw)["message"].partition(". ")[0]  # what follows is advice to who runs the server
+            return Reply(400, body=refusal_body(message, "input", "context_length_exceeded"))
+        body = error_body(raw, self._secret)
         return Reply(response.status, body=body, headers={"retry-after": retry} if retry else {})
 
     def _signed(self, path: str, data: bytes) -> bytes:
@@ -92,9 +96,9 @@ class OpenAICompatible:
         await self._http.aclose()
 
 
-def refusal_body(message: str, param: str | None) -> bytes:
-    """The body of a refusal of our own: the server was not asked."""
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "unsupported_parameter"}
+def refusal_body(message: str, param: str | None, code: str = "unsupported_parameter") -> bytes:
+    """The body of a refusal in our words."""
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return orjson.dumps({"error": error})
 
 

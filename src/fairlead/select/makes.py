@@ -20,6 +20,8 @@ APART = {"knowledge": "", "tools": "", "routing": ""}
 """Parts of a release that change from day to day and are no part of a make."""
 _WORDS = {"engine": "built-in model", "retrieval": "number of passages"}
 """What parts are called where their own names say too little."""
+_UNCOUNTED = frozenset({"weights", "sampling"})
+"""Parts of which one does not say "another"."""
 
 
 class Make(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,9 +64,10 @@ def make_of_release(content: Mapping[str, Any], price: Price | None = None) -> M
 
 
 def different(one: Make, other: Make) -> list[str]:
-    """What two makes differ in, in words."""
+    """What one make has and the other has not, in words: "another prompt", "other weights"."""
     names = {**one.parts, **other.parts}
-    return [_WORDS.get(name, name) for name in names if one.parts.get(name) != other.parts.get(name)]
+    words = [_WORDS.get(name, name) for name in names if one.parts.get(name) != other.parts.get(name)]
+    return [f"{'other' if word in _UNCOUNTED else 'another'} {word}" for word in words]
 
 
 def staleness(source: Source, small: str, big: str, now: Mapping[str, Make]) -> Stale | None:
@@ -88,7 +91,7 @@ def _told_of_parts(name: str, then: Make, now: Make) -> str:
         return f"what {name} was when it was learnt is not known"
     if then.hash == now.hash:
         return ""
-    return f"{name} has another {' and '.join(different(then, now))}"
+    return f"{name} has {' and '.join(different(then, now))}"
 
 
 def _told_of_price(name: str, then: Make, now: Make) -> str:

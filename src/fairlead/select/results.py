@@ -83,7 +83,7 @@ def _make(store: Store, side: Side, before: Make | None, price: Price | None) ->
         make = make_of_release(json.loads(release.content), price) if release is not None else Make(price=price)
         if before is not None and before != make:
             other = " and ".join(different(before, make))
-            detail = f"{side.candidate} was not the same in these runs, but had another {other}"
+            detail = f"{side.candidate} was not the same in these runs, but had {other}"
             raise RoutingRefused(detail=f"{detail}. Learn from runs of one make, or measure again: fairlead select")
         before = make
     return before or Make(price=price)

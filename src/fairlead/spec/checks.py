@@ -66,6 +66,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
         *_judges(source, variants),
         *_batches(source, variants),
         *_dynamic_batching(source, variants),
+        *_tasks(source, variants),
         *_prices(source, variants),
         *_limits(source, variants),
         *_handoff(source),
@@ -298,7 +299,7 @@ def _live(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[
     for _, variant in variants:
         if variant.id != live:
             continue
-        if not variant.target.answers:
+        if not variant.answers:
             yield source.problem(("live",), f"{live!r}, an embedding model", "a variant that can answer messages")
         policy = source.data.get("policy")
         residency = policy.get("residency") if isinstance(policy, dict) else None
@@ -328,11 +329,11 @@ def _fallbacks(source: Source, variants: list[tuple[Location, Variant]]) -> Iter
     """What stands in must exist, be another one, answer the same sort of request, and itself lean on none of these."""
     known = {variant.id: variant for _, variant in variants}
     for location, variant in variants:
-        if variant.fallback and not variant.target.answers:
+        if variant.fallback and not variant.answers:
             expected = "no fallback here: another model's vectors cannot stand for its own"
             yield source.problem((*location, "fallback"), f"a fallback for {variant.model!r}", expected, key=True)
             continue
-        if variant.hedge and (variant.target.quotes or not variant.target.answers):
+        if variant.hedge and (variant.target.quotes or variant.target.kind == "embed"):
             expected = "no hedge here: it answers in this process, where a second try only takes the first one's time"
             yield source.problem((*location, "hedge"), f"hedge for {variant.model!r}", expected, key=True)
         for number, name in enumerate(variant.fallback):
@@ -374,12 +375,12 @@ def _why_not(other: Variant, asked: str) -> str:
 
 def _plain(variant: Variant) -> bool:
     """Whether it answers messages, and by itself."""
-    return variant.target.answers and not variant.target.routes
+    return variant.answers and not variant.target.routes
 
 
 _OF_ITS_OWN = (
-    "adapter", "prompt", "sampling", "retrieval", "api_key", "api_keys", "price", "fallback", "weights", "batch",
-    "hedge", "dynamic_batching",
+    "task", "adapter", "prompt", "sampling", "retrieval", "api_key", "api_keys", "price", "fallback", "weights",
+    "batch", "hedge", "dynamic_batching",
 )  # fmt: skip
 """What a router has none of: whoever answers brings it along."""
 
@@ -476,10 +477,28 @@ def _dynamic_batching(source: Source, variants: list[tuple[Location, Variant]]) 
     """Embeddings are gathered for a server that makes them; what answers in this process gains nothing by it."""
     for location, variant in variants:
         target = variant.target
-        if variant.dynamic_batching is not None and not target.routes and not target.embeds_over_http:
+        if variant.dynamic_batching is not None and not target.routes and not variant.embeds_over_http:
             found = f"dynamic_batching for {variant.model!r}, which makes no embeddings over HTTP"
-            expected = "it at a model behind a server that does, as in vllm+http://host/v1#NAME"
+            expected = "it at a model with task: embed, or behind a server that does, as in vllm+http://host/v1#NAME"
             yield source.problem((*location, "dynamic_batching"), found, expected, key=True)
+
+
+_OF_ANSWERS = ("adapter", "prompt", "sampling", "retrieval")
+"""What decides an answer and no vector."""
+
+
+def _tasks(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
+    """Embeddings are the task of an engine started for it; a server needs only be asked, and ``embed`` has no other."""
+    for location, variant in variants:
+        if variant.task != "embed":
+            continue
+        if variant.target.kind not in ("gguf", "vllm"):
+            expected = "task: embed only with ./file.gguf or vllm-serve:NAME"
+            if variant.target.embeds_over_http:
+                expected += "; a model behind a server makes embeddings when it is asked for them at /v1/embeddings"
+            yield source.problem((*location, "task"), f"task: embed for {variant.model!r}", expected, key=True)
+        for name in sorted(variant.model_fields_set & set(_OF_ANSWERS)):
+            yield source.problem((*location, name), f"{name} of an embedding model", f"no {name} here", key=True)
 
 
 def _prices(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator[Problem]:
@@ -561,7 +580,9 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
             )
         if variant.adapter is not None:
             yield from _adapter(source, base, (*location, "adapter"), variant, variant.adapter)
-        if variant.target.path:
+        if variant.target.kind == "vllm" and variant.target.path:
+            yield from _model_folder(source, base, (*location, "model"), variant.target.path)
+        elif variant.target.path:
             expected, endings = _WEIGHTS[variant.target.kind]
             folder = variant.target.kind == "openvino"
             yield from _file(source, base, (*location, "model"), variant.target.path, expected, endings, folder=folder,
@@ -578,6 +599,13 @@ def _files(source: Source, base: Path, variants: list[tuple[Location, Variant]])
     for location, knowledge in _parts(data, "knowledge", Knowledge):
         expected = "a folder of pages (Markdown, HTML, PDF, CSV), or one page"
         yield from _file(source, base, (*location, "path"), knowledge.path, expected, PAGES, folder=True)
+
+
+def _model_folder(source: Source, base: Path, location: Location, text: str) -> Iterator[Problem]:
+    """A folder as Hugging Face's libraries write it, anywhere: models are large, and often kept apart."""
+    if not (base / text / "config.json").is_file():
+        found = f"no folder {text!r} with a config.json"
+        yield source.problem(location, found, "a folder with a model as Hugging Face's libraries write it")
 
 
 def _adapter(source: Source, base: Path, location: Location, variant: Variant, text: str) -> Iterator[Problem]:

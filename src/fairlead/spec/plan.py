@@ -283,7 +283,7 @@ def _planner(usecase: UseCase, objective: Objective, metric: Metric) -> _Planner
 
 def plan_costs(usecase: UseCase, evaluation_rows: int) -> list[CostPlan]:
     """One row for each variant that answers. An evaluation run asks every row once."""
-    return [_cost(usecase, variant, evaluation_rows) for variant in usecase.variants if variant.target.answers]
+    return [_cost(usecase, variant, evaluation_rows) for variant in usecase.variants if variant.answers]
 
 
 def _cost(usecase: UseCase, variant: Variant, rows: int) -> CostPlan:

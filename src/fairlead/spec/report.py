@@ -177,6 +177,8 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
+        if variant.id == usecase.name:
+            yield f"Variant {variant.id} has the use case's name, by which clients get the assistant: rename it."
         host = HOSTED.get(variant.target.provider)
         if host is not None and host.key and variant.target.external and not variant.references:
             yield (
@@ -188,12 +190,7 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             kind, _, where = reference.partition(":")
             if kind == "file" and not (usecase.base / where).is_file():
                 yield f"Variant {variant.id}: there is no file {where} here, so its key ({reference}) cannot be read."
-        if (
-            variant.prompt is None
-            and not variant.target.quotes
-            and variant.target.answers
-            and not variant.target.routes
-        ):
+        if variant.prompt is None and not variant.target.quotes and variant.answers and not variant.target.routes:
             yield f"Variant {variant.id} has no `prompt:`, so the model is told nothing about its task: add one."
     if any(variant.target.quotes for variant in usecase.variants) and not usecase.knowledge:
         yield "The extractive model quotes from `knowledge:`, and there is none, so it knows nothing: add pages."

@@ -110,7 +110,8 @@ class Target:
     """``name`` is the model's own name, ``base_url`` where it answers (remote ones), ``path`` the weights (gguf).
 
     ``provider`` names the dialect its server speaks: a scheme of HOSTED, or ``http`` for any OpenAI-compatible one.
-    ``path`` of a router is its file. It answers nothing itself: where it runs and what it costs is said by its two.
+    ``path`` of vLLM is a folder, of a router its file. A router answers nothing itself: where it runs and what it costs
+    is said by its two.
     """
 
     kind: Kind
@@ -143,11 +144,6 @@ class Target:
     def quotes(self) -> bool:
         """Whether it takes passages as documents and quotes them; others read them in their prompt."""
         return self.kind in {"extractive", "cascade"}
-
-    @property
-    def answers(self) -> bool:
-        """Whether it can answer a message; an embedder cannot."""
-        return self.kind != "embed"
 
     @property
     def routes(self) -> bool:
@@ -238,8 +234,13 @@ def _hosted(scheme: str, name: str) -> Target:
 def _served(scheme: str, name: str) -> Target:
     kind, example = SERVED[scheme]
     if not name or any(character.isspace() for character in name) or name.startswith("-"):  # it becomes an argument
-        raise TargetError(f"{scheme}: followed by the model's name", example)
-    return Target(kind, name, provider=kind)
+        raise TargetError(f"{scheme}: followed by the model's name, or ./ and a folder", example)
+    if not name.startswith(("./", "../", "/")):
+        return Target(kind, name, provider=kind)
+    folder = name.rstrip("/").rsplit("/", 1)[-1]
+    if folder in ("", ".", ".."):
+        raise TargetError(f"{scheme}: followed by the model's name, or ./ and a folder", example)
+    return Target(kind, folder, path=name, provider=kind)
 
 
 def _elsewhere(scheme: str, address: str) -> Target:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
@@ -72,6 +72,10 @@ class Variant(Part):
         description="extractive, cascade, mini, embed, ./file.gguf, openai:NAME and other providers, "
         "http(s)://host/v1#NAME, or router:./file.json."
     )
+    task: Literal["generate", "embed"] = Field(
+        default="generate",
+        description="embed: a GGUF file or vllm-serve:NAME that makes embeddings, and nothing else.",
+    )
     adapter: RelativePath | None = Field(
         default=None,
         description="LoRA adapter of its model: a folder with vllm-serve:NAME, a .gguf file with a GGUF file.",
@@ -132,6 +136,16 @@ class Variant(Part):
         return read_target(self.model)
 
     @property
+    def answers(self) -> bool:
+        """Whether it can answer a message; an embedder cannot."""
+        return self.task == "generate" and self.target.kind != "embed"
+
+    @property
+    def embeds_over_http(self) -> bool:
+        """Whether its embeddings come from a server, ours or another's."""
+        return self.task == "embed" or self.target.embeds_over_http
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Where its keys are; empty when none is declared."""
         return self.api_keys or ((self.api_key,) if self.api_key is not None else ())
@@ -151,7 +165,8 @@ class Variant(Part):
         a file has gone.
         """
         return release.content(
-            model=self.target.kind if self.weights_path() else self.model,
+            model=(self.target.kind if self.weights_path() else self.model)
+            + (" embed" if self.task == "embed" else ""),
             prompt=self._path(self.prompt),
             weights=self.weights_path(),
             adapter=self.adapter_path(),
@@ -172,7 +187,7 @@ class Variant(Part):
 
     def weights_path(self) -> Path | None:
         """The file or folder of a model that is one, absolute; None for others."""
-        return self._path(self.target.path) if self.target.kind in ("gguf", "openvino") else None
+        return self._path(self.target.path) if self.target.kind in ("gguf", "openvino", "vllm") else None
 
     def adapter_path(self) -> Path | None:
         """Its LoRA adapter, absolute; None where there is none."""
