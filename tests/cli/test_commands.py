@@ -22,7 +22,7 @@ from rich.console import Console
 
 from fairlead.cli import COMMANDS, output
 from fairlead.cli.talk import read_messages
-from fairlead.cli.times import parse_duration, parse_moment
+from fairlead.cli.times import money, parse_duration, parse_moment
 from fairlead.errors import ExtraMissing, UsageError
 from fairlead.store import Store
 from fairlead.store.ledger import Account, Change
@@ -501,6 +501,27 @@ def test_doctor_finds_a_broken_settings_file(run: Command, shop: Path) -> None:
 def test_what_installs_an_extra_works_where_there_is_no_index(run: Command, shop: Path) -> None:
     assert "pip install '.[litellm]'" in str(ExtraMissing(what="model", extra="litellm", detail="gone"))
     assert "fairlead[" not in run("doctor", "--project", shop, "--port", "0").out
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_the_objectives_are_read_in_whole_lines_on_any_terminal(shop: Path, columns: str) -> None:
+    command = [sys.executable, "-m", "fairlead", "check", str(shop)]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, env={**os.environ, "COLUMNS": columns}
+    ).stdout
+    begin, end = shown.index("What can be shown"), shown.index("What the declared traffic")
+    lines = shown[begin:end].splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    rows = [line for line in lines if line.startswith("out-of-scope ")]
+    assert len(rows) == (1 if columns == "120" else 2)
+    assert "guardrail  mean >= 0.8" in rows[0]
+    assert "±14% n=28" in rows[-1]
+
+
+def test_no_money_is_no_row_of_zeros() -> None:
+    assert [money(each) for each in (None, 0, 1_000, 99_999_999_999, 200 * 10**9)] == [
+        "unknown", "$0", "$0.000001", "$100.000000", "$200.00"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("columns", [None, "80", "40"])

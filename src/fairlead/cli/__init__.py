@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from fairlead import __version__
-from fairlead.cli.output import explain_errors
+from fairlead.cli.output import explain_errors, program
 
 COMPLETING: Final = "_FAIRLEAD_COMPLETE"
 """In the environment when a shell asks how a line goes on: then every command is needed."""
@@ -106,4 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = application(wanted, listed=wanted is None and COMPLETING not in os.environ)
         gc.freeze()
         gc.enable()
-        app(arguments, prog_name="fairlead")
+        app(arguments, prog_name=program())

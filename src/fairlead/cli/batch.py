@@ -22,7 +22,7 @@ from fairlead.batch.lines import ENDPOINTS, Input, Inspected, Inspector
 from fairlead.batch.runner import ENDED, estimate
 from fairlead.batch.shapes import show_batch
 from fairlead.cli.logs import start_logging
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
 from fairlead.cli.serve import stop_asked
 from fairlead.cli.times import moment
 from fairlead.errors import BatchUnknown, ModelUnknown, OperationUnsupported, ServiceError, TargetInUse, UsageError
@@ -111,7 +111,7 @@ def list_batches(
         print_json([show_batch(batch) for batch in found])
         return
     if not found:
-        out.print("No batch yet. Submit one: fairlead batch submit requests.jsonl")
+        advise("No batch yet. Submit one: fairlead batch submit requests.jsonl")
         return
     print_table(
         ["batch", "created UTC", "model", "status", "done", "of", "failed", "cost"],
@@ -294,10 +294,9 @@ def _estimate(usecase: UseCase, found: Inspected) -> dict[str, Any]:
 
 def _tell_estimate(found: Inspected, told: dict[str, Any], then: str) -> None:
     cost = "unknown, for the variant has no price" if told["cost"] is None else f"about {_money(told['cost'])}"
-    out.print(
+    advise(
         f"{found.total} requests to {found.model} ({told['backend']}): about {told['input_tokens']} tokens in, at most "
-        f"about {told['output_tokens']} out; cost {cost}.\n{then}",
-        markup=False,
+        f"about {told['output_tokens']} out; cost {cost}.\n{then}"
     )
 
 

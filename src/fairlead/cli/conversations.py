@@ -83,7 +83,7 @@ def _cells(conversation: Conversation, outcome: ConversationOutcome) -> list[Any
     person = "yes" if outcome.reached_person else "asked" if outcome.handed_over else "no"
     rating = "" if outcome.csat is None else f"{outcome.csat:g}"
     return [
-        moment(conversation.time), (conversation.title or "(no message)")[:48], outcome.turns, conversation.state,
+        moment(conversation.time)[5:16], (conversation.title or "(no message)")[:48], outcome.turns, conversation.state,
         _answer(outcome.resolved), _answer(outcome.abandoned), person, rating,
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from fairlead import spec
 from fairlead.app import doubts, faults
-from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table
+from fairlead.cli.output import JsonFlag, advise, err, fits, out, print_json, print_table
 from fairlead.errors import UsageError
 from fairlead.spec import CheckReport
 from fairlead.spec.plan import CostPlan, Measure, ObjectivePlan, Sight
@@ -116,15 +117,12 @@ def describe(report: CheckReport, *, brief: bool = False) -> None:
         f"{report.name}: sound. Spec {report.spec_hash[:16]}, live variant {report.live}, data: {data}", markup=False
     )
     out.print(
-        f"\nWhat can be shown at {report.confidence:.0%} confidence: ± half the interval at the bound, Δ the smallest\n"
+        f"\nWhat can be shown at {report.confidence:.0%} confidence: ± half the interval at the bound, Δ the smallest "
         "difference between two variants that shows in 4 of 5 cases (% are points).",
         markup=False,
+        soft_wrap=False,
     )
-    print_table(
-        ["objective", "kind", "must hold", "data at hand", "a week of traffic", "to confirm"],
-        [_objective(plan) for plan in report.objectives],
-        right=["to confirm"],
-    )
+    _print_objectives(report.objectives)
     out.print("\nWhat the declared traffic costs in model fees:", markup=False)
     print_table(
         ["variant", "model", "a day", "a month", "an evaluation", "budget"],
@@ -134,6 +132,17 @@ def describe(report: CheckReport, *, brief: bool = False) -> None:
     for warning in () if brief else report.warnings:
         out.print("[yellow]◌[/yellow] ", end="")
         advise(warning)
+
+
+def _print_objectives(plans: Sequence[ObjectivePlan]) -> None:
+    """One table; where that would fold, one of what must hold and one of what can be shown."""
+    columns = ["objective", "kind", "must hold", "data at hand", "a week of traffic", "to confirm"]
+    rows = [_objective(plan) for plan in plans]
+    halves = [(0, 1, 2, 3, 4, 5)] if fits(columns, rows) else [(0, 1, 2, 5), (0, 3, 4)]
+    for number, half in enumerate(halves):
+        if number:
+            out.print()
+        print_table([columns[n] for n in half], [[row[n] for n in half] for row in rows], right=["to confirm"])
 
 
 def _objective(plan: ObjectivePlan) -> list[str]:

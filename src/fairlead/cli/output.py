@@ -49,21 +49,23 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of te
 _COMMAND = re.compile(r"(?<![\w./-])fairlead (?=[a-z])")
 
 
-def runnable(text: str) -> str:
-    """``text`` of ours with each ``fairlead ...`` in it as it can be typed here: after `make demo` none is on the PATH.
+def program(*, elsewhere: bool = False) -> str:
+    """What to type for ``fairlead``: after `make demo` there is none on the PATH, so it is the path it was called by.
 
-    Then it is called by the path it was called by itself, absolute where the text changes folders first.
+    Absolute, where it is to be typed ``elsewhere``.
     """
     called = Path(sys.argv[0])
     if called.name == "__main__.py" and called.parent.name == "fairlead":
-        how = shlex.join([sys.executable, "-m", "fairlead"])
-    elif called.name == "fairlead" and called.exists():
-        found = shutil.which("fairlead")
-        if found is not None and called.resolve() == Path(found).resolve():
-            return text
-        how = shlex.quote(str(called.absolute() if "cd " in text else called))
-    else:
-        return text
+        return shlex.join([sys.executable, "-m", "fairlead"])
+    found = shutil.which("fairlead")
+    if called.name != "fairlead" or not called.exists() or (found and called.resolve() == Path(found).resolve()):
+        return "fairlead"
+    return shlex.quote(str(called.absolute() if elsewhere else called))
+
+
+def runnable(text: str) -> str:
+    """``text`` of ours with each ``fairlead ...`` in it as it can be typed here."""
+    how = program(elsewhere="cd " in text)
     return _COMMAND.sub(lambda _: f"{how} ", text)
 
 
@@ -148,13 +150,24 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right:
     out.print(table, markup=False)
 
 
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table needs no folding where it is shown."""
+    widths = [_widest([name, *cells]) for name, *cells in zip(columns, *rows, strict=True)]
+    return sum(widths) + 2 * (len(columns) - 1) <= out.width or not _bounded()
+
+
+def _bounded() -> bool:
+    """Whether lines may be only as long as the terminal is wide; a pipe or file takes any."""
+    return out.is_terminal or "COLUMNS" in os.environ
+
+
 def _fit(columns: Sequence[str], cells: Sequence[Sequence[str]], whole: Sequence[bool]) -> tuple[int, list[int | None]]:
     """The width of a table and of those columns that must not be squeezed; None for the others, and where all fits."""
     texts = [[row[n] for row in cells] for n in range(len(columns))]
     widths = [_widest([name, *column]) for name, column in zip(columns, texts, strict=True)]
     gaps = 2 * (len(columns) - 1)
     width = sum(widths) + gaps
-    if width <= out.width or not (out.is_terminal or "COLUMNS" in os.environ):
+    if width <= out.width or not _bounded():
         return width, [None] * len(columns)
     # The head of a column may still be broken between its words.
     heads = [max(_widest(column), _widest(name.split())) for name, column in zip(columns, texts, strict=True)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fairlead.cli.output import JsonFlag, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
 from fairlead.errors import UsageError
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, Variant, load
@@ -155,4 +155,4 @@ def _pair(pair: tuple[float, float] | None) -> str:
 def _warn_of_age(table: PriceTable) -> None:
     days = table.age_days(datetime.datetime.now(datetime.UTC).date())
     if days > OLD_DAYS:
-        err.print(f"These prices are {days} days old. A newer table: fairlead prices update FILE", markup=False)
+        advise(f"These prices are {days} days old. A newer table: fairlead prices update FILE", to=err)

@@ -53,5 +53,7 @@ def span(microseconds: int | None) -> str:
 
 
 def money(nano_dollars: int | None) -> str:
-    """Dollars, or ``unknown``: an unknown price is never shown as 0."""
-    return "unknown" if nano_dollars is None else f"${nano_dollars / 1e9:.6f}"
+    """Dollars, from a hundred on without their millionths, or ``unknown``: an unknown price is never shown as 0."""
+    if nano_dollars is None:
+        return "unknown"
+    return f"${nano_dollars / 1e9:.{2 if abs(nano_dollars) >= 100 * 10**9 else 6}f}" if nano_dollars else "$0"

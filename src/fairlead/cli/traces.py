@@ -14,8 +14,8 @@ from fairlead.records import Inference, now_us
 from fairlead.settings import Settings
 from fairlead.store import Store
 
-WIDE = 132
-"""Columns of a terminal that shows everything about a trace in one line."""
+USUAL, WIDE = 80, 132
+"""Columns of a terminal that shows most, and everything, about a trace in one line."""
 COLUMNS = {
     "time": "from UTC",
     "count": "calls",
@@ -86,7 +86,11 @@ def list_traces(
         for row in rows
     ]
     # An id that wraps cannot be copied, so a narrow terminal gets fewer columns.
-    columns = list(cells[0]) if out.width >= WIDE else ["time UTC", "id", "operation", "status", "total"]
+    columns = ["time UTC", "id", "operation", "status", "total"]
+    if out.width >= WIDE:
+        columns = list(cells[0])
+    elif out.width < USUAL:
+        columns = ["id", "operation", "total"]
     numbers = ["status", "in", "out", "first", "total", "cost"]
     print_table(columns, [[row[column] for column in columns] for row in cells], right=numbers)
 
