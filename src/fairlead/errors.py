@@ -210,7 +210,7 @@ class KeyRefused(ServiceError):
 
 
 class ScopeMissing(ServiceError):
-    """The API key lacks the scope {scope!r}, which this needs. `fairlead keys create --scope {scope}` makes one."""
+    """The API key lacks the scope {scope!r}. `fairlead keys create my-key --scope {scope}` makes one that has it."""
 
     status, code, kind = 403, "insufficient_scope", "permission_error"
 

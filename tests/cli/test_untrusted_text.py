@@ -166,3 +166,8 @@ def test_names_and_mistakes(run: Command, tmp_path: Path) -> None:
         (f"x{TRICK}",),
     ):
         _check(run(*words), code=2, tricked=False)
+
+
+def test_a_text_between_colons_is_no_picture(run: Run) -> None:
+    shown = run("batch", "show", "x:100:y")
+    assert "x:100:y" in shown.err

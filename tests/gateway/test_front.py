@@ -23,7 +23,19 @@ from fairlead.providers import sse
 from fairlead.providers.base import Call, Reply
 from fairlead.providers.openai_compatible import OpenAICompatible
 from fairlead.providers.scripted import Script
-from tests.gateway.gateway_harness import CHAT, House, all_of, build, post, raw, read_until, serving, whole
+from tests.gateway.gateway_harness import (
+    CHAT,
+    Held,
+    House,
+    all_of,
+    await_true,
+    build,
+    post,
+    raw,
+    read_until,
+    serving,
+    whole,
+)
 
 BODY = json.dumps(CHAT).encode()
 ASKED = post("/v1/chat/completions", BODY)
@@ -111,6 +123,34 @@ def test_a_request_that_could_be_read_as_two_is_none(url: str, lines: list[str])
     assert b"/hidden" not in received
     assert all(status in (400, 408, 413) for status in statuses(received)), received
     assert len(statuses(received)) <= 1
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/healthz"])
+@pytest.mark.parametrize("hosts", [[], ["host: x", "host: y"], ["host: x", "Host: x"]])
+def test_a_request_for_no_host_or_for_two_is_none(url: str, path: str, hosts: list[str]) -> None:
+    head = "\r\n".join([f"POST {path} HTTP/1.1", *hosts, "content-length: 0"])
+    assert statuses(whole(url, head.encode() + b"\r\n\r\n")) == [400]
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_no_request_never_stands_for_the_answer_before_it(body: bytes, first: bool) -> None:
+    """Whoever sent the request before it would take that 400 for its answer, or read it within a stream."""
+    house = build(Held(Script(text="It is on its way.", pace_s=1, delay_s=1)))
+    asked = post("/v1/chat/completions", body)
+    with serving(house.gateway) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 60) as sock:
+            if first:
+                sock.sendall(asked + b"no request\r\n\r\n")
+            else:
+                sock.sendall(asked)
+                await_true(lambda: house.upstream.calls, "the model is asked")
+                sock.sendall(b"no request\r\n\r\n")
+            received = all_of(sock)
+        house.upstream.go.set()
+    assert b" 400 " not in received
+    assert b"[DONE]" not in received
 
 
 @pytest.mark.parametrize(

@@ -387,6 +387,14 @@ def test_a_vector_for_each_text_is_one(case: Case, make: Make, asked: Any, made:
     assert answer.status_code == 200
 
 
+def test_no_time_is_told_as_the_time_there_was(case: Case, make: Make) -> None:
+    make.parts = whole(completion({"content": "x"}))
+    case.asked += 1
+    answer = case.client.post("/v1/chat/completions", json=CHAT, headers={"x-request-timeout": "0.0001"})
+    assert answer.status_code in (408, 504)
+    assert "within 0.001 s" in answer.text
+
+
 def test_a_redirect_is_not_followed_and_named(case: Case, make: Make) -> None:
     make.parts = [b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n"]
     answer = case.ask()

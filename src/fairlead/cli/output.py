@@ -35,8 +35,8 @@ class Terminal(Console):
         return super().render_str(readable(text), **options)
 
 
-out = Terminal(highlight=False, soft_wrap=True)
-err = Terminal(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(highlight=False, soft_wrap=True, emoji=False)  # `:100:` in a text is a line, no picture
+err = Terminal(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 GIVEN = frozenset({"settings", "faults"})
 """Parameters of a command that are handed to it and are no options."""

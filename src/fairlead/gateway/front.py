@@ -99,6 +99,8 @@ class Front(HttpToolsProtocol):
         """Called by the parser."""
         self._head_is_over()
         parser = self.parser
+        if parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            raise ValueError("a request names one host (RFC 9112, section 3.2)")  # the parser's error: 400, and closed
         operation = self._served.operation_at(self.url)
         if (
             operation is None
@@ -173,6 +175,10 @@ class Front(HttpToolsProtocol):
         self._late = None
         if self._in_head and not self.transport.is_closing():
             self._refuse(408, b"The head of the request did not come in time.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where bytes came that are no request, also while one before them is being answered."""
+        self._refuse(400, msg.encode())
 
     def _refuse(self, status: int, said: bytes) -> None:
         """Answer without a request, and close. Not in the middle of another answer: then it is only closed."""

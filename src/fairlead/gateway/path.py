@@ -109,9 +109,10 @@ class Path:
 
     def failed(self, x: Exchange, error: BaseException) -> BaseException:
         """Note why ``x`` has ended early; returns what is to be raised."""
-        if isinstance(error, ServiceError):
+        late = isinstance(error, UpstreamTimeout) and not error.details["seconds"]  # no time was left to ask it in
+        if isinstance(error, ServiceError) and not late:
             x.error = error
-        elif isinstance(error, TimeoutError):
+        elif isinstance(error, TimeoutError) or late:
             x.error = timed_out(x)
             return x.error
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
