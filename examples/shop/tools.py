@@ -134,7 +134,8 @@ def track_parcel(customer: Customer, order_id: OrderNumber = "") -> dict[str, An
     return {
         "found": True,
         "summary": (
-            f"The parcel of your order {order['id']} travels with {order['carrier']}, "
+            f"The parcel of your order {order['id']} {'went' if order['delivered'] else 'travels'} with "
+            f"{order['carrier']}, "
             f"tracking number {order['tracking']}. "
             f"Last scan: {last['text'].lower()}, {last['place']}, {_day(last['time'])} at {last['time'][11:16]}."
         ),
@@ -265,6 +266,8 @@ def can_return(order_id: OrderNumber, customer: Customer) -> dict[str, Any]:
             return {"found": False, "summary": NOT_YOURS}
         if database.execute("SELECT 1 FROM returns WHERE order_id = ?", (order["id"],)).fetchone():
             return _no(f"There is a return label for your order {order['id']} already; it is in your e-mails.")
+        if order["status"] in ("returned", "cancelled"):
+            return _no(_say_status(order))
         if order["status"] != "delivered":
             return _no(f"{_say_status(order)} A return can be started once an order is delivered.")
         level = database.execute("SELECT level FROM customers WHERE id = ?", (customer.id,)).fetchone()["level"]
@@ -445,7 +448,7 @@ def _which(database: sqlite3.Connection, customer: Customer) -> dict[str, Any]:
     if not rows:
         return {"found": False, "summary": "I cannot find any order of yours."}
     told = "; ".join(f"{row['id']} of {_day(row['placed'])} ({row['status']})" for row in rows)
-    return {"found": True, "summary": f"You have more than one order with us: {told}. Which one do you mean?"}
+    return {"found": True, "summary": f"You have more than one order with us: {told}."}
 
 
 def _no(summary: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.tool_requests import DATA, from_file, from_natural, judge_requests
+from fairlead.engines.extractive.arguments import Parameter, misshapen
 from fairlead.engines.extractive.tools import fill, read_tools
 
 
@@ -117,3 +118,50 @@ def test_what_the_rules_say_is_no_request() -> None:
     tally = judge_requests(asked)
     assert tally.n >= 50
     assert tally.right >= 0.85 * tally.n, "\n".join(tally.wrong)
+
+
+ORDER = {
+    "type": "string",
+    "description": "The order number: TT and six digits",
+    "pattern": "^[Tt]{0,2}[ -]?[0-9]{6}$",
+    "examples": ["TT-482913"],
+}
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        ("482913", "482913"),
+        ("tt 482913", "482913"),
+        ("where is order #482913?", "482913"),
+        ("it's TT482913.", "TT482913"),
+        ("not TT-482914, TT-482913", "TT-482913"),
+        ("in 2024 I ordered 482913", "482913"),
+        ("my order TT-10482", None),
+        ("my phone is 0151 482913", None),
+        ("call +49 40 482913", None),
+        ("postcode 482913", None),
+        ("my customer number is 482913", None),
+        ("it cost 482913 euros", None),
+        ("since 202420", "202420"),
+    ],
+)
+def test_a_number_of_the_right_form_is_an_order_number_unless_it_is_called_something_else(
+    message: str, value: str | None
+) -> None:
+    assert filled({"order_id": ORDER}, message).get("order_id") == value
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        ("when will my order TT-10482 arrive?", "TT-10482"),
+        ("where is order 10482?", "10482"),
+        ("where are my 200 candles?", ""),
+        ("my phone is 0151 48291", ""),
+        ("I paid 120 euros in 2024", ""),
+    ],
+)
+def test_a_number_of_another_form_is_named_where_it_is_meant_for_one(message: str, named: str) -> None:
+    parameter = Parameter("order_id", ORDER, True)
+    assert misshapen(parameter, message, asked=False) == named

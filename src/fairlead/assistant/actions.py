@@ -37,6 +37,7 @@ MAX_SHOWN: Final = 200
 ANSWER_IT: Final = "Please answer yes or no."
 DECLINED: Final = "All right, I have not done that."
 EXPIRED: Final = "That question is no longer open, and I have changed nothing. Please ask me again."
+TAKE_TIME: Final = "Take your time."
 OPEN_STILL: Final = "I have changed nothing so far."
 AWAITING: Final = (
     "Thank you. A colleague has to agree to this first. Nothing has been changed yet; we will tell you here."
@@ -54,7 +55,8 @@ REJECTED: Final = "I am sorry, a colleague has looked at it and we cannot do tha
 _UNDER_WAY: Final = ("confirmed", "running")
 
 _YES = re.compile(
-    r"(?:yes|yes i do|yep|yeah|yup|y|ja|oui|si|sí|sì|please do|go ahead|do it|i confirm|confirm(?:ed)?|i agree"
+    r"(?:(?:ok|okay|alright|all right|great|perfect)[ ,.!]+)?(?:yes|yes i do|yep|yeah|yup|y|ja|oui|si|sí|sì"
+    r"|please do|go ahead|do it|i confirm|confirm(?:ed)?|i agree"
     r"|of course|absolutely|definitely|certainly|sure)"
     r"(?:[ ,.!;-]+(?:yes|please|do|do it|do that|go ahead|i do|i confirm|i agree|that is (?:right|correct|fine)"
     r"|that'?s (?:right|correct|fine)|correct|right|sure|thanks?|thank you|thanks a lot|bitte|danke"
@@ -64,13 +66,20 @@ _NO = re.compile(
     r"(?:(?:actually|oh|hmm?|sorry|well|wait|please)[ ,.!]+)*"
     r"(?:no|nope|nah|n|nein|non|no thanks?|no thank you|never ?mind|stop|don'?t|do not|don'?t do (?:it|that)"
     r"|please don'?t|not now|leave it|forget it|better not|i (?:don'?t|do not) want (?:that|it|this)"
-    r"|i changed my mind|wait|cancel that|nothing)"
+    r"|i changed my mind|cancel that|nothing)"
     r"(?:[ ,.!;-]+(?:no|please|thanks?|thank you|don'?t|do not|do (?:it|that)|not now|leave it|forget it|wait|stop"
     r"|i changed my mind|i'?ve changed my mind|keep it|keep the order))*[ .!]*"
 )
 _AWAY = re.compile(
     r"(?:(?:actually|oh|hmm?|sorry|well|wait|please|ok|okay|and|but|on second thoughts?)[ ,.!]+)*"
     r"(?:no|nope|nah|don'?t|do not|stop|never ?mind|rather not|i'?d rather not|better not|not that|nein|non)\b"
+)
+_WAIT = re.compile(
+    r"(?:(?:ok|okay|oh|hmm?|please|no)[ ,.!]+)*(?:(?:please )?wait|hang on|hold on|one (?:moment|second|minute)"
+    r"|(?:just )?a (?:moment|second|sec|minute)|moment|give me a (?:moment|second|sec|minute)"
+    r"|let me (?:think|check|look|see)|not so fast)"
+    r"(?:[ ,.!]+(?:please|wait|a (?:moment|second|sec|minute)|for a (?:moment|second|minute)"
+    r"|about (?:it|that)))*[ .!…]*"
 )
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -342,6 +351,11 @@ def means_yes(text: str) -> bool:
 def means_no(text: str) -> bool:
     """Whether a whole message is a plain no."""
     return _NO.fullmatch(_spoken(text)) is not None
+
+
+def asks_to_wait(text: str) -> bool:
+    """Whether a whole message asks for time to think."""
+    return _WAIT.fullmatch(_spoken(text)) is not None
 
 
 def turns_away(text: str) -> bool:

@@ -18,7 +18,17 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from fairlead.assistant.actions import ANSWER_IT, OPEN_STILL, Acting, Ended, means_no, means_yes, turns_away
+from fairlead.assistant.actions import (
+    ANSWER_IT,
+    OPEN_STILL,
+    TAKE_TIME,
+    Acting,
+    Ended,
+    asks_to_wait,
+    means_no,
+    means_yes,
+    turns_away,
+)
 from fairlead.assistant.draft import Draft
 from fairlead.assistant.events import Act, Confirm, Delta, Facts
 from fairlead.assistant.gate import FEW_WORDS, Gate
@@ -26,14 +36,13 @@ from fairlead.assistant.identity import Session
 from fairlead.assistant.intents import Router
 from fairlead.assistant.knowledge import Knowledge, Passage
 from fairlead.assistant.prompt import (
+    MAX_HISTORY,
     asks_for_person,
     asks_if_human,
     defuse,
     drop_human_question,
     last_question,
-    refers_back,
     render_prompt,
-    said_before,
     text_of,
     trim_history,
     with_facts,
@@ -49,12 +58,12 @@ from fairlead.providers.base import CallContext
 from fairlead.records import Action, Conversation, Source
 from fairlead.spec import UseCase, Variant
 
+MAX_TURNS: Final = 16
+"""Messages that go with a question to an engine that quotes: a wish may have been told long before its details."""
 MAX_ROUNDS: Final = 8
 """How often a turn may go back to the model with tool results."""
 MAX_CALLS: Final = 4
 """Tool calls of one round that are run; a model that asks for more gets an error for the rest."""
-SURE_OF_FACTS: Final = 0.85
-"""Confidence from which a quoting engine's answer from what a tool said before goes out without a look at the pages."""
 MAX_MISSES: Final = 5
 """Lookups without a result after which a conversation gets no more: nobody may try out numbers and addresses."""
 
@@ -219,31 +228,7 @@ class Agent:
         work.outcome.tags |= {"routed": work.routed, "routed_why": why}
         work.spend("choose", began)
 
-    async def _recall(self, work: _Work) -> str:
-        """The answer to a question that leans on what a tool said in the turn before; empty when that does not tell.
-
-        For an engine that quotes: among all pages, one of them too often looks nearer than what was spoken of.
-        """
-        question, _ = last_question(work.turn.messages)
-        said = said_before(work.turn.session.facts) if work.turn.session.fresh else []
-        if not said or not work.variant.target.quotes or not refers_back(question):
-            return ""
-        body = {"model": work.variant.id, "messages": trim_history(work.turn.messages), "documents": said}
-        draft = Draft()
-        chunks = self._gateway.stream(body, principal=work.turn.principal, context=work.turn.context)
-        async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):
-            async for chunk in chunks:
-                draft.feed(chunk)
-        sure = draft.extras.get("act") == "answer" and (draft.extras.get("confidence") or 0.0) >= SURE_OF_FACTS
-        work.outcome.confidence = draft.extras.get("confidence") if sure else None
-        return draft.text if sure else ""
-
     async def _rounds(self, work: _Work) -> AsyncGenerator[Delta | Facts, None]:
-        recalled = await self._recall(work)
-        if recalled:
-            work.outcome.act, work.outcome.tags["recalled"] = "tool", "facts"
-            yield work.say(recalled)
-            return
         await asyncio.gather(self._retrieve(work), self._tools.ready())
         for _ in range(MAX_ROUNDS):
             draft = Draft()
@@ -260,8 +245,7 @@ class Agent:
     async def _close(self, work: _Work) -> list[Delta | Confirm]:
         """What stands at the end of an answer: a question before a change, a reminder of an open one, or a sorry."""
         outcome = work.outcome
-        session = work.turn.session
-        session.remember(session.facts if "recalled" in outcome.tags else work.exchange)
+        work.turn.session.remember(work.exchange)
         if work.proposal is not None:
             outcome.act, outcome.action = "confirm", work.proposal.action_id
             gap = "\n\n" if outcome.text.strip() else ""
@@ -273,11 +257,17 @@ class Agent:
             return [*said]
         if _OFFERS.search(outcome.text):  # one question at a time: a yes to this one must not be a yes to the other
             return [*said, work.say(f"\n\n{OPEN_STILL}")]
-        again = await asyncio.to_thread(self._acting.ask_again, work.pending)
-        outcome.action = again.action_id
-        return [*said, work.say(f"\n\n{OPEN_STILL} {again.title} {ANSWER_IT}"), again]
+        return [*said, *await self._put_again(work, work.pending, "\n\n")]
 
-    async def _settle(self, work: _Work) -> AsyncGenerator[Delta | Facts, None]:
+    async def _put_again(self, work: _Work, action: Action, before: str) -> list[Delta | Confirm]:
+        """The question of an action that waits, once more."""
+        assert self._acting is not None
+        again = await asyncio.to_thread(self._acting.ask_again, action)
+        work.outcome.action = again.action_id
+        gap = " " if before.strip() else ""
+        return [work.say(f"{before}{gap}{OPEN_STILL} {again.title} {ANSWER_IT}"), again]
+
+    async def _settle(self, work: _Work) -> AsyncGenerator[Delta | Facts | Confirm, None]:
         """The customer's yes or no to a question of ours, read by code before any model sees the message."""
         conversation = work.turn.conversation
         if self._acting is None or conversation is None:
@@ -293,6 +283,10 @@ class Agent:
                 await self._acting.answer(action, yes=False)
                 return
             work.pending = action if asked and action.state == "proposed" else None
+            if work.pending is not None and asks_to_wait(text):
+                work.settled, work.outcome.act = True, "confirm"
+                for again in await self._put_again(work, action, TAKE_TIME):
+                    yield again
             return
         work.settled = True
         if action.state == "proposed":
@@ -408,7 +402,7 @@ class Agent:
         async with aclosing(cast("AsyncGenerator[dict[str, Any], None]", chunks)):
             async for chunk in chunks:
                 piece = draft.feed(chunk)
-                for ready in [piece] if gate is None else gate.pass_on(piece):
+                for ready in gate.pass_on(piece) if gate is not None else ():
                     if ready:
                         yield ready
                 if gate is not None and gate.rejected:
@@ -422,17 +416,53 @@ class Agent:
             work.spend("check", began)
         work.outcome.input_tokens += draft.input_tokens
         work.outcome.output_tokens += draft.output_tokens
+        if quoting and draft.extras.get("act") == "ask" and await self._help_out(work, draft):
+            async with aclosing(self._call(work, draft)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
         self._conclude(work, draft, quoting)
+        if gate is None and draft.text:
+            yield draft.text
+
+    async def _help_out(self, work: _Work, draft: Draft) -> bool:
+        """Spare a known customer a question of a quoting engine: which order may be meant, and whether it is any use.
+
+        Changes the draft, or returns True where it must be asked anew because what was missing is found.
+        """
+        session, asked = work.turn.session, draft.extras.get("asks")
+        if not isinstance(asked, dict) or session.misses >= MAX_MISSES:
+            return False
+        name, given, lacks = str(asked["name"]), dict(asked["arguments"]), str(asked["lacks"])
+        listed = await self._tools.listed(lacks, session.customer) if session.customer is not None else None
+        if listed is not None and listed.ok:
+            only = listed.data.get(lacks)
+            if not isinstance(only, str):
+                draft.text = f"{listed.sentence} {draft.text}".strip()
+                return False
+            checked = await self._tools.foresee(name, {**given, lacks: only}, session)
+            if session.last.get(lacks) != only and (checked is None or checked.ok):
+                session.last = {**session.last, lacks: only}
+                draft.reset()
+                return True
+            if checked is not None and not checked.ok and not asked["again"]:
+                draft.text = f"{checked.sentence} {draft.text}".strip()
+            return False
+        foreseen = await self._tools.foresee(name, given, session)
+        if foreseen is not None and not foreseen.ok and foreseen.sentence:
+            session.misses += foreseen.data.get("found") is False
+            draft.text, draft.extras["act"] = foreseen.sentence, "tool"
+        return False
 
     def _body(self, work: _Work, quoting: bool) -> dict[str, Any]:
-        history = trim_history(work.turn.messages)
+        history = trim_history(work.turn.messages, MAX_TURNS if quoting else MAX_HISTORY)
         body: dict[str, Any] = {"model": work.variant.id, "stream_options": {"include_usage": True}}
         if quoting:
             # The order spoken of may have been named further back than a history reaches.
             named = " ".join(map(str, work.turn.session.last.values()))
             before = [{"role": "user", "content": named}] if named else []
             body["messages"] = [*before, *history, *work.exchange]
-            body["documents"] = [*said_before(work.turn.session.facts), *(each.document() for each in work.passages)]
+            body["documents"] = [each.document() for each in work.passages]
         else:
             system = render_prompt(self._prompts[work.variant.id], work.passages)
             said = [{**message, "content": defuse(message["content"])} for message in history]
@@ -452,8 +482,6 @@ class Agent:
             found = {passage.id: passage for passage in work.passages}
             outcome.sources = tuple(found[name].source() for name in cited if name in found)  # in the quotes' order
             outcome.act = extras.get("act") or ("tool" if work.exchange else "answer")
-            if outcome.act == "answer" and cited and not outcome.sources:
-                outcome.act = "tool"  # it rests on what a tool said in the turn before
             outcome.confidence = extras.get("confidence")
         else:
             outcome.sources = tuple(passage.source() for passage in pick_sources(outcome.text, work.passages))

@@ -10,22 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from fairlead.assistant.knowledge import Passage
 from fairlead.engines.extractive.text import split_sentences
 
 MAX_HISTORY = 8
 """Messages of a conversation that go with a question, the newest ones."""
 
-FEW = 8
-"""Words of a message that says too little to be about anything but what was spoken of before."""
-
-_REFERS = re.compile(
-    r"^\W*(?:(?:and|so|ok|okay|but|then)\W+)*(?:when|where|who|which|is|was|has|did|does|will)\b"
-    r".*\b(?:it|they|them|that|this one|my (?:order|parcel|package))\b",
-    re.IGNORECASE | re.DOTALL,
-)
 _MARKER = re.compile(r"<\|[^|<>]{1,40}\|>|</?tool_call>|</?tool_response>|\[/?INST\]|<</?SYS>>")
 _CITATION = re.compile(r"\s*\[\d{1,2}\](?=[\s.,;:!?\[]|$)")
 _ROW = re.compile(r"^[^.;:]{1,60}: [^;]+;")
@@ -107,14 +97,14 @@ def defuse(text: str) -> str:
     return text
 
 
-def trim_history(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def trim_history(messages: Sequence[dict[str, Any]], most: int = MAX_HISTORY) -> list[dict[str, Any]]:
     """The newest turns of users and assistant, as plain texts; everything else in a history is left out."""
     said = [
         {"role": message["role"], "content": text}
         for message in messages
         if message.get("role") in {"user", "assistant"} and (text := text_of(message))
     ]
-    return said[-MAX_HISTORY:]
+    return said[-most:]
 
 
 def with_facts(history: list[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,18 +112,6 @@ def with_facts(history: list[dict[str, Any]], facts: Sequence[dict[str, Any]]) -
     if not facts or len(history) < 3 or history[-2]["role"] != "assistant" or history[-3]["role"] != "user":
         return history
     return [*history[:-2], *facts, *history[-2:]]
-
-
-def said_before(facts: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """What tools said in the turn before, as documents for an engine that quotes: "and when does it arrive?"."""
-    documents = []
-    for number, message in enumerate(facts):
-        if message["role"] == "tool":
-            data = msgspec.json.decode(message["content"])
-            summary = data.get("summary") if isinstance(data, dict) else None
-            if isinstance(summary, str) and data.get("found") is not False:
-                documents.append({"id": f"tool:{number}", "title": message["name"], "text": summary})
-    return documents
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -161,11 +139,6 @@ def last_question(messages: Sequence[dict[str, Any]]) -> tuple[str, str]:
 def drop_citations(text: str) -> str:
     """``text`` without ``[1]``: sources are shown apart."""
     return _CITATION.sub("", text)
-
-
-def refers_back(text: str) -> bool:
-    """Whether a message asks about what was just spoken of: "and when does it arrive?"."""
-    return bool(_REFERS.match(text)) and len(text.split()) <= FEW
 
 
 def asks_if_human(text: str) -> bool:

@@ -369,6 +369,33 @@ class Tools:
         arguments = {name: value for name, value in prepared.arguments.items() if name in _properties(before)}
         return await self.run(before.name, arguments, Context(customer=prepared.customer))
 
+    async def listed(self, argument: str, customer: Customer) -> ToolResult | None:
+        """What a known customer has, from a look-up for which ``argument`` may be left out; None when there is none."""
+        for tool in self._tools.values():
+            may = tool.rule.effect == "reads" and not tool.rule.hidden and not tool.rule.bind and tool.rule.customer
+            if may and argument in _properties(tool) and not _required(tool):
+                return await self.run(tool.name, {}, Context(customer=customer))
+        return None
+
+    async def foresee(self, name: str, given: dict[str, Any], session: Session) -> ToolResult | None:
+        """Whether a change can be made, as far as it can be told before all its arguments are known; None if not."""
+        tool = self._tools.get(name)
+        before = self._tools.get(tool.rule.check) if tool is not None else None
+        if tool is None or before is None or before.rule.effect != "reads":
+            return None
+        identifier = self.identifier
+        if session.customer is None and (identifier is None or not set(_required(identifier)) <= given.keys()):
+            return None
+        try:
+            if refusal := await self._identify(tool, given, session):
+                return refusal
+            own = {name: value for name, value in given.items() if name in _properties(before)}
+            if not set(_required(before)) <= own.keys():
+                return None
+            return await self.run(before.name, before.read(own), Context(customer=session.customer))
+        except ArgumentsWrong:
+            return None
+
     async def run(self, name: str, arguments: dict[str, Any], context: Context) -> ToolResult:
         """Run a tool with checked arguments, for at most ``timeout_s``. A failure is data too."""
         began = time.perf_counter_ns()

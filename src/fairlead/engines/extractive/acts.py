@@ -93,12 +93,13 @@ _RUDE = re.compile(
 )
 _HOW_COMPLAIN = re.compile(r"\b(?:how|where|who) .{0,25}\bcomplain")
 _YES = re.compile(
-    r"^(?:yes|yeah|yep|yup|sure|ok|okay|please do|yes please|please|do it|go ahead|of course|definitely|absolutely"
-    r"|why not|alright|fine|y)\b(?:[\s,.!]*(?:please|do|thanks|thank you|do that|go ahead|pass me|i would"
+    r"^(?:yes|yeah|yep|yup|ja|oui|sure|ok|okay|please do|yes please|please|do it|go ahead|of course|definitely"
+    r"|absolutely|why not|alright|fine|y)\b(?:[\s,.!]*(?:please|do|thanks|thank you|do that|go ahead|pass me|i would"
     r"|that would be (?:nice|great|good)))*[\s.!]*$"
 )
+_OK_THANKS = re.compile(r"^(?:ok|okay|alright|fine)[\s,.!]+(?:thanks|thank you)[\s.!]*$")
 _NO = re.compile(
-    r"^(?:no|nope|nah|not (?:now|yet|really)|never ?mind|no need|no thanks?|n|don'?t)\b(?:[\s,.!]*(?:thanks"
+    r"^(?:no|nope|nah|nein|non|not (?:now|yet|really)|never ?mind|no need|no thanks?|n|don'?t)\b(?:[\s,.!]*(?:thanks"
     r"|thank you|need|i'm good|it's (?:fine|ok|okay)|that's (?:all|fine|it)|that will be all))*[\s.!]*$"
 )
 _OK = re.compile(
@@ -127,6 +128,36 @@ _ENGLISH = frozenset(
         "want need does long much get any or"
     )
 )
+
+
+_DROP = (
+    r"(?:(?:oh|ah|ok|okay|no|nope|nah|actually|well|sorry|hm+|please|thanks?|thank you|and|but)[\s,.!]+)*"
+    r"(?:never ?mind|forget (?:it|that|about (?:it|that))|leave it|drop it|skip it|let it be|don'?t bother"
+    r"|(?:it )?does ?n'?t matter|(?:it'?s |that'?s )?not important|(?:i(?:'ve| have)? )?changed my mind"
+    r"|i (?:don'?t|do not) want (?:to|that|it)(?: any ?more)?|nothing|let'?s not|i'?d rather not|rather not"
+    r"|i'?ll keep (?:it|them))"
+)
+_DROPS = re.compile(
+    rf"^(?:{_DROP}|no|nope|nah|nein|non|stop)(?:[\s,.!]+(?:thanks?|thank you|please|sorry|then|after all))*[\s.!]*$"
+)
+_DROPS_FIRST = re.compile(rf"{_DROP}(?:,? please)?[\s,.!;:-]+(?=\S)")
+
+
+def agrees(message: str) -> bool:
+    """Whether a whole message is a yes; "ok, thanks" is none."""
+    folded = fold(message).strip()
+    return _YES.match(folded) is not None and not _OK_THANKS.match(folded)
+
+
+def drops(message: str) -> bool:
+    """Whether a whole message takes back what was asked for: "no, forget it"."""
+    return _DROPS.match(fold(message).strip()) is not None
+
+
+def strip_drop(message: str) -> str:
+    """The message without the words at its beginning that take back what was asked for before."""
+    found = _DROPS_FIRST.match(fold(message)) if message.isascii() else None
+    return message[found.end() :] if found else message
 
 
 def strip_greeting(message: str) -> str:
@@ -180,7 +211,7 @@ def react(message: str, last_answer: str) -> Reaction | None:
     if unreadable(message):
         return Reaction("unknown", phrases.NOT_ENGLISH)
     if offered_person(last_answer):
-        if _YES.match(folded):
+        if agrees(message):
             return Reaction("handoff", phrases.HANDOFF)
         if _NO.match(folded):
             return Reaction("small_talk", phrases.ALL_RIGHT)
@@ -204,6 +235,7 @@ def _chat(rest: str, length: int) -> Reaction | None:
         (_PRAISE, phrases.PRAISE),
         (_OK, phrases.ALL_RIGHT),
         (_NO, phrases.ALL_RIGHT),
+        (_DROPS, phrases.ALL_RIGHT),
     ]
     for pattern, text in table:
         if pattern.search(rest):

@@ -28,8 +28,10 @@ from fairlead.engines.extractive.finders import (
     SIZE_TOKEN,
     TIME,
     WEIGHT,
+    formed_identifiers,
     identifier,
     iso_date,
+    misshapen_identifiers,
     whole,
 )
 from fairlead.engines.extractive.text import STOP, concepts_of, content, respell, stem
@@ -64,6 +66,24 @@ class Parameter(NamedTuple):
         if isinstance(declared, list):
             declared = next((t for t in declared if isinstance(t, str) and t != "null"), "string")
         return declared if isinstance(declared, str) else "string"
+
+    @property
+    def form(self) -> re.Pattern[str] | None:
+        """Its pattern, where that is short and cannot run away."""
+        pattern = self.schema.get("pattern")
+        if not isinstance(pattern, str) or len(pattern) > 80 or _UNSAFE_PATTERN.search(pattern):
+            return None
+        try:
+            return re.compile(pattern)
+        except (re.error, RecursionError, OverflowError):
+            return None
+
+    @property
+    def example(self) -> str:
+        """How a value looks, from its schema; empty when that shows none."""
+        shown = self.schema.get("examples")
+        first = shown[0] if isinstance(shown, list) and shown else ""
+        return first if isinstance(first, str) and len(first) <= 60 else ""
 
     @property
     def choices(self) -> list[Any]:
@@ -143,10 +163,17 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
         return _array(parameter, message, asked=asked)
     if parameter.type != "string":
         return None
+    return _text(parameter, kind, message, asked=asked)
+
+
+def _text(parameter: Parameter, kind: str, message: str, *, asked: bool) -> str | None:
+    """The value of a parameter that takes a text."""
     if "new" in parameter.words.split() and kind in _LASTING and (later := _FROM_TO.search(message)):
         message = later[1]
     if kind == "message" and not asked and _WORDS_WANTED.search(parameter.description) and not QUOTED.search(message):
         return None
+    if kind == "id" and (formed := every_identifier(parameter, message)):
+        return formed[0]
     finder = FINDERS.get(kind)
     found = finder(message) if finder else _named(parameter, message) if kind == "text" else None
     if found is None and asked:
@@ -155,7 +182,42 @@ def extract(parameter: Parameter, message: str, *, asked: bool) -> Value | None:
         return None
     if kind == "date" and parameter.schema.get("format") == "date":
         found = iso_date(found) or found
+    if kind == "id" and parameter.form is not None and found.isdigit():
+        return None  # bare digits of the right form that are called something else
     return found if _allowed(parameter, found) else None
+
+
+def misshapen(parameter: Parameter, message: str, *, asked: bool) -> str:
+    """What a message gives for an identifier or an e-mail address that has not the form of one; empty if nothing.
+
+    ``asked``: the message answers the question for it. Otherwise only what is called so, or begins like the example.
+    """
+    kind = kind_of(parameter)
+    if kind == "email":
+        found = _AT.search(message)
+        return found[0].strip(".,;:!?")[:60] if found else ""
+    if kind != "id" or parameter.form is None:
+        return ""
+    letters = re.match(r"[A-Za-z]*", parameter.example)
+    begins = letters[0].casefold() if letters else ""
+    names = "|".join(re.escape(w) for w in parameter.words.split() if len(w) > 3)
+    for text in misshapen_identifiers(message):
+        alike = bool(begins) and text.casefold().startswith(begins)
+        called = names and re.search(rf"\b(?:{names})\b[^.?!\d]{{0,20}}{re.escape(text)}", message, re.IGNORECASE)
+        if sum(c.isdigit() for c in text) >= 3 and (alike or called or asked):
+            return text[:40]
+    return ""
+
+
+_AT = re.compile(r"[^\s@]{0,64}@[^\s@]{0,100}")
+
+
+def every_identifier(parameter: Parameter, message: str) -> list[str]:
+    """All numbers in a message that have the form of an identifier's parameter, as written."""
+    if parameter.form is None:
+        return []
+    own = words_of(f"{parameter.words} {parameter.description}")
+    return [text for text in formed_identifiers(parameter.form, message, own) if _allowed(parameter, text)]
 
 
 def _answered(kind: str, message: str) -> str | None:
@@ -362,10 +424,4 @@ def _allowed(parameter: Parameter, value: str) -> bool:
     least, most = parameter.schema.get("minLength"), parameter.schema.get("maxLength")
     if (isinstance(least, int) and len(value) < least) or (isinstance(most, int) and len(value) > most):
         return False
-    pattern = parameter.schema.get("pattern")
-    if not isinstance(pattern, str) or len(pattern) > 80 or _UNSAFE_PATTERN.search(pattern):
-        return True
-    try:
-        return re.search(pattern, value[:100]) is not None
-    except (re.error, RecursionError, OverflowError):
-        return True
+    return parameter.form is None or parameter.form.search(value[:100]) is not None

@@ -6,7 +6,7 @@ Pure functions from a message to a text of it, copied exactly, or None. Knows no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import date
 
 from fairlead.engines.embed.words import fold, words_of
@@ -85,7 +85,7 @@ _DIGIT_POSTCODE = re.compile(
     r"|\b(?i:to|in|near|around|at) (\d{4,5}(?:-\d{4})?)\b(?!\s*(?i:€|£|\$|eur|pounds|people))"
     r"|\b(\d{4,5}) (?=[A-ZÀ-Þ][a-zß-ÿ]{2})"
 )
-_ADDRESS = re.compile(
+ADDRESS = re.compile(
     r"(?:\b(?:flat|apartment|apt|unit) \w{1,5},? )?\b\d{1,5}[a-z]?,? (?:[A-Za-z.'-]+ ){0,4}(?:street|st|road|rd"
     r"|avenue|ave|lane|ln|way|row|square|sq|drive|dr"
     r"|court|place|close|boulevard|blvd|alley|quay|terrace|grove|gardens|crescent|mews|walk|rise|view|parade|yard|wharf"
@@ -94,6 +94,7 @@ _ADDRESS = re.compile(
     r",(?:,? (?-i:[A-Z0-9])[\w.' -]{1,40}){1,3}"
     r"|\b(?:flat|apartment|apt|unit|suite) \w{1,5}, (?-i:[A-Z][\w'-]+(?: [A-Z][\w'-]+){0,3})"
     r"(?:,? (?-i:[A-Z0-9])[\w.' -]{1,40}){1,3}"
+    r"|(?-i:\b[A-ZÀ-Þ][\w.'-]+(?: [A-ZÀ-Þ][\w.'-]+){0,3} \d{1,4}[a-z]?,? \d{4,5} [A-ZÀ-Þ][\w'-]+(?: [A-ZÀ-Þ][\w'-]+)?)"
     r"|\b(?:(?-i:[A-Z])[\w.'-]* ){0,3}[A-Z]?[\w.'-]*(?:stra(?:ß|ss)e|str\.|weg|platz|gasse|allee|street|avenue|lane"
     r"|road) \d{1,4}[a-z]?(?:,? [A-Za-z0-9][\w.' -]{1,40}){0,3}",
     re.IGNORECASE,
@@ -195,13 +196,59 @@ _OF_CODES = re.compile(r"\b(?:code|voucher|coupon|gift ?card|gift|promo\w*|disco
 
 
 def identifier(message: str) -> str | None:
+    """The likeliest number of an order, a ticket or the like: what is called one, else what looks like one."""
     bare = EMAIL.sub(" ", message)
     marked = [found[1].rstrip("-_/") for found in MARKED_ID.finditer(bare)]
     if marked:
         return max(marked, key=lambda text: min(3, sum(c.isdigit() for c in text)))
-    cleaned = TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", _ADDRESS.sub(" ", bare))))
-    candidates = [m[1] for m in _BARE_ID.finditer(cleaned) if sum(c.isdigit() for c in m[1]) >= 3]
+    candidates = [m[1] for m in _BARE_ID.finditer(_uncounted(bare)) if sum(c.isdigit() for c in m[1]) >= 3]
     return max(candidates, key=len, default=None)
+
+
+def formed_identifiers(form: re.Pattern[str], message: str, called: Container[str] = ()) -> list[str]:
+    """Everything in a message that can be an identifier of this form, in the order in which it was written.
+
+    A number that could be something else is left out: a part of a phone number, a sum, a day, a year, an address, and
+    what is called a phone number, a postcode or the like, unless the identifier is itself ``called`` so.
+    """
+    bare = EMAIL.sub(" ", message)
+    bare = _PHONE.sub(lambda found: found[0] if found[0].isdigit() else " ", bare)
+    bare = _CALLED.sub(lambda found: found[0] if found[1].lower() in called else " ", bare)
+    found = []
+    for token in _BARE_ID.finditer(_YEAR.sub(" ", _uncounted(bare))):
+        if _DENIED.search(token.string[: token.start()]):
+            continue
+        before = _LETTERS_BEFORE.search(token.string[: token.start(1)])
+        ways = (token[1], f"{before[0]}{token[1]}" if before else "")
+        found += [way for way in ways if way and form.search(way[:100])][:1]
+    return list(dict.fromkeys(found))
+
+
+def misshapen_identifiers(message: str) -> list[str]:
+    """What a message calls an order number or the like, or what is written like one, whatever its form."""
+    bare = _PHONE.sub(lambda found: found[0] if found[0].isdigit() else " ", EMAIL.sub(" ", message))
+    cleaned = _YEAR.sub(" ", _uncounted(bare))
+    marked = [found[1].rstrip("-_/") for found in MARKED_ID.finditer(cleaned)]
+    plain = [found[1] for found in _BARE_ID.finditer(cleaned)]
+    return [text for text in dict.fromkeys([*marked, *plain]) if any(c.isdigit() for c in text)]
+
+
+def _uncounted(message: str) -> str:
+    """A message without what is no identifier: times, days, sums, addresses."""
+    return TIME.sub(" ", DATE.sub(" ", MONEY.sub(" ", ADDRESS.sub(" ", message))))
+
+
+_CALLED = re.compile(
+    r"\b(phone|mobile|telephone|tel|cell|fax|post ?code|postal code|zip(?: code)?|plz|pin|iban|bic|card|account|acct"
+    r"|customer|article|sku|meter|flat|room|tracking)\b\.?(?: (?:number|no|nr|code|id|is|was|to|ending(?: in)?))*"
+    r"[ .:=#]*[A-Za-z]{0,3}[ -]?\d[\w-]*",
+    re.IGNORECASE,
+)
+_YEAR = re.compile(r"\b(?:in|since|of|from|until|before|after|year) (?:19|20)\d\d\b", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|instead of|rather than|isn'?t)(?: the| my)?(?: order| number| no\.?)* ?#?$", re.IGNORECASE
+)
+_LETTERS_BEFORE = re.compile(r"(?<![\w-])[A-Za-z]{1,5}[ .]?#?$")
 
 
 def _size(message: str) -> str | None:
@@ -296,11 +343,11 @@ NO_PRODUCT = frozenset(
 
 
 def _address(message: str) -> str | None:
-    found = _ADDRESS.search(EMAIL.sub(";", message))
-    return None if found is None else _AFTER_ADDRESS.sub("", found[0]).strip(" ,.;") or None
+    found = ADDRESS.search(EMAIL.sub(";", message))
+    return None if found is None else _AFTERADDRESS.sub("", found[0]).strip(" ,.;") or None
 
 
-_AFTER_ADDRESS = re.compile(
+_AFTERADDRESS = re.compile(
     r"[\s,]+(?:instead|please|pls|thanks?|thank you|now|from now on|and|or|because|not|is|was)\b.*$", re.IGNORECASE
 )
 

@@ -33,6 +33,8 @@ NO_TOOL: Final = "I'm sorry, I can't do that myself. " + OFFER
 NOT_ENGLISH: Final = "I'm sorry, I only understand English so far. " + OFFER
 ASK: Final = "Could you please tell me {what}?"
 ASK_AGAIN: Final = "I could not find {what} in your message. Could you please write it once more?"
+MISSHAPEN: Final = "“{value}” cannot be {what}. "
+MISSHAPEN_LIKE: Final = "“{value}” cannot be {what}: it should look like {example}. "
 ASK_LAST: Final = "Without {what} I cannot do that. " + OFFER
 NOTHING_FOUND: Final = (
     "I'm sorry, I found nothing for these details. Could you check them, or shall I pass you to a person?"

@@ -237,7 +237,14 @@ def shape(answer: Answer, body: Mapping[str, Any], options: Options, fingerprint
         for use in answer.calls
     ]
     finish = "tool_calls" if calls else finish
-    extra = {"sources": list(answer.sources), "confidence": round(answer.confidence, 4), "act": answer.act}
+    extra: dict[str, Any] = {
+        "sources": list(answer.sources),
+        "confidence": round(answer.confidence, 4),
+        "act": answer.act,
+    }
+    if answer.asks is not None:
+        asked = {"name": answer.asks.name, "arguments": answer.asks.arguments}
+        extra["asks"] = {**asked, "lacks": answer.lacks, "again": answer.again}
     prompt = sum(_size(body.get(name)) for name in ("messages", "documents", "tools"))
     written = count_tokens(text) + sum(count_tokens(c["function"]["name"] + c["function"]["arguments"]) for c in calls)
     completion = written * options.choices

@@ -47,13 +47,18 @@ class ToolUse(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What to say and why."""
+    """What to say and why. A question for a detail says for which call it ``asks``, which argument that
+    ``lacks``, and whether it was asked for before (``again``).
+    """
 
     text: str
     act: Act
     confidence: float
     sources: tuple[str, ...] = ()
     calls: tuple[ToolUse, ...] = ()
+    asks: ToolUse | None = None
+    lacks: str = ""
+    again: bool = False
 
 
 def respond(request: Request, readers: Readers) -> Answer:
@@ -73,7 +78,8 @@ def respond(request: Request, readers: Readers) -> Answer:
             return Answer(reaction.text, reaction.act, 1.0)
     quotes = _quotes(message, said, passages, readers)
     best = max((quote.confidence for _, quote in quotes if quote.known), default=0.0)
-    if plan and plan.score + (IDENTIFIED_LEAD if tools.identifies(plan.tool, message) else TOOL_LEAD) >= best:
+    unsure = plan is not None and plan.identified and not any(quote.known and quote.sure for _, quote in quotes)
+    if plan and (unsure or plan.score + (IDENTIFIED_LEAD if plan.identified else TOOL_LEAD) >= best):
         return _use(plan, request, message)
     return _say(message, quotes)
 
@@ -121,12 +127,23 @@ def _doubted(quote: Quote) -> str:
 
 def _use(plan: Plan, request: Request, message: str) -> Answer:
     if plan.missing is None:
-        return Answer("", "tool", plan.score, calls=(_call(plan, len(request.turns)),))
+        return Answer("", "tool", plan.score, calls=_calls(plan, len(request.turns), message))
     what = tools.noun_of(plan.missing)
     texts = (plan.question, phrases.ASK_AGAIN.format(what=what), phrases.ASK_LAST.format(what=what))
-    text = texts[tools.times_asked(request.turns, plan)]
+    times = tools.times_asked(request.turns, plan)
+    text = texts[times]
     opening = f"{phrases.SORRY} " if acts.complains(message) else ""
-    return Answer(opening + text, "ask", plan.score)
+    text = opening + tools.say_misshapen(plan) + text
+    return Answer(
+        text, "ask", plan.score, asks=_call(plan, len(request.turns)), lacks=plan.missing.name, again=times > 0
+    )
+
+
+def _calls(plan: Plan, turn: int, message: str) -> tuple[ToolUse, ...]:
+    """The call of a plan; one for each of several orders or the like that the message names."""
+    name, numbers = tools.several(plan.tool, message)
+    every = [{**plan.arguments, name: number} for number in numbers] or [plan.arguments]
+    return tuple(_call(plan._replace(arguments=arguments), turn) for arguments in every)
 
 
 def _call(plan: Plan, turn: int) -> ToolUse:

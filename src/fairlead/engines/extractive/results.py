@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive import phrases
 from fairlead.engines.extractive.question import Kind, kind_of
+from fairlead.engines.extractive.text import STOP, stem
 from fairlead.engines.extractive.units import addresses_machine
 
 MOST_FIELDS, MOST_ITEMS, MOST_DEPTH, LONGEST = 14, 10, 4, 1500
@@ -36,18 +37,27 @@ _WANTED: dict[Kind, tuple[str, ...]] = {
 
 def word_results(contents: list[str], question: str) -> tuple[str, bool]:
     """(sentences for the customer, whether the tools did what was asked), of tool contents in order."""
-    kind = kind_of(question)
+    stems = frozenset(stem(w) for w in words_of(question) if w not in STOP)
+    asked = _Asked(kind_of(question), stems, bool(_ITEMS.search(question)))
     parts: list[str] = []
     fine = True
     for content in contents:
-        text, good = _word(content, kind)
+        text, good = _word(content, asked)
         fine = fine and good
         if text and text not in parts:
             parts.append(text)
     return "\n\n".join(parts)[: 3 * LONGEST], fine
 
 
-def _word(content: str, kind: Kind) -> tuple[str, bool]:
+class _Asked(NamedTuple):
+    """What is wanted of a result: the kind of answer, the stems of the question's telling words, whether the items."""
+
+    kind: Kind
+    stems: frozenset[str]
+    items: bool
+
+
+def _word(content: str, asked: _Asked) -> tuple[str, bool]:
     try:
         value: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -55,21 +65,21 @@ def _word(content: str, kind: Kind) -> tuple[str, bool]:
         if addresses_machine(text):
             return phrases.TOOL_UNSAID, False
         return text or phrases.TOOL_DONE, True
-    return _say(value, kind, MOST_DEPTH)
+    return _say(value, asked, MOST_DEPTH)
 
 
-def _say(value: Any, kind: Kind, depth: int) -> tuple[str, bool]:
+def _say(value: Any, asked: _Asked, depth: int) -> tuple[str, bool]:
     if value in (None, [], {}, "", False):
         return phrases.NOTHING_FOUND, False
     if isinstance(value, dict):
-        return _object(value, kind, depth)
+        return _object(value, asked, depth)
     if isinstance(value, list):
-        lines = [_line(item, kind) for item in value[:MOST_ITEMS]]
+        lines = [_line(item, asked.kind) for item in value[:MOST_ITEMS]]
         return "\n".join(f"- {line}" for line in lines if line)[:LONGEST] or phrases.NOTHING_FOUND, True
     return (str(value) if isinstance(value, str) else json.dumps(value))[:LONGEST], True
 
 
-def _object(value: dict[str, Any], kind: Kind, depth: int) -> tuple[str, bool]:
+def _object(value: dict[str, Any], asked: _Asked, depth: int) -> tuple[str, bool]:
     failure = next((value[f] for f in _ERROR_FIELDS if value.get(f)), None)
     if failure is None and any(value.get(mark) is False for mark in _FALSE_MARKS):
         failure = next((value[f] for f in (*_SENTENCE_FIELDS, "reason") if isinstance(value.get(f), str)), "not found")
@@ -77,18 +87,50 @@ def _object(value: dict[str, Any], kind: Kind, depth: int) -> tuple[str, bool]:
         reason = failure.get("message") if isinstance(failure, dict) else failure
         return _refusal(reason if isinstance(reason, str) else ""), False
     if depth and len(value) == 1 and isinstance(inner := next(iter(value.values())), dict | list) and inner:
-        return _say(inner, kind, depth - 1)
+        return _say(inner, asked, depth - 1)
     sentence = next(
         (value[f] for f in _SENTENCE_FIELDS if isinstance(value.get(f), str) and " " in value[f].strip()), ""
     )
+    if rows := _rows_asked_for(value.get("card"), asked, sentence):
+        return rows, True
     if sentence and not addresses_machine(sentence):
         rest = {k: v for k, v in value.items() if v != sentence and _ID.search(k) and str(v) not in sentence}
-        return " ".join([_sentence(sentence), *_fields(rest, kind)])[:LONGEST], True
-    line = _line(value, kind)[:LONGEST]
+        return " ".join([_sentence(sentence), *_fields(rest, asked.kind)])[:LONGEST], True
+    line = _line(value, asked.kind)[:LONGEST]
     if line:
         return line, True
     done = any(value.get(mark) is True for mark in _DONE_MARKS)
     return phrases.TOOL_DONE if done else phrases.TOOL_UNSAID, done
+
+
+def _rows_asked_for(card: Any, asked: _Asked, sentence: str) -> str:
+    """The rows of a card that a question asks for and the result's sentence does not tell: "what did I pay?"."""
+    rows = card.get("rows") if isinstance(card, dict) else None
+    pairs = [
+        (row[0], row[1]) for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, list) and len(row) == 2 and all(isinstance(cell, str) for cell in row)
+    ]  # fmt: skip
+    found = [pair for pair in pairs if asked.items and _COUNTED.match(pair[0])]
+    found = found or [pair for pair in pairs if asked.stems & {stem(w) for w in words_of(pair[0])}]
+    if not found and (asked.stems & _PAYING or asked.kind == "money"):
+        found = [pair for pair in pairs if _TOTAL.search(pair[0])][-1:]
+    told = "; ".join(f"{label}: {value}" for label, value in found[:MOST_ITEMS])
+    if not told or any(value in sentence for _, value in found) or addresses_machine(told):
+        return ""
+    title = card.get("title")
+    return _sentence(f"{title}, {told}" if isinstance(title, str) and title else told)[:LONGEST]
+
+
+_PAYING = frozenset(stem(w) for w in ("pay", "paid", "cost", "price", "charge", "charged", "total", "bill"))
+_ITEMS = re.compile(
+    r"\bwhat (?:exactly )?(?:did|have) (?:i|we) (?:order|buy|bought|get)"
+    r"|\b(?:what|which)(?: \w+)?(?:'s| is| are| was| were)"
+    r" (?:all )?in (?:it|there|(?:my|the|this) (?:order|parcel|package|box))"
+    r"|\b(?:which|what) (?:items|articles|products)",
+    re.IGNORECASE,
+)
+_TOTAL = re.compile(r"\b(?:total|sum|amount|paid)\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\d+ ?[x×] ")
 
 
 def _refusal(reason: str) -> str:

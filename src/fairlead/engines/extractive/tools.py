@@ -10,31 +10,59 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fairlead.engines.embed.words import words_of
-from fairlead.engines.extractive import phrases
-from fairlead.engines.extractive.arguments import Parameter, Value, extract, kind_of, without
+from fairlead.engines.embed.words import fold, words_of
+from fairlead.engines.extractive import acts, phrases
+from fairlead.engines.extractive.arguments import (
+    Parameter,
+    Value,
+    every_identifier,
+    extract,
+    kind_of,
+    misshapen,
+    without,
+)
 from fairlead.engines.extractive.evidence import Readers
-from fairlead.engines.extractive.finders import identifier
-from fairlead.engines.extractive.manner import deeds_of
+from fairlead.engines.extractive.finders import ADDRESS, EMAIL, identifier
+from fairlead.engines.extractive.manner import deeds_of, manner_of
 from fairlead.engines.extractive.question import bare_of
-from fairlead.engines.extractive.text import STOP
-from fairlead.engines.extractive.toolmatch import SPACED, Tool, chance_of_kind, rank
+from fairlead.engines.extractive.text import STOP, concepts_of
+from fairlead.engines.extractive.toolmatch import SPACED, Tool, chance_of_kind, meaning_of, rank
 
 MOST_TOOLS = 128
+MOST_CALLS = 4
+MOST_TOGETHER = 6  # messages that make up one wish
+MOST_LEANING = 12  # words of a message that leans on what was shown
 MOST_BESIDE = 12  # words beside a number that was given late
 CHOOSE_FROM = 0.3
+OTHER_FROM = 0.5  # chance from which an answer to a question of ours is the wish for something else
 CHOOSE_IDENTIFIED_FROM = 0.1  # when the message names the very order, ticket or account that the tool wants
 _SUREST = 0.99  # of a tool chosen anew; only a plan that goes on is surer
-_NUMBER_WORDS = STOP | frozenset(("order", "number", "no", "nr", "id", "ref", "reference", "ticket", "code", "email"))
+_NUMBER_WORDS = STOP | frozenset(
+    words_of(
+        "order number no nr id ref reference ticket code email mail e-mail address oops ups sorry meant mean mistake "
+        "typo correct correction wrong mistyped actually here's tt wait rather")
+)  # fmt: skip
+_LEANS = re.compile(
+    r"\b(?:it|they|them|that|this one|mine|(?:the|my|this) (?:orders?|parcel|package|delivery|shipment|address|payment"
+    r"|total|refund|return|items?|tracking number|carrier|driver|money)|(?:did|have|do) (?:i|we) (?:pay|paid|owe"
+    r"|order(?:ed)?|buy|bought)|(?:i|we) (?:paid|ordered|bought))\b",
+    re.IGNORECASE,
+)
 
 
 class Plan(NamedTuple):
-    """What to do with a tool: call it (``missing`` is None) or ask for a parameter. ``score`` is 0 to 1."""
+    """What to do with a tool: call it (``missing`` is None) or ask for a parameter. ``score`` is 0 to 1.
+
+    ``identified``: the customer speaks of the very order, ticket or account; ``misshapen``: what was given for the
+    missing parameter and cannot be it.
+    """
 
     tool: Tool
     score: float
     arguments: dict[str, Value]
     missing: Parameter | None
+    identified: bool = False
+    misshapen: str = ""
 
     @property
     def question(self) -> str:
@@ -94,17 +122,103 @@ def plan(
     A turn that answers our question for a missing detail continues the plan it belongs to (``sticky``).
     """
     said = [text for role, text in turns if role == "user"]
-    if not tools or not said:
+    if not tools or not said or acts.drops(said[-1]):
         return None
     if sticky and (going := _continued(tools, turns, readers)):
         return going
-    going_on = len(said) > 1 and _only_names(said[-1])
-    ranked = rank(tools, f"{said[-2]} {said[-1]}" if going_on else said[-1], readers)
-    least = CHOOSE_IDENTIFIED_FROM if ranked and identifies(ranked[0][0], said[-1]) else CHOOSE_FROM
+    said[-1] = acts.strip_drop(said[-1])
+    together = _wish_of(said)
+    wish = " ".join(said[-together:])
+    topic = _topic_of(tools, turns) if together == 1 else ""
+    ranked = _fitting(rank(tools, f"{wish} {topic}".strip(), readers), wish, readers)
+    if shown := _shown(tools, said, readers):
+        return shown
+    if topic and ranked and not _shares(ranked[0][0], wish, readers):
+        topic, ranked = "", _fitting(rank(tools, wish, readers), wish, readers)
+    identified = bool(ranked) and identifies(ranked[0][0], topic or said[-1])
     wanted = chance_of_kind(ranked, readers.embedder)
-    if wanted < least:
+    if wanted < (CHOOSE_IDENTIFIED_FROM if identified else CHOOSE_FROM):
+        shown = _looked_up(tools, said, readers) if identified and not topic else None
+        return shown._replace(score=_SUREST if _DONE.search(fold(wish)) else CHOOSE_FROM) if shown else None
+    found = fill(ranked[0][0], min(max(wanted, CHOOSE_FROM), _SUREST), said, asked=None, together=together)
+    return found._replace(identified=identified)
+
+
+def _fitting(ranked: list[tuple[Tool, float]], message: str, readers: Readers) -> list[tuple[Tool, float]]:
+    """Without the tools that do something, where a message asks how it stands: "where is my refund?" wants none."""
+    told = fold(message)
+    doing = {"pay"} if _PAID.search(told) else _DOINGS if _DONE.search(told) else set()
+    return [(tool, share) for tool, share in ranked if not doing & meaning_of(tool, readers.embedder).deeds]
+
+
+_PAID = re.compile(
+    r"\b(?:where(?:'s| is| are)|when (?:do|does|will|can|is|are|should)|how long|has|have you|did you|any news)\b"
+    r"[^.?!]*\b(?:refund|money|payment)"
+)
+_DONE = re.compile(
+    r"^(?:and |so |but )?(?:is|was|are|were|has|have) (?:it|they|that|this|my|the|order|[a-z]{0,4}[ -]?\d)[^.!]*"
+    r"\b(?:cancell?ed|returned|refunded|changed)\b[^.!]*\?"
+)
+_DOINGS = {"cancel", "return", "pay", "change"}
+
+
+def _shown(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan | None:
+    """The likeliest tool that looks up what is named, for who says nothing but a number or speaks another language."""
+    if not said or not (all(map(_only_numbers, said)) or acts.foreign(words_of(said[-1]))):
         return None
-    return fill(ranked[0][0], min(max(wanted, CHOOSE_FROM), _SUREST), said, asked=None, together=2 if going_on else 1)
+    return _looked_up(tools, said, readers)
+
+
+def _looked_up(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan | None:
+    """The likeliest tool that looks up what was named by its number."""
+    for tool, _ in rank(tools, "what is the status of my order?", readers):
+        if "track" in meaning_of(tool, readers.embedder).deeds and identifies(tool, " ".join(said)):
+            return fill(tool, _SUREST, said, asked=None, together=len(said))._replace(identified=True)
+    return None
+
+
+def _wish_of(said: Sequence[str]) -> int:
+    """How many of the last messages hold the wish: one, unless the last only give a number or an address for it."""
+    count = 1
+    while count < min(len(said), MOST_TOGETHER) and (_only_names(said[-count]) or acts.agrees(said[-count])):
+        count += 1
+    return count
+
+
+def _topic_of(tools: Sequence[Tool], turns: Sequence[tuple[str, str]]) -> str:
+    """The number of the order or the like that was just spoken of, where the last message leans on it."""
+    message = turns[-1][1]
+    leans = len(words_of(message)) <= MOST_LEANING and _LEANS.search(message) and not _RULE.search(fold(message))
+    if not leans or manner_of(message).indefinite:
+        return ""
+    heard = " ".join(text for role, text in turns if role == "user")
+    told = " ".join(text for role, text in turns[-4:] if role == "assistant")
+    for parameter in (p for tool in tools for p in tool.required if kind_of(p) == "id"):
+        known = every_identifier(parameter, heard)
+        found = [text for text in every_identifier(parameter, told) if any(_same(text, each) for each in known)]
+        if found and not every_identifier(parameter, message):
+            return found[-1]
+    return ""
+
+
+# A question on a rule, whatever was spoken of before: "how long does the refund take?".
+_RULE = re.compile(
+    r"\bhow (?:long|many|often|soon|do|can|does|much (?:is|does|are|would))\b|\bwhat (?:does|do you|happens|if)\b"
+    r"|\bwhy\b|\bdo you\b|\bwhich\b"
+    r"|\bwhen (?:do|will|can|should|would) (?:i|we) (?:get|see|have|receive)\b[^?]*\b(?:money|refund|back)\b"
+)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two identifiers have the same digits."""
+    return re.sub(r"\D", "", one) == re.sub(r"\D", "", other)
+
+
+def _shares(tool: Tool, message: str, readers: Readers) -> bool:
+    """Whether a message names a deed of a tool, or an idea it speaks of."""
+    meaning = meaning_of(tool, readers.embedder)
+    words = words_of(bare_of(message))
+    return bool(_named(message) & meaning.deeds or concepts_of(words) & meaning.concepts)
 
 
 def _named(message: str) -> frozenset[str]:
@@ -115,14 +229,21 @@ def _named(message: str) -> frozenset[str]:
 def _only_names(message: str) -> bool:
     """Whether a message gives a number and wants nothing by itself: it belongs to what was asked before."""
     bare = words_of(bare_of(message))
-    if all(w in _NUMBER_WORDS for w in bare):
+    if "?" in message or not _ASKING.isdisjoint(bare):
+        return False
+    if _only_numbers(ADDRESS.sub(" 00000 ", message)):
         return True
-    return (
-        len(bare) <= MOST_BESIDE
-        and "?" not in message
-        and identifier(message) is not None
-        and not deeds_of(" ".join(bare))
-    )
+    return len(bare) <= MOST_BESIDE and identifier(message) is not None and not deeds_of(" ".join(bare))
+
+
+def _only_numbers(message: str) -> bool:
+    """Whether a message is nothing but a number or an e-mail address."""
+    if not all(w in _NUMBER_WORDS and w not in _ASKING for w in words_of(bare_of(message))):
+        return False
+    return EMAIL.search(message) is not None or identifier(message) is not None
+
+
+_ASKING = frozenset(("what", "which", "who", "whose", "when", "where", "why", "how"))
 
 
 def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | None, together: int = 1) -> Plan:
@@ -153,7 +274,9 @@ def fill(tool: Tool, score: float, said: Sequence[str], *, asked: Parameter | No
         for p in tool.parameters
         if p.name in found and (p.required or not (kind_of(p) in _WORDY and found[p.name] in whole))
     }
-    return Plan(tool, score, arguments, next((p for p in tool.parameters if p.required and p.name not in found), None))
+    missing = next((p for p in tool.parameters if p.required and p.name not in found), None)
+    given = misshapen(missing, said[-1], asked=asked is not None and asked is missing) if missing and said else ""
+    return Plan(tool, score, arguments, missing, misshapen=given)
 
 
 def _strip_colour(tool: Tool, found: dict[str, Value]) -> None:
@@ -179,29 +302,66 @@ def _claim_of(parameter: Parameter) -> int:
 
 
 def _continued(tools: Sequence[Tool], turns: Sequence[tuple[str, str]], readers: Readers) -> Plan | None:
-    """The plan whose question the turn before asked, if the customer's last message answers it."""
-    if len(turns) < 2 or turns[-2][0] != "assistant":
-        return None
-    asked_text = turns[-2][1].strip()
+    """The plan whose question was asked and is answered by the customer's last message."""
     said = [text for role, text in turns if role == "user"]
-    open_plans = [
-        (tool, parameter)
-        for tool in tools
-        for parameter in tool.required
-        if asked_text.endswith(
-            (phrases.ASK.format(what=noun_of(parameter)), phrases.ASK_AGAIN.format(what=noun_of(parameter)))
-        )
-    ]
-    if not open_plans:
+    message = said[-1]
+    open_plans, before = _open_plans(tools, turns)
+    if not open_plans or acts.strip_drop(message) != message:
         return None
-    earlier = " ".join(said[:-1][-3:])
-    scores = {tool.name: score for tool, score in rank(tools, earlier, readers)}
+    ranked = rank(tools, " ".join(before[-_wish_of(before) :]), readers)
+    if ranked and ranked[0][1] < OTHER_FROM:
+        ranked = rank(tools, " ".join(before[-MOST_TOGETHER:]), readers)
+    if (shown := _shown(tools, before, readers)) and any(tool is shown.tool for tool, _ in open_plans):
+        ranked = [(shown.tool, 1.0)]
+    scores = {tool.name: score for tool, score in ranked}
     tool, parameter = max(open_plans, key=lambda pair: scores.get(pair[0].name, 0.0))
+    if kind_of(parameter) not in _LOOSE and _wants_other(tools, tool, message, readers):
+        return None
     going = fill(tool, 1.0, said, asked=parameter)
-    if parameter.name in going.arguments:
+    if parameter.name in going.arguments or going.misshapen:
         return going
-    answers_nothing = len(words_of(said[-1])) > 4 or said[-1].strip().endswith("?")
+    answers_nothing = len(words_of(message)) > 4 or message.strip().endswith("?")
     return None if answers_nothing else going
+
+
+def _open_plans(
+    tools: Sequence[Tool], turns: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[Tool, Parameter]], list[str]]:
+    """(the tools and parameters that the last question for a detail may have been for, what was said before it).
+
+    That is the last thing said; or, where the customer gives nothing but a detail, an earlier question that nobody has
+    answered and nothing has taken back.
+    """
+    late = _only_names(turns[-1][1])
+    since: list[str] = []
+    for place in range(len(turns) - 2, max(-1, len(turns) - 2 - 2 * MOST_TOGETHER), -1):
+        role, text = turns[place]
+        if role == "user":
+            if acts.drops(text):
+                break
+            since.append(text)
+            continue
+        asked = [(t, p) for t in tools for p in t.required if _asks_for(text, p)]
+        if asked and not any(extract(asked[0][1], told, asked=True) is not None for told in since):
+            return asked, [told for who, told in turns[:place] if who == "user"]
+        if asked or not late:
+            break
+    return [], []
+
+
+def _asks_for(text: str, parameter: Parameter) -> bool:
+    """Whether an answer of ours ends with the question for a parameter."""
+    what = noun_of(parameter)
+    return text.strip().endswith((phrases.ASK.format(what=what), phrases.ASK_AGAIN.format(what=what)))
+
+
+def _wants_other(tools: Sequence[Tool], tool: Tool, message: str, readers: Readers) -> bool:
+    """Whether a message is by itself the wish for another tool than the one it could go on with."""
+    deeds = _named(message)
+    if not deeds or deeds & meaning_of(tool, readers.embedder).deeds:
+        return False
+    ranked = rank(tools, message, readers)
+    return ranked[0][0] is not tool and ranked[0][1] >= OTHER_FROM
 
 
 def times_asked(turns: Sequence[tuple[str, str]], going: Plan) -> int:
@@ -217,3 +377,21 @@ def times_asked(turns: Sequence[tuple[str, str]], going: Plan) -> int:
 def identifies(tool: Tool, message: str) -> bool:
     """Whether a message holds the identifier (order number, ticket, ...) that a tool requires."""
     return any(kind_of(p) == "id" and extract(p, message, asked=False) is not None for p in tool.required)
+
+
+def several(tool: Tool, message: str) -> tuple[str, list[str]]:
+    """(the parameter, its values) where a message names more than one order or the like; else no values."""
+    for parameter in tool.required:
+        if kind_of(parameter) == "id" and len(found := every_identifier(parameter, message)) > 1:
+            return parameter.name, found[:MOST_CALLS]
+    return "", []
+
+
+def say_misshapen(plan: Plan) -> str:
+    """The sentence that what was given cannot be the missing detail, and how one looks; empty where nothing was."""
+    if not plan.missing or not plan.misshapen:
+        return ""
+    what = noun_of(plan.missing)
+    if kind_of(plan.missing) != "id" or not plan.missing.example:
+        return phrases.MISSHAPEN.format(value=plan.misshapen, what=what)
+    return phrases.MISSHAPEN_LIKE.format(value=plan.misshapen, what=what, example=plan.missing.example)
