@@ -190,6 +190,9 @@ def test_a_swap_that_cannot_be_says_why_and_changes_nothing(server: Server) -> N
         status, told = server.command(*arguments, key=key)
         assert status != 0
         assert said in " ".join(told.split()), told
+    (server.folder / "adapter.gguf").unlink()
+    status, told = server.command("swap", "tiny")
+    assert (status, "adapter.gguf: No such file" in " ".join(told.split())) == (1, True), told
     assert server.ask("plain") == before
     assert server.engines()["tiny"]["pid"] == pid
     for method, path, headers, expected in (

@@ -65,9 +65,10 @@ class EnginesSurface:
             await self._swap(name)
         except ServiceError:
             raise
-        except FairleadError as error:
-            log.warning("%s", error)
-            raise SwapFailed(name=name[:80], detail=str(error)) from error
+        except (FairleadError, OSError) as error:  # OSError: a file of its variants that has gone
+            detail = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            log.warning("%s", detail)
+            raise SwapFailed(name=name[:80], detail=detail) from error
 
 
 def show(engine: Engine) -> dict[str, Any]:

@@ -127,13 +127,18 @@ def _show(engines: list[dict[str, Any]], doubts: list[str], *, as_json: bool) ->
         columns,
         [
             [
-                each["name"], each["state"], each["pid"] or "in process", each["restarts"],
+                each["name"], each["state"], _process(each), each["restarts"],
                 *(_load(each["load"])), each["detail"] or "–",
             ]
             for each in engines
         ],
         right=columns[2:7],
     )  # fmt: skip
+
+
+def _process(engine: dict[str, Any]) -> str:
+    """What runs it: an engine without a process of its own that is ready answers in the server's."""
+    return str(engine["pid"] or ("in process" if engine["state"] == "ready" else "–"))
 
 
 def _load(load: dict[str, Any] | None) -> tuple[str, str, str]:
