@@ -168,6 +168,6 @@ def test_names_and_mistakes(run: Command, tmp_path: Path) -> None:
         _check(run(*words), code=2, tricked=False)
 
 
-def test_a_text_between_colons_is_no_picture(run: Run) -> None:
+def test_a_text_between_colons_is_no_picture(run: Command) -> None:
     shown = run("batch", "show", "x:100:y")
     assert "x:100:y" in shown.err

@@ -219,6 +219,22 @@ async def test_the_assistant_is_never_asked_twice() -> None:
     assert len(primary.calls) == FAILURES + 2
 
 
+async def test_no_retry_disturbs_a_rest_and_one_try_ends_it() -> None:
+    primary = Scripted(script=DOWN)
+    made = house(primary, retries=2)
+    now = 0.0
+    line = made.gateway._path.lines["support"] = Line(clock=lambda: now)
+    for _ in range(2):
+        with pytest.raises(UpstreamRefused):
+            await say(made)
+    assert len(primary.calls) == FAILURES, "the second request was not tried a third time"
+    now += REST_S
+    with pytest.raises(UpstreamRefused):
+        await say(made)
+    assert len(primary.calls) == FAILURES + 1
+    assert line.rests_for_s() == 2 * REST_S
+
+
 def test_rests_grow_up_to_a_bound_and_end_with_a_success() -> None:
     now = 0.0
     line = Line(clock=lambda: now)
@@ -231,6 +247,7 @@ def test_rests_grow_up_to_a_bound_and_end_with_a_success() -> None:
         assert line.resting_s() == 0.0
         assert line.resting_s() > 0.0, "two callers may try at once"
         line.failed()
+        line.failed()  # a call from before the rest ends now, too
     assert rests[:3] == [REST_S, REST_S * 2, REST_S * 4]
     assert max(rests) == LONGEST_REST_S
     now += line.resting_s()

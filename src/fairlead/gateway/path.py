@@ -239,7 +239,8 @@ class Path:
             await reply.aclose()
             in_time = asyncio.get_running_loop().time() + wait < x.deadline
             patient = last or wait < LONGEST_WAIT_S  # a model that stands in is better than a long wait
-            able = reply.status in AGAIN and attempt <= route.retries
+            rests = route.rests and line.rests_for_s() > 0  # since this try, or another's meanwhile
+            able = reply.status in AGAIN and attempt <= route.retries and not rests
             if not (able and in_time and patient and line.may_retry()):
                 raise error
             attempt += 1

@@ -97,9 +97,12 @@ class Line:
     def failed(self) -> None:
         """It did not answer, or broke off."""
         self._failures += 1
-        if self._trying or self._failures >= FAILURES:
-            self._rest_s = min(LONGEST_REST_S, self._rest_s * 2) if self._trying else REST_S
-            self._until = self._clock() + self._rest_s
+        now = self._clock()
+        if self._trying:
+            self._rest_s = min(LONGEST_REST_S, self._rest_s * 2)
+            self._until = now + self._rest_s
+        elif self._failures >= FAILURES and self._until <= now:  # calls from before a rest do not change it
+            self._until = now + self._rest_s
         self._trying = False
 
     def left(self) -> None:
