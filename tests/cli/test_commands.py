@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -434,6 +435,15 @@ def test_commands_are_told_as_they_can_be_typed(
     monkeypatch.setattr(sys, "argv", [called])
     monkeypatch.setenv("PATH", str(program.parent) if on_path else "/nonexistent")
     assert output.runnable(text) == told.format(here=tmp_path, python=sys.executable)
+
+
+def test_an_undo_that_is_told_finds_the_same_store(run: Command, shop: Path, tmp_path: Path) -> None:
+    for elsewhere in ((), ("--data-dir", tmp_path / "kept here")):
+        made = run("keys", "create", "app", "--project", shop, *elsewhere)
+        undo = made.err.partition("Undo: fairlead ")[2]
+        assert run(*shlex.split(undo)).code == 0
+        (key,) = json.loads(run("keys", "list", "--project", shop, *elsewhere, "--json").out)
+        assert key["revoked"]
 
 
 def test_the_demo_leaves_no_key_behind(shop: Path, run: Command) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from fairlead.assistant.outcomes import Outcomes, Share
-from fairlead.cli.output import JsonFlag, advise, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, print_json, print_table, same, with_settings
 from fairlead.cli.times import moment, parse_moment
 from fairlead.errors import UsageError
 from fairlead.records import Conversation, ConversationOutcome, now_us
@@ -49,7 +49,7 @@ def list_conversations(
         print_json([_plain(*row) for row in rows])
         return
     if not rows:
-        advise(f"No conversation since {since}. Open the chat: fairlead serve")
+        advise(f"No conversation since {since}. Open the chat: fairlead serve{same(settings)}")
         return
     columns = ["begun UTC", "begins with", "turns", "state", "resolved", "abandoned", "person", "rating"]
     print_table(columns, [_cells(*row) for row in rows], right=["turns", "rating"])

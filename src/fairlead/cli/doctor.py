@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import typer
@@ -15,7 +17,7 @@ import typer
 from fairlead import settings as settings_module
 from fairlead import spec
 from fairlead.app import credential, doubts, faults, packaged_weights
-from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, same, with_settings
 from fairlead.cli.serve import listen
 from fairlead.engines.gguf import read_header
 from fairlead.errors import CredentialMissing, FairleadError, PortTaken, UsageError, install_extra
@@ -134,7 +136,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 def _use_case(settings: Settings) -> Iterator[Finding]:
     if not settings.spec_path.exists():
-        yield Finding("use case", "missing", f"no {settings.spec_path}", "fairlead init shop-support")
+        yield Finding("use case", "missing", f"no {settings.spec_path}", f"fairlead init shop-support{_into(settings)}")
         return
     usecase = spec.load(settings.spec_path)
     yield Finding("use case", "ok", f"{usecase.name}, spec {usecase.spec_hash[:16]}, live variant {usecase.live.id}")
@@ -160,6 +162,10 @@ def _vllm(usecase: spec.UseCase, settings: Settings) -> Iterator[Finding]:
     if usecase.tools and "--tool-call-parser" not in settings.vllm_arguments:
         mend = '--vllm-arguments "--enable-auto-tool-choice --tool-call-parser hermes", or the parser of your model'
         yield Finding("tools with vLLM", "warning", "it refuses requests with tools without a parser for calls", mend)
+
+
+def _into(settings: Settings) -> str:
+    return "" if settings.project.resolve() == Path.cwd() else f" {shlex.quote(str(settings.project))}"
 
 
 def _variant(usecase: spec.UseCase, variant: spec.Variant) -> Iterator[Finding]:
@@ -189,9 +195,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         for sentence in store.recovered:
             yield Finding("store", "warning", f"repaired: {sentence}")
         if not store.keys.active():
-            yield Finding(
-                "keys", "warning", "none is active", "fairlead keys create me --scope inference --scope admin"
-            )
+            mend = f"fairlead keys create me --scope inference --scope admin{same(settings)}"
+            yield Finding("keys", "warning", "none is active", mend)
 
 
 def _weights(_: Settings) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, same, with_settings
 from fairlead.cli.times import moment, parse_duration
 from fairlead.errors import UsageError
 from fairlead.records import Key, Limits, Priority, now_us
@@ -93,7 +93,7 @@ def create(
             priority=cast(Priority, priority),
             limits=limits,
         )
-    _tell(key, secret, as_json=as_json)
+    _tell(settings, key, secret, as_json=as_json)
 
 
 def _split(values: list[str]) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _refuse_impossible(settings: Settings, models: tuple[str, ...], limits: Limi
             )
 
 
-def _tell(key: Key, secret: str, *, as_json: bool) -> None:
+def _tell(settings: Settings, key: Key, secret: str, *, as_json: bool) -> None:
     if as_json:
         print_json({**_shown(key), "secret": secret})
         return
@@ -131,7 +131,7 @@ def _tell(key: Key, secret: str, *, as_json: bool) -> None:
     advise(
         f"Key {key.prefix}… for {key.name!r} ({', '.join(key.scopes)}). Keep the line above: it is not stored and "
         f"cannot be shown again.\nUse it as: Authorization: Bearer {key.prefix}…   "
-        f"Undo: fairlead keys revoke {key.prefix}",
+        f"Undo: fairlead keys revoke {key.prefix}{same(settings)}",
         to=err,
     )
 
@@ -147,7 +147,7 @@ def rotate(
     """Replace a key by one that opens the same; both work during the overlap, within one budget."""
     with Store.open(settings.data_path) as store:
         old, new, secret = store.keys.rotate(key, parse_duration(overlap))
-    _tell(new, secret, as_json=as_json)
+    _tell(settings, new, secret, as_json=as_json)
     err.print(f"The old key {old.prefix}… works until {moment(old.expires or 0)} UTC.", markup=False)
 
 
@@ -160,7 +160,7 @@ def list_keys(*, settings: Settings, as_json: JsonFlag = False) -> None:
         print_json([_shown(key) for key in keys])
         return
     if not keys:
-        advise("No keys yet. Create one: fairlead keys create my-app")
+        advise(f"No keys yet. Create one: fairlead keys create my-app{same(settings)}")
         return
     print_table(
         ["prefix", "name", "scopes", "tenant", "opens", "limits", "created", "state"],

@@ -16,7 +16,7 @@ from rich.progress import track
 from fairlead.assistant import Knowledge
 from fairlead.assistant.pages import READERS
 from fairlead.assistant.review import Finding, outside_links, review
-from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, err, out, print_json, print_table, same, with_settings
 from fairlead.errors import RecordUnknown, UsageError
 from fairlead.settings import Settings
 from fairlead.spec import UseCase, load
@@ -72,7 +72,7 @@ def add(
         out.print(f"Snapshot is now {knowledge.snapshot[:16]}.", markup=False)
         fresh = shlex.join(str(target) for target in targets.values() if target not in there)
         undo = f" Undo: rm {fresh}" if fresh else ""
-        advise(f"Next: fairlead knowledge check; restart `fairlead serve`.{undo}", to=err)
+        advise(f"Next: fairlead knowledge check{same(settings)}; restart `fairlead serve`.{undo}", to=err)
 
 
 def _taken(targets: dict[Path, Path], folder: Path, *, replace: bool) -> list[Path]:

@@ -69,6 +69,14 @@ def runnable(text: str) -> str:
     return _COMMAND.sub(lambda _: f"{how} ", text)
 
 
+def same(settings: settings_module.Settings) -> str:
+    """The flags with which a command that is told finds the same project and data; empty where it would anyway."""
+    project = ["--project", str(settings.project)] if settings.project.resolve() != Path.cwd() else []
+    kept = settings.data_dir == settings_module.Settings.data_dir
+    flags = [*project, *([] if kept else ["--data-dir", str(settings.data_dir)])]
+    return f" {shlex.join(flags)}" if flags else ""
+
+
 def advise(text: str, *, to: Console = out) -> None:
     """Print a text of ours that names commands, so that they work where its reader stands."""
     to.print(runnable(text), markup=False)

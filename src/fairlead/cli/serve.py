@@ -19,7 +19,7 @@ import uvloop
 
 from fairlead.app import Fairlead, build
 from fairlead.cli.logs import start_logging
-from fairlead.cli.output import advise, err, with_settings
+from fairlead.cli.output import advise, err, same, with_settings
 from fairlead.console import create_app
 from fairlead.errors import PortTaken, UsageError
 from fairlead.gateway import IDLE_S, Gateway, Shown, fronting, settle
@@ -52,7 +52,8 @@ async def _serve(settings: Settings) -> None:
         inside = f"{_scheme(settings)}://{settings.admin_host}:{settings.admin_port}" if settings.admin_port else url
         err.print(f"  chat     {url}/chat\n  console  {inside}/console\n  API      {url}/v1   (base_url)", markup=False)
         if settings.require_key and not fairlead.store.keys.active():
-            advise("  There is no key yet. Create one: fairlead keys create me --scope inference --scope admin", to=err)
+            make = f"fairlead keys create me --scope inference --scope admin{same(settings)}"
+            advise(f"  There is no key yet. Create one: {make}", to=err)
         await stopped.wait()
         err.print("Finishing open requests ...")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from fairlead.cli.output import JsonFlag, advise, out, print_json, print_table, with_settings
+from fairlead.cli.output import JsonFlag, advise, out, print_json, print_table, same, with_settings
 from fairlead.cli.times import moment, money, parse_duration, parse_moment, span
 from fairlead.errors import UsageError
 from fairlead.records import Inference, now_us
@@ -68,7 +68,8 @@ def list_traces(
         print_json([_plain(row) for row in rows])
         return
     if not rows:
-        advise(f'Nothing recorded since {since}. Ask something: fairlead ask "How long does delivery take?"')
+        ask = f'fairlead ask "How long does delivery take?"{same(settings)}'
+        advise(f"Nothing recorded since {since}. Ask something: {ask}")
         return
     cells = [
         {
