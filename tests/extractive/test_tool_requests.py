@@ -70,6 +70,17 @@ def test_two_parameters_of_a_kind_take_two_values(message: str, arguments: tuple
         ("voucher_code", "my gift card says WREN-5520", "WREN-5520"),
         ("time", "could you come at half ten", "half ten"),
         ("time", "a quarter to three would suit me", "quarter to three"),
+        ("time", "a table tonight at 8 under the name Okonkwo", "8"),
+        ("time", "tomorrow at eight, six of us", "eight"),
+        ("time", "at 8 Mill Lane", None),
+        ("name", "a table tonight at 8 under the name Okonkwo", "Okonkwo"),
+        ("reason", "please cancel H-20933, my mother has fallen ill", "my mother has fallen ill"),
+        ("reason", "please cancel H-20933, my number is 0151 48291", None),
+        ("iban", "new bank: DE89370400440532013000, no. 40233", "DE89370400440532013000"),
+        ("booking_ref", "could you check my booking QX7L2P please?", "QX7L2P"),
+        ("product", "price for 1000 business cards", "business cards"),
+        ("product", "twenty posters, what do they cost", "posters"),
+        ("address", "Hafenkai 12, 28195 Bremen please", "Hafenkai 12, 28195 Bremen"),
         ("date", "can it come on Saturday 14 June?", "Saturday 14 June"),
         ("date", "is it open 24/7", None),
         ("when", "ring me on 01632 960114 this afternoon", "this afternoon"),
@@ -165,3 +176,11 @@ def test_a_number_of_the_right_form_is_an_order_number_unless_it_is_called_somet
 def test_a_number_of_another_form_is_named_where_it_is_meant_for_one(message: str, named: str) -> None:
     parameter = Parameter("order_id", ORDER, True)
     assert misshapen(parameter, message, asked=False) == named
+
+
+@pytest.mark.parametrize(
+    ("message", "count"),
+    [("another dozen please", 12), ("two hundred of them", 200), ("twenty posters", 20), ("I need a hundred", 100)],
+)
+def test_a_quantity_is_read_from_words(message: str, count: int) -> None:
+    assert filled({"quantity": {"type": "integer"}}, message) == {"quantity": count}

@@ -25,6 +25,7 @@ from fairlead.engines.extractive.finders import (
     NUMBER,
     NUMBER_WORDS,
     QUOTED,
+    ROUND_WORDS,
     SIZE_TOKEN,
     TIME,
     WEIGHT,
@@ -122,6 +123,7 @@ _STREET = re.compile(r"\b(?:deliver\w*|street|parcels?|orders?|ship\w*|house)\b"
 _CALLING = re.compile(r"\b(?:call\w*|phone\w*|ring|telephone)\b")
 _KIND_MARKS: list[tuple[str, tuple[str, ...]]] = [
     ("email", ("email", "mail", "e mail", "emailaddress")),
+    ("iban", ("iban",)),
     ("phone", ("phone", "telephone", "mobile", "phonenumber")),
     ("postcode", ("postcode", "zip", "zipcode", "postal code", "postal")),
     ("address", ("address", "street")),
@@ -372,7 +374,18 @@ def _loose(parameter: Parameter, kind: str, message: str, *, asked: bool) -> str
         return named
     if kind == "amount":
         return None
-    return next((str(NUMBER_WORDS[w]) for w in words_of(message) if w in NUMBER_WORDS and (asked or w != "one")), None)
+    return _in_words(words_of(message), one=asked)
+
+
+def _in_words(words: list[str], *, one: bool) -> str | None:
+    """The first number said in words, as digits: "twenty", "two hundred", "another dozen"."""
+    for i, word in enumerate(words):
+        if word in ROUND_WORDS:
+            return str(NUMBER_WORDS.get(words[i - 1] if i else "", 1) * ROUND_WORDS[word])
+        rounded = i + 1 < len(words) and words[i + 1] in ROUND_WORDS
+        if word in NUMBER_WORDS and (one or word != "one") and not rounded:
+            return str(NUMBER_WORDS[word])
+    return None
 
 
 # A number with letters or dashes in it names a thing and counts nothing: "HF-30022", "4410-882".

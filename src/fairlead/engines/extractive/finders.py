@@ -100,7 +100,7 @@ ADDRESS = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(
-    r"\b(?i:my name is|i am|i'm|this is|name's|name:|for|under)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
+    r"\b(?i:my name is|i am|i'm|this is|name's|name:|for|under(?: the)?(?: name)?(?: of)?|in the name of)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
     r"|bin)?\s?[A-Z][\w'-]+){0,3})"
 )
 _REASON = re.compile(
@@ -122,13 +122,19 @@ WEIGHT = re.compile(r"\b\d{1,4}(?:[.,]\d{1,3})?\s?(?:kg|kilos?|kilograms?|g|gram
 _COUNT = re.compile(r"\b(\d{1,4})\b(?![.,:]\d|[-/]\d)")
 NUMBER = re.compile(r"(?<![\w.,-])-?\d{1,12}(?:[.,]\d{1,6})?(?![\w])")
 NUMBER_WORDS = {
-    w: i for i, w in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-}
+    w: i
+    for i, w in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+} | {w: 10 * i for i, w in enumerate("thirty forty fifty sixty seventy eighty ninety".split(), 3)}
+ROUND_WORDS = {"dozen": 12, "hundred": 100, "thousand": 1000}
 
 
 _PRODUCT = re.compile(
     r"\b(?:the|an?|my|our|this|that|these|those|some|any|of|for|your"
-    r"|(?:two|three|four|five|six|eight|ten|twelve|\d{1,2})(?= (?:[a-z-]+ ){0,2}[a-z-]+s\b))\s+"
+    rf"|(?:{'|'.join(w for w in NUMBER_WORDS if w not in ('zero', 'one'))}|hundred|dozen|\d{{1,4}})"
+    r"(?= (?:[a-z-]+ ){0,2}[a-z-]+s\b))\s+"
     r"(?:(?:the|an?|my|this|that|some|any|your)\s+)?"
     r"((?:pair of )?(?:[a-zA-Z][\w'-]*\s+){0,3}[a-zA-Z][\w'-]+)",
     re.IGNORECASE,
@@ -201,8 +207,14 @@ def identifier(message: str) -> str | None:
     marked = [found[1].rstrip("-_/") for found in MARKED_ID.finditer(bare)]
     if marked:
         return max(marked, key=lambda text: min(3, sum(c.isdigit() for c in text)))
-    candidates = [m[1] for m in _BARE_ID.finditer(_uncounted(bare)) if sum(c.isdigit() for c in m[1]) >= 3]
+    candidates = [m[1] for m in _BARE_ID.finditer(_uncounted(bare)) if _telling(m[1])]
     return max(candidates, key=len, default=None)
+
+
+def _telling(text: str) -> bool:
+    """Whether a token has the digits of an identifier, or is a mixed code in capitals: "QX7L2P"."""
+    digits = sum(c.isdigit() for c in text)
+    return digits >= 3 or (digits == 2 and len(text) >= 5 and text.isupper() and not _SURE_CODE.fullmatch(text))
 
 
 def formed_identifiers(form: re.Pattern[str], message: str, called: Container[str] = ()) -> list[str]:
@@ -294,8 +306,24 @@ def _reason(message: str) -> str | None:
     for found in _STATE.finditer(message):
         if found[1].split()[0].lower() not in _NO_STATE:
             return found[1].strip()
-    found = _DOES.search(message)
-    return found[1].strip() if found else None
+    if found := _DOES.search(message):
+        return found[1].strip()
+    clause = next((c for c in _CLAUSES.split(message)[1:] if _TELLS.match(c) and not _STILL_ASKS.search(c)), None)
+    return clause.strip(" .,;!-–—") if clause else None
+
+
+_CLAUSES = re.compile(r"(?:[,;.!]|\s[-–—])\s+(?:and |but |so |as )?")
+# A clause of its own that says what happened: "..., my mother has fallen ill".
+_TELLS = re.compile(
+    r"(?:(?:my|our|the|i|we|it|they|he|she)\b(?: \w+){0,4}? (?:have|has|had|is|are|was|were|got|broke|fell|moved|found"
+    r"|bought|lost|can'?t|cannot|won'?t|don'?t|didn'?t|isn'?t)|(?:i|we|they|he|she)'(?:ve|m|re|s))(?: \S+){1,12}[.!]?$",
+    re.IGNORECASE,
+)
+_STILL_ASKS = re.compile(
+    r"\?|\b(?:please|number|order|booking|ref|name|e-?mail|phone|want|like|need|wish|address is|it is|it'?s)\b|@"
+    r"|\d{3,}",
+    re.IGNORECASE,
+)
 
 
 _DOES = re.compile(
@@ -389,11 +417,28 @@ def _moment(message: str) -> str | None:
     return found[0].strip(" ,") if found else None
 
 
+def _time(message: str) -> str | None:
+    """A time of day; an hour alone where it stands as one: "at 8", "tonight at eight"."""
+    if found := TIME.search(message):
+        return found[0].strip(" ,.;")
+    hour = _BARE_HOUR.search(message)
+    return hour[1] if hour else None
+
+
+_BARE_HOUR = re.compile(
+    rf"\b(?:at|around|about|by|after|before|from) ({_HOUR})(?=\s*(?:[.,;!?](?!\d)|$)|\s+(?:for|on|under|in the|with|if"
+    r"|and|please|tonight|today|tomorrow|or so|works|would|this|next|sharp))",
+    re.IGNORECASE,
+)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+
+
 FINDERS: dict[str, Callable[[str], str | None]] = {
     "email": _first(EMAIL),
+    "iban": _first(_IBAN),
     "phone": _phone,
     "date": _first(DATE),
-    "time": _first(TIME),
+    "time": _time,
     "moment": _moment,
     "address": _address,
     "postcode": _postcode,

@@ -280,9 +280,9 @@ def _coverage(wanted: Vectors, weights: Vectors, words: Vectors) -> float:
 
 
 _TYPED = frozenset(
-    ("email", "phone", "date", "time", "id", "code", "address", "postcode", "size", "amount", "weight", "place")
+    ("email", "iban", "phone", "date", "time", "id", "code", "address", "postcode", "size", "amount", "weight", "place")
 )
-_TELLING = frozenset(("email", "phone", "date", "time", "code", "weight", "address"))
+_TELLING = frozenset(("email", "iban", "phone", "date", "time", "code", "weight", "address"))
 
 
 def _given(tools: Sequence[Tool], message: str) -> list[_Given]:

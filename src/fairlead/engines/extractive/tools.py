@@ -292,7 +292,7 @@ def _strip_colour(tool: Tool, found: dict[str, Value]) -> None:
 
 _LOOSE = frozenset(("message", "product", "quantity", "number", "amount", "reason", "fault", "colour", "text"))
 _WORDY = frozenset(("message", "reason", "fault"))
-_CLAIMS = ("email", "phone", "date", "time", "postcode", "weight", "id", "code", "amount", "quantity", "number")
+_CLAIMS = ("email", "iban", "phone", "date", "time", "postcode", "weight", "id", "code", "amount", "quantity", "number")
 """Kinds of values that belong to one parameter only, in the order in which they take theirs: the most telling first."""
 
 
