@@ -101,7 +101,8 @@ async def test_a_number_is_taken_as_it_is_written_and_one_of_another_form_is_nam
          ("Hafenkai 12, 28195 Bremen", "confirm", "to Hafenkai 12"),
          ("no wait, Hafenkai 14, 28195 Bremen", "confirm", "to Hafenkai 14"),
          ("yes that's correct", "action", "now goes to Hafenkai 14")],
-        [("where is my order", "ask", NUMBER), ("I don't have the number", "answer", ""), ("it's 482913", "ask", ADDRESS),
+        [("where is my order", "ask", NUMBER), ("I don't have the number", "answer", ""),
+         ("it's 482913", "ask", ADDRESS),
          ("I don't want to give my email", "answer", ""), ("ok " + MIRA, "tool", "TT-482913")],
     ],
 )  # fmt: skip

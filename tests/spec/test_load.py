@@ -198,6 +198,8 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         ("live: extractive", "live: extractiv", "live", "unknown variant", "extractive, mini or hosted", "extractive"),
         ("live: extractive", "live: hosted", "live", "outside your network", "external_models", ""),
         ("{id: mini, model: mini", "{id: extractive, model: mini", "variants[1].id", "a second time", "of its own", ""),
+        ("name: shop-support", "name: mini", "variants[1].id", "the name of the use case", "of its own", "mini-model"),
+        ("name: shop-support", "name: embed", "name", "built-in embedder", "of its own", ""),
         ("id: cost,", "id: resolution,", "objectives[3].id", "a second time", "of its own", ""),
         ("groundedness", "groundednes", "objectives[1].metric", "unknown metric", "built-in", "groundedness"),
         ("intent: refund", "intnt: refund", "objectives[1].slice.intnt", "unknown tag", "slices:", "intent"),

@@ -54,6 +54,7 @@ def check(source: Source, base: Path | None) -> list[Problem]:
     problems = [
         *_secrets(source),
         *_unique(source, "variants", "id"),
+        *_names(source),
         *_unique(source, "objectives", "id"),
         *_unique(source, "judges", "id"),
         *_unique(source, "datasets", "id"),
@@ -144,6 +145,17 @@ def _unique(source: Source, key: str, field: str) -> Iterator[Problem]:
                 (key, index, field), f"{name!r} a second time", f"{what} of its own; line {line} has it"
             )
         seen.setdefault(name, index)
+
+
+def _names(source: Source) -> Iterator[Problem]:
+    """Clients name the assistant, a variant and the embedder in one and the same field."""
+    name = source.data.get("name")
+    if name == "embed":
+        yield source.problem(("name",), "'embed', the name of the built-in embedder", "a name of its own")
+    for index, item in enumerate(_items(source.data, "variants")):
+        if isinstance(name, str) and item.get("id") == name:
+            found = f"{name!r}, the name of the use case, by which clients reach the assistant"
+            yield source.problem(("variants", index, "id"), found, "an id of its own", f"{name}-model")
 
 
 def _own_metrics(source: Source) -> Iterator[Problem]:
