@@ -339,6 +339,16 @@ def test_a_small_phone_needs_no_sideways_scrolling(watched: Watched, path: str, 
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_in_viewport()
 
 
+def test_only_the_log_scrolls_however_much_is_said(watched: Watched) -> None:
+    page = watched.page(viewport={"width": 375, "height": 500})
+    ready(page)
+    for number in range(1, 5):
+        ask(page, f"{RETURNS} ({number})")
+        done(page, number)
+    assert page.evaluate("document.getElementById('log').scrollHeight > document.getElementById('log').clientHeight")
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")  # no empty page below the form
+
+
 def test_the_transcript_can_be_downloaded(page: Page) -> None:
     ready(page)
     expect(page.get_by_role("button", name="Download")).to_be_hidden()

@@ -124,6 +124,7 @@ def test_large_bodies_are_refused_before_they_are_read(web: httpx.Client) -> Non
 
     answer = web.post("/chat", content=drip(), headers={"content-type": "application/x-www-form-urlencoded"})
     assert answer.status_code == 413
+    assert "64 KiB" in answer.text
 
 
 def test_a_store_that_fails_is_said_without_its_inside(tmp_path: Path) -> None:

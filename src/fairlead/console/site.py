@@ -17,7 +17,7 @@ from fairlead.console.chat import Chat
 from fairlead.console.choose import Choose
 from fairlead.console.conversations import Conversations
 from fairlead.console.desk import Desk
-from fairlead.console.http import BodyLimit, SecurityHeaders, problem
+from fairlead.console.http import MAX_BODY_BYTES, BodyLimit, SecurityHeaders, problem
 from fairlead.console.inbox import Inbox
 from fairlead.console.overview import Overview
 from fairlead.console.pulse import Pulse
@@ -37,7 +37,7 @@ _EXPLAINED = {
     403: "That form did not come from this console. Go back, reload the page and try again.",
     404: "There is no page at this address.",
     405: "This address does not take that kind of request.",
-    413: "That is more than can be taken at once.",
+    413: f"That is more than can be taken at once ({MAX_BODY_BYTES // 1024} KiB). Shorten it.",
     503: "What is stored cannot be read or written at the moment. On the server, `fairlead doctor` finds out why.",
 }
 
