@@ -70,6 +70,7 @@ PRIOR = {
 }  # fmt: skip
 READ_PRIOR = {"answers": 3.0, "answers below best": 1.0}
 TAKEN_OUT = 1.0
+LIKELY = 0.7  # confidence from which a quote is said with a light reservation; what it holds: `benchmarks/tones.py`
 RECOGNISED = 0.75  # share of unanswerable questions at which figures are compared
 Matches = list[evidence.Match]
 NATURAL_SHOPS = Path(__file__).parents[1] / "training" / "natural"
@@ -235,6 +236,19 @@ def from_hand() -> Iterator[Asked]:
         if row["expect"] in ("answer", "unanswerable")
     ]
     yield from from_pages("reference", rows, shop / "knowledge")
+
+
+def questions(data: Path, embedder: Embedder) -> list[Asked]:
+    """All that the constants are set on."""
+    by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration"), *from_blocks()]
+    generated = [*from_shops(Split.CALIBRATE, SHOPS, embedder), *from_faq(data, embedder)]
+    whole = [one for one in by_hand if "taken out" not in one.source]
+    return [*by_hand, *after_another(whole), *generated]
+
+
+def is_by_hand(source: str) -> bool:
+    """Whether questions of a source were written by hand and are asked as they were."""
+    return not source.startswith(("shops", "faq")) and "," not in source
 
 
 class Seen(NamedTuple):
@@ -407,12 +421,12 @@ def observe(seen: Sequence[Seen], readers: Readers) -> Observed:
     for one in seen:
         if not one.matches:
             continue
-        text = answer.compose(one.query, one.matches)[0]
-        other = answer.another(one.query, one.matches, text)
-        both = f"{text} {answer.told_of(one.query, other)}" if other else text
+        told = answer.compose(one.query, one.matches)
+        other = answer.another(one.query, one.matches, told)
+        both = f"{told.text} {answer.told_of(one.query, other)}" if other else told.text
         right = one.asked.right
         rows.append(evidence.sureness(one.query, one.matches, readers.embedder))
-        alone.append(bool(right) and holds(text, right))
+        alone.append(bool(right) and holds(told.text, right))
         either.append(bool(right) and holds(both, right))
         weights.append(one.asked.weight)
         sources.append(one.asked.source)
@@ -424,6 +438,17 @@ def observe(seen: Sequence[Seen], readers: Readers) -> Observed:
 def chances(odds: Odds, rows: Floats) -> Floats:
     """The chances (n,) that a model gives to rows."""
     return (1 / (1 + np.exp(-odds.of(rows)))).astype(np.float32)
+
+
+def each_left_out(told: Observed, odds: Floats) -> Floats:
+    """The chances (n,) that a model fitted without the shop in question gives; ``odds`` of those of no shop by hand."""
+    shops = np.array([source.split(",")[0] for source in told.sources])
+    unseen = odds.copy()
+    for shop in sorted(set(shops) - {"shops", "faq"}):
+        rest = shops != shop
+        others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
+        unseen[~rest] = chances(others, told.rows[~rest])
+    return unseen
 
 
 def best_threshold(odds: Floats, right: Floats, answerable: npt.NDArray[np.bool_]) -> float:
@@ -561,10 +586,7 @@ def main() -> None:
         write({**kept, "tool": fit_tools(shared()).stored(toolmatch.TOOL_FEATURES)})
         return
     readers = Readers(shared().embedder, Remembering(shared().scorer))
-    by_hand = [*from_hand(), *from_natural(), *from_folder(NATURAL_SHOPS, "calibration"), *from_blocks()]
-    generated = [*from_shops(Split.CALIBRATE, SHOPS, readers.embedder), *from_faq(options.data, readers.embedder)]
-    whole = [one for one in by_hand if "taken out" not in one.source]
-    asked = [*by_hand, *after_another(whole), *generated]
+    asked = questions(options.data, readers.embedder)
     constants: dict[str, Any] = json.loads(evidence.CALIBRATION.read_text(encoding="utf-8"))
     constants["about"] = "Written by benchmarks/calibrate_answers.py; do not edit."
     constants["scorer"] = readers.scorer.digest
@@ -584,16 +606,12 @@ def main() -> None:
     sure = fit_odds(told.rows, told.either, told.weights)
     constants["sure"] = sure.stored(SURENESS)
     odds = chances(sure, told.rows)
-    hand = np.array([not s.startswith(("shops", "faq")) and "," not in s for s in told.sources])
+    hand = np.array([is_by_hand(source) for source in told.sources])
     some = hand | np.array([s == "shops" for s in told.sources])
     constants["answer_from"] = round(best_threshold(odds[some], told.either[some], told.answerable[some]), 3)
-    shops = np.array([source.split(",")[0] for source in told.sources])
-    unseen = odds.copy()
-    for shop in sorted(set(shops) - {"shops", "faq"}):
-        rest = shops != shop
-        others = fit_odds(told.rows[rest], told.either[rest], told.weights[rest])
-        unseen[~rest] = chances(others, told.rows[~rest])
+    unseen = each_left_out(told, odds)
     constants["sure_from"] = round(sure_threshold(unseen[hand], told.alone[hand]), 3)
+    constants["likely_from"] = LIKELY
     constants["tool"] = fit_tools(shared()).stored(toolmatch.TOOL_FEATURES)
     write(constants)
     print({name: constants[name] for name in ("answer_from", "sure_from")})

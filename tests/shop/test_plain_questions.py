@@ -22,7 +22,6 @@ PARAPHRASES = (
     "Can I pick my order up at the shop in Munich?",
     "I wasn't in when the driver came. What happens to my parcel?",
     "someone ordered with my account and it wasn't me!",
-    "my code isn't accepted",
     "do points run out?",
     "how do I stop your mails",
     "do you also fix things from other brands?",

@@ -12,11 +12,12 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, cast
 
 import msgspec
+from msgspec import structs
 
 from fairlead.assistant.actions import (
     ANSWER_IT,
@@ -480,7 +481,7 @@ class Agent:
             extras = draft.extras
             cited = extras.get("sources") or []
             found = {passage.id: passage for passage in work.passages}
-            outcome.sources = tuple(found[name].source() for name in cited if name in found)  # in the quotes' order
+            outcome.sources = _by_section(found[name] for name in cited if name in found)  # in the quotes' order
             outcome.act = extras.get("act") or ("tool" if work.exchange else "answer")
             outcome.confidence = extras.get("confidence")
         else:
@@ -540,6 +541,17 @@ class Agent:
             return _said(name, summary=checked.sentence, found=checked.data.get("found") is not False)
         work.proposal = await asyncio.to_thread(self._acting.propose, prepared, conversation, checked)
         return _said(name, summary="The customer is asked first.")
+
+
+def _by_section(passages: Iterable[Passage]) -> tuple[Source, ...]:
+    """What is cited of passages, in order; several of one section (rows of a table) are one source."""
+    found: dict[str, Source] = {}
+    for passage in passages:
+        place = passage.location or passage.id
+        before = found.get(place)
+        source = passage.source()
+        found[place] = structs.replace(before, text=f"{before.text}\n{source.text}") if before else source
+    return tuple(found.values())
 
 
 def _correction(draft: Draft) -> list[dict[str, Any]]:

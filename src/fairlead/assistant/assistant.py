@@ -41,7 +41,7 @@ from fairlead.assistant.outcomes import Outcomes
 from fairlead.assistant.prompt import clean, drop_citations, last_question
 from fairlead.assistant.recording import Recording, Trace
 from fairlead.assistant.tools import Tools
-from fairlead.engines.extractive.phrases import MAYBE
+from fairlead.engines.extractive.phrases import RESERVED
 from fairlead.errors import (
     ConversationClosed,
     ConversationUnknown,
@@ -357,7 +357,7 @@ class Assistant(Decisions):
                 async for part in parts:
                     if not isinstance(part, Outcome) or part.act != "answer" or not part.sources:
                         continue
-                    if not part.text.startswith(MAYBE):  # what the assistant doubts is no advice to a colleague
+                    if not part.text.startswith(RESERVED):  # what the assistant doubts is no advice to a colleague
                         found["text"] = drop_citations(part.text)
                         found["sources"] = [msgspec.to_builtins(source) for source in part.sources]
         except ServiceError as error:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any, TextIO
 
 import msgspec
@@ -169,8 +170,9 @@ def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
 
 
 def _tell_text(row: dict[str, Any]) -> None:
-    cited = "".join(f"\n  [{n}] {source['title']}" for n, source in enumerate(row.get("sources", ()), 1))
-    out.print(f"> {row['question']}\n{row.get('text') or row.get('error')}{cited}\n", markup=False)
+    told = indent(row.get("text") or row.get("error") or "", "  ")
+    cited = "".join(f"\n    [{n}] {source['title']}" for n, source in enumerate(row.get("sources", ()), 1))
+    out.print(f"> {row['question']}\n{told}{cited}\n", markup=False)
 
 
 async def _chat(settings: Settings, variant: str | None) -> None:
@@ -199,13 +201,13 @@ async def _chat(settings: Settings, variant: str | None) -> None:
 def _tell_event(event: Event) -> None:
     match event:
         case Delta():
-            out.print(event.text, end="", markup=False)
+            out.print(event.text.replace("\n", "\n  "), end="", markup=False)
         case Facts():
             out.print(f"{event.title}{_rows(event.rows)}\n", markup=False)
         case Confirm():
             out.print(_rows(event.rows), style="dim", end="", markup=False)
         case Sources():
-            shown = "".join(f"\n  [{n}] {source.title}" for n, source in enumerate(event.sources, 1))
+            shown = "".join(f"\n    [{n}] {source.title}" for n, source in enumerate(event.sources, 1))
             out.print(shown, style="dim", end="", markup=False)
         case HandedOff():
             out.print(f"\n{event.message}", markup=False)

@@ -106,6 +106,33 @@ _OK = re.compile(
     r"^(?:ok|okay|k|kk|alright|all right|fine|great|good|cool|nice|perfect|got it|i see|understood|super|awesome"
     r"|wonderful|excellent|sounds good|yes|yeah|sure|no|nope|hm+|oh|ah|wow|lol|haha+|:\)|👍)[\s.!]*$"
 )
+# Orders to a language model instead of a question to the shop. "Your instructions for washing it" are the shop's.
+_RULES = r"(?:instructions?|prompts?|programming|directives|guidelines|rules|commands|training|guardrails|policies)"
+_OF_A_THING = r"(?! (?:for|on|about|of|to|in|from|with|label|manual|booklet|leaflet|video)\b)"
+_PUT_ASIDE = r"(?<!\bi )(?<!\bwe )\b(?:ignore|disregard|forget|override|bypass|discard|neglect|drop)\b"
+_TO_MACHINE = re.compile(
+    rf"{_PUT_ASIDE} (?:[\w']+ ){{0,2}}?(?:your|previous|prior|earlier|above|preceding|system|initial|original|all)\b"
+    rf"(?: [\w']+){{0,3}}? {_RULES}\b{_OF_A_THING}"
+    rf"|{_PUT_ASIDE} (?:about )?(?:everything\b(?! (?:i|we|in|on|about|from|except)\b)"
+    r"|(?:all|anything|whatever) (?:[\w']+ ){0,3}?(?:you|above|before|told)\b|(?:the )?above\b)"
+    r"|\byour (?:new )?instructions are\b|\b(?:change|rewrite) your (?:instructions|rules|programming)\b"
+    r"|\b(?:print|show|reveal|repeat|tell|give|output|display|write|leak|dump|disclose|expose|copy|list|read"
+    r"|what(?:'s| is| are| were))\b (?:[\w']+ ){0,3}?(?:your|the system|the hidden|the initial|the original)"
+    r"(?: (?:own|exact|full|complete|whole|initial|original|secret|hidden|internal|system|previous|first)){0,3}"
+    rf" (?:instructions|prompts?|programming|directives)\b{_OF_A_THING}"
+    r"|\b(?:repeat|print|output|copy) (?:[\w']+ ){1,3}?above\b|\brepeat after me\b"
+    r"|\bsystem prompt\b|\bprompt injection\b|\bjailbr(?:ea|o)k|\bdo anything now\b|\b(?:developer|god|dan) mode\b"
+    r"|\byou are (?:now|no longer) (?:an? |the |my |called |free|bound|restricted|in \w+ mode)"
+    r"|(?:^|[.!,;:] *|\b(?:now|please|you|you to) )"
+    r"(?:act as (?:if|though|an? |my )|pretend (?:to be|that|you)|role ?play)"
+    r"|\bfrom now on,? (?:you|act|answer|reply|respond|speak)\b"
+    r"|<\|?(?:im_start|im_end|system|endoftext)|^\W*(?:system|assistant|developer) ?:"
+)
+_NEVER_MIND = re.compile(
+    r"^(?:(?:oh|ok|please|sorry|no),? )*(?:forget|ignore|disregard|scrap)"
+    r" (?:(?:what|everything|all) i (?:said|wrote|asked)|my (?:last |previous )?(?:message|question))\b.{0,12}$"
+)
+_SENTENCES = re.compile(r"(?<=[.!?;])\s+|\n+")
 # Small words, folded as `words_of` folds: German, French, Spanish, Italian, Dutch, Portuguese, Polish, Turkish.
 _FOREIGN = tuple(
     frozenset(words_of(small))
@@ -202,6 +229,19 @@ def rude(text: str) -> bool:
     return bool(_RUDE.search(fold(text)))
 
 
+def instructs(text: str) -> bool:
+    """Whether a text gives orders to a language model, or wants to see those it was given."""
+    return bool(_TO_MACHINE.search(fold(text)))
+
+
+def without_orders(text: str) -> str:
+    """The sentences of a text that give no orders to a language model; empty where the orders run through it."""
+    if not instructs(text):
+        return text
+    left = " ".join(part for part in _SENTENCES.split(text) if not instructs(part)).strip()
+    return "" if instructs(left) else left
+
+
 def react(message: str, last_answer: str) -> Reaction | None:
     """The answer to a message that is small talk or a wish for a person; None when it asks something of the shop."""
     folded = fold(message).strip()
@@ -234,6 +274,7 @@ def _chat(rest: str, length: int) -> Reaction | None:
         (_JOKE, phrases.JOKE),
         (_PRAISE, phrases.PRAISE),
         (_OK, phrases.ALL_RIGHT),
+        (_NEVER_MIND, phrases.ALL_RIGHT),
         (_NO, phrases.ALL_RIGHT),
         (_DROPS, phrases.ALL_RIGHT),
     ]

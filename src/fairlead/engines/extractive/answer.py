@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fairlead.engines.extractive.evidence import FEATURES, Match, Readers, calibration, confidence, match
 from fairlead.engines.extractive.features import fit, name_likeness
 from fairlead.engines.extractive.question import Query
+from fairlead.engines.extractive.rows import Row, is_condition, read_row, tell, tell_all
 from fairlead.engines.extractive.units import Passage, Unit, is_lead
 from fairlead.engines.extractive.verdict import Verdict, verdict
 
 LONGEST = 600  # characters of a joined quote
+_DIGITS, _NUMBER = re.compile(r"\d+"), re.compile(r"\d+(?:[.,]\d+)*")
 _NEEDS_BEFORE = re.compile(
     r"^(?:It|They|This|That|These|Those|Both|Otherwise|However|But|In that case|In this case|After that|Then|Such)\b"
 )
@@ -23,9 +25,11 @@ _GOES_ON = re.compile(
     r"^(?:However|Otherwise|But|Except|Unless|In that case|After that|Then|Please note|Note that|Only|Below that"
     r"|Above that|Exceptions?|This (?:does|is|also|applies)|They|It)\b"
 )
-_FIT = FEATURES.index("fit")
+Tone = Literal["sure", "likely", "doubtful"]
+_FIT, _ROW_MEANT, _WRONG_WAY, _PLACE = map(FEATURES.index, ("fit", "row meant", "wrong way", "place agrees"))
 READING_LEAD = 0.05  # how much surer another reading of a follow-up must be
-WIDE = 3  # columns beside its label from which on a table row is cut to what was asked
+CLOSE = 2.0  # how far below the first another possibility may score to be said beside it
+RIVAL = 1.5  # the same to make the first a guess, however likely it is
 BESIDE = 2.5  # how far below the best sentence others of its section may score to be quoted with it
 BESIDE_LENGTH = 320  # characters up to which they are
 MOST_BESIDE = 3
@@ -37,7 +41,7 @@ class Quote(NamedTuple):
     """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1.
 
     ``verdict`` is Yes or No where arithmetic decides the question by the quoted rule, else empty. ``other`` is what
-    else may be meant, of another section, while we are not sure.
+    else may be meant, of another section, where the quote is a guess and this scores nearly as well.
     """
 
     text: str
@@ -45,6 +49,7 @@ class Quote(NamedTuple):
     confidence: float
     verdict: Verdict = ""
     other: str = ""
+    tone: Tone = "doubtful"
 
     @property
     def said(self) -> str:
@@ -56,10 +61,13 @@ class Quote(NamedTuple):
         """Whether it is worth saying at all."""
         return bool(self.text) and self.confidence >= calibration().answer_from
 
-    @property
-    def sure(self) -> bool:
-        """Whether it can be said without a reservation."""
-        return self.confidence >= calibration().sure_from
+
+class Composed(NamedTuple):
+    """A quote with the ids of the documents it stands in, best first, and the units it tells."""
+
+    text: str
+    sources: tuple[str, ...]
+    units: tuple[Unit, ...]
 
 
 def find_best(readings: Sequence[Query], passages: Sequence[Passage], readers: Readers) -> Quote:
@@ -71,50 +79,137 @@ def find_best(readings: Sequence[Query], passages: Sequence[Passage], readers: R
 def find(query: Query, passages: Sequence[Passage], readers: Readers) -> Quote:
     """The best quote for a question and how sure we are of it."""
     matches = match(query, passages, readers)
+    return quote(query, matches, confidence(query, matches, readers.embedder))
+
+
+def quote(query: Query, matches: Sequence[Match], sure: float) -> Quote:
+    """What the matches, best first, say to a question, at a given confidence."""
     if not matches:
         return Quote("", (), 0.0)
-    sure = confidence(query, matches, readers.embedder)
-    text, sources = compose(query, matches)
-    other = another(query, matches, text) if sure < calibration().sure_from else None
+    told = compose(query, matches)
+    other = another(query, matches, told)
+    tone = _tone(matches[0], other, sure)
     rule = matches[0].unit
     same = query.concepts & (rule.concepts | rule.context_concepts)
     decided = verdict(query.text, rule.text) if same and not rule.label else ""
-    if other is None:
-        return Quote(text, sources, sure, decided)
-    return Quote(text, tuple(dict.fromkeys((*sources, other.passage.id))), sure, decided, told_of(query, other))
+    if other is None or tone != "doubtful" or matches[0].score - other.score > CLOSE:
+        return Quote(told.text, told.sources, sure, decided, tone=tone)
+    beside = _tell_rows(query, _rows_alike(query, other, matches)) or Composed(
+        told_of(query, other), (other.passage.id,), (other.unit,)
+    )
+    sources = tuple(dict.fromkeys((*told.sources, *beside.sources)))
+    return Quote(told.text, sources, sure, decided, beside.text, tone)
 
 
-def compose(query: Query, matches: Sequence[Match]) -> tuple[str, tuple[str, ...]]:
-    """The quote and the ids of the documents it stands in, best first."""
+def _tone(best: Match, other: Match | None, sure: float) -> Tone:
+    """How a quote may be said: without a reservation, with a light one, or as a guess."""
+    if sure >= calibration().sure_from:
+        return "sure"
+    rivalled = other is not None and best.score - other.score < RIVAL and best.features[_ROW_MEANT] < 1.0
+    return "likely" if sure >= calibration().likely_from and not rivalled else "doubtful"
+
+
+def compose(query: Query, matches: Sequence[Match]) -> Composed:
+    """The quote: the best unit with what belongs to it, or the rows of a table where none of them is meant alone."""
     best = matches[0]
+    alike = _tell_rows(query, _rows_alike(query, best, matches))
+    if alike:
+        return alike
     texts = _beside(best, matches)
-    sources = [best.passage.id]
+    if _row_of(best):
+        texts[0] = told_of(query, best)
+    found = [best]
     second = _second(query, matches)
     if second and len(texts) < 3 and not any(second.unit.text in t or t in second.unit.text for t in texts):
-        texts.append(_row(query, second) if second.unit.label else _with_lead(second))
-        sources.append(second.passage.id)
-    if best.unit.label:
-        texts[0] = _row(query, best)
+        texts.append(told_of(query, second))
+        found.append(second)
     kept: list[str] = []
     for text in texts:
         if not kept or sum(map(len, kept)) + len(text) <= LONGEST:
             kept.append(_closed(text))
-    return _glue(kept), tuple(dict.fromkeys(sources[: len(kept)] or sources[:1]))
+    sources = [one.passage.id for one in found[: len(kept)]]
+    return Composed(_glue(kept), tuple(dict.fromkeys(sources)), tuple(one.unit for one in found))
 
 
-def another(query: Query, matches: Sequence[Match], text: str) -> Match | None:
+def another(query: Query, matches: Sequence[Match], told: Composed) -> Match | None:
     """The best unit of another section or row, unless the quote holds it already."""
     best = matches[0].unit
     for found in matches[1:NEXT]:
+        if found.features[_WRONG_WAY]:  # of sending back where the delivery is asked for, or the other way round
+            continue
         elsewhere = found.unit.context != best.context or bool(found.unit.label)
-        if elsewhere and found.unit.kind != "list" and len(found.unit.text) <= BESIDE_LENGTH:
-            return None if told_of(query, found).rstrip(".") in text else found
+        known = any(found.unit is unit for unit in told.units) or _named_less(query, found.unit, best)
+        if elsewhere and not known and found.unit.kind != "list" and len(found.unit.text) <= BESIDE_LENGTH:
+            return None if told_of(query, found).rstrip(".") in told.text else found
     return None
+
+
+def _named_less(query: Query, unit: Unit, best: Unit) -> bool:
+    """Whether a unit is another row of the best one's table, of which the question holds less."""
+    return bool(unit.label) and unit.table == best.table and _named(query, unit) < _named(query, best)
 
 
 def told_of(query: Query, found: Match) -> str:
     """A unit as it is quoted by itself."""
-    return _closed(_row(query, found) if found.unit.label else _with_lead(found))
+    row = _row_of(found)
+    return tell(row, _wanted(query, row)) if row else _closed(_with_lead(found))
+
+
+def _tell_rows(query: Query, alike: Sequence[Match]) -> Composed | None:
+    """Rows of one table as a list; None where there are none."""
+    rows = [row for found in alike if (row := _row_of(found))]
+    if not rows:
+        return None
+    text, told = tell_all(rows, [_wanted(query, row) for row in rows])
+    return Composed(text, tuple(dict.fromkeys(alike[i].passage.id for i in told)), tuple(m.unit for m in alike))
+
+
+def _rows_alike(query: Query, best: Match, matches: Sequence[Match]) -> list[Match]:
+    """The rows of a row's table among which the question does not choose, best first; empty if it does."""
+    if not best.unit.label or best.features[_ROW_MEANT] >= 1.0 or not _row_of(best):
+        return []
+    alike = [
+        m
+        for m in matches
+        if m.unit.label
+        and m.unit.table == best.unit.table
+        and m.passage.title == best.passage.title
+        and _named(query, m.unit) == _named(query, best.unit)
+        and m.features[_PLACE] == best.features[_PLACE]
+        and _row_of(m)
+    ]
+    near = [m for m in alike if best.score - m.score <= CLOSE]
+    return alike if len(near) > 1 else []
+
+
+def _named(query: Query, unit: Unit) -> int:
+    """How much of a row a question holds: words of its label, and numbers that are values of it ("which is UK 8?")."""
+    numbers = set(_NUMBER.findall(query.text)) if query.kind != "money" else set()
+    asked = [value for name, value in unit.columns if name_likeness(query, _DIGITS.sub("", name))]
+    told = asked or [value for _, value in unit.columns]
+    values = {number for value in told for number in _NUMBER.findall(value)}
+    return len(unit.label & set(query.stems)) + len(numbers & values)
+
+
+def _row_of(found: Match) -> Row | None:
+    whole = len(found.passage.units) == 1
+    return read_row(found.unit.text, glued=found.unit.kind == "row", whole=whole) if found.unit.label or whole else None
+
+
+def _wanted(query: Query, row: Row) -> list[int]:
+    """The numbers of the columns that a question asks for; empty when it does not say which."""
+    fits = list(range(len(row.cells)))
+    if query.kind in ("duration", "money", "time", "number"):
+        fits = [i for i in fits if fit(query.kind, row.cells[i][1]) > 0] or fits
+    # A condition ("free delivery from") is meant only where the question speaks of that; a number names no column.
+    named = {
+        i: name_likeness(query, _DIGITS.sub("", row.cells[i][0]))
+        for i in fits
+        if "free" in query.concepts or not is_condition(row.cells[i][0])
+    }
+    most = max(named.values(), default=0)
+    kept = [i for i in named if named[i] == most] if named and most > min(named.values()) else fits
+    return kept if len(kept) < len(row.cells) else []
 
 
 def _beside(best: Match, matches: Sequence[Match]) -> list[str]:
@@ -167,20 +262,6 @@ def _with_lead(found: Match) -> str:
         return found.unit.text
     leads = [u for u in found.passage.units if u.position < found.unit.position and is_lead(u)]
     return f"{leads[-1].text} {found.unit.text}" if leads else found.unit.text
-
-
-def _row(query: Query, found: Match) -> str:
-    """A wide table row cut to its label and the columns that were asked for; else the whole row."""
-    columns = found.unit.columns
-    glue, rest = (" – ", ", ") if found.unit.kind == "row" else ("; ", "; ")
-    label = found.unit.text.rstrip(".").partition(glue)[0]
-    if len(columns) < WIDE or query.kind not in ("duration", "money", "time", "number"):
-        return found.unit.text
-    kept = [column for column in columns if fit(query.kind, column[1]) > 0]
-    named = [name_likeness(query, name) for name, _ in kept]
-    if kept and max(named) > min(named):
-        kept = [column for column, likeness in zip(kept, named, strict=True) if likeness == max(named)]
-    return label + glue + rest.join(f"{name}: {value}" for name, value in kept) if kept else found.unit.text
 
 
 def _closed(text: str) -> str:

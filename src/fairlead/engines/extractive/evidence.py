@@ -63,6 +63,7 @@ class Calibration(NamedTuple):
     choose: Vectors
     sure: Odds
     answer_from: float
+    likely_from: float
     sure_from: float
 
 
@@ -126,7 +127,7 @@ def calibration() -> Calibration:
     order = np.array([constants["order"].get(name, 0.0) for name in FEATURES], np.float32)
     choose = np.array([constants["choose"].get(name, 0.0) for name in (*FEATURES, *READ)], np.float32)
     sure = Odds.read(constants["sure"], SURENESS)
-    return Calibration(order, choose, sure, constants["answer_from"], constants["sure_from"])
+    return Calibration(order, choose, sure, *(constants[name] for name in ("answer_from", "likely_from", "sure_from")))
 
 
 def match(query: Query, passages: Sequence[Passage], readers: Readers) -> list[Match]:

@@ -76,9 +76,13 @@ def respond(request: Request, readers: Readers) -> Answer:
         reaction = acts.react(message, last_answer)
         if reaction:
             return Answer(reaction.text, reaction.act, 1.0)
+        if acts.instructs(message) and not question.asks(acts.without_orders(message)):
+            return Answer(phrases.ASSISTANT_ONLY, "small_talk", 1.0)
     quotes = _quotes(message, said, passages, readers)
     best = max((quote.confidence for _, quote in quotes if quote.known), default=0.0)
-    unsure = plan is not None and plan.identified and not any(quote.known and quote.sure for _, quote in quotes)
+    unsure = (
+        plan is not None and plan.identified and not any(quote.known and quote.tone == "sure" for _, quote in quotes)
+    )
     if plan and (unsure or plan.score + (IDENTIFIED_LEAD if plan.identified else TOOL_LEAD) >= best):
         return _use(plan, request, message)
     return _say(message, quotes)
@@ -88,7 +92,7 @@ def _quotes(
     message: str, said: Sequence[str], passages: Sequence[Passage], readers: Readers
 ) -> list[tuple[str, Quote]]:
     """A quote for each question of the message; the later ones may lean on the earlier ones."""
-    parts = question.split(acts.strip_greeting(message))
+    parts = question.split(acts.strip_greeting(acts.without_orders(message)))
     earlier = list(said[:-1])
     quotes = []
     for number, part in enumerate(parts):
@@ -101,28 +105,40 @@ def _quotes(
 def _say(message: str, quotes: list[tuple[str, Quote]]) -> Answer:
     known = [quote for _, quote in quotes if quote.known]
     angry = acts.complains(message)
+    foreign = acts.foreign(words_of(message))
+    if foreign and all(quote.tone == "doubtful" for quote in known):
+        known = []
     opening = f"{phrases.RUDE if acts.rude(message) else phrases.SORRY} " if angry else ""
     if not known:
         doubt = 1.0 - max((quote.confidence for _, quote in quotes), default=0.0)
         if angry:
             return Answer(opening + phrases.OFFER, "complaint", doubt)
-        unknown = phrases.NOT_ENGLISH if acts.foreign(words_of(message)) else phrases.UNKNOWN
+        unknown = phrases.NOT_ENGLISH if foreign else phrases.UNKNOWN
         return Answer(unknown, "unknown", doubt)
-    lines: list[str] = []
-    for part, quote in quotes:
-        if not quote.known:
-            lines.append(phrases.UNKNOWN_PART.format(question=part.strip()[:200]))
-        elif not any(set(words_of(quote.text)) <= set(words_of(line)) for line in lines):
-            lines.append(quote.said if quote.sure else _doubted(quote))
+    told: list[str] = []
+    missed = [part.strip()[:200] for part, quote in quotes if not quote.known]
+    for _, quote in quotes:
+        if quote.known and not any(set(words_of(quote.text)) <= set(words_of(before)) for before in told):
+            told += _toned(quote)
+    if missed:
+        told.append(phrases.UNKNOWN_PART.format(questions=" and ".join(f"“{part}”" for part in missed)))
+    elif any(quote.tone == "doubtful" for quote in known):
+        told.append(phrases.DOUBTFUL_TAIL)
     sources = tuple(dict.fromkeys(source for quote in known for source in quote.sources))
     surest = min(quote.confidence for quote in known)
-    return Answer(opening + "\n\n".join(lines), "complaint" if angry else "answer", surest, sources)
+    return Answer(opening + "\n\n".join(told), "complaint" if angry else "answer", surest, sources)
 
 
-def _doubted(quote: Quote) -> str:
-    """A quote that we are not sure of, with what else may be meant, and the offer of a person."""
-    lines = [f"{phrases.MAYBE}{quote.text}", *([f"{phrases.MAYBE_OTHER}{quote.other}"] if quote.other else [])]
-    return "\n\n".join(lines) + f" {phrases.MAYBE_TAIL}"
+def _toned(quote: Quote) -> list[str]:
+    """The paragraphs of a quote: with the reservation that its odds ask for, and with what else may be meant."""
+    match quote.tone:
+        case "sure":
+            return [quote.said]
+        case "likely":
+            return [f"{phrases.LIKELY}{quote.text}"]
+    return (
+        [phrases.EITHER, f"• {quote.text}", f"• {quote.other}"] if quote.other else [f"{phrases.DOUBTFUL}{quote.text}"]
+    )
 
 
 def _use(plan: Plan, request: Request, message: str) -> Answer:
@@ -175,7 +191,7 @@ def _after_tools(
     if len(parts) > 1:
         for part, quote in _quotes(message, said, passages, readers):
             ranked = rank(request.tools, part, readers)
-            if quote.known and quote.sure and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
+            if quote.known and quote.tone == "sure" and (not ranked or ranked[0][1] < tools.CHOOSE_FROM):
                 extra.append(quote)
     lines = [text, *(quote.said for quote in extra)]
     sources = tuple(dict.fromkeys(source for quote in extra for source in quote.sources))
