@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import importlib.util
+import io
 import json
 import os
 import re
@@ -243,6 +244,7 @@ def test_a_file_can_be_one_conversation(run: Command, shop: Path, tmp_path: Path
         ("a.csv", "id,when\n1,2\n", "--column"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2"),
         ("a.jsonl", "[1]\n", "line 1"),
+        ("a.csv", f'question\n"{"x" * 200_000}"\n', "Close every quote"),
     ],
 )
 def test_a_file_that_cannot_be_read_names_the_line(tmp_path: Path, name: str, text: str, expected: str) -> None:
@@ -255,8 +257,25 @@ def test_a_file_that_cannot_be_read_names_the_line(tmp_path: Path, name: str, te
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(UsageError, match="UTF-8"):
+    with pytest.raises(UsageError, match=r"no UTF-8 text \(byte 0\)"):
         list(read_messages(path, None))
+    with pytest.raises(UsageError, match="Is a directory"):
+        list(read_messages(tmp_path, None))
+
+
+def test_a_question_that_is_not_text_is_refused(run: Command, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(b"hi \xff".decode(errors="surrogateescape")))
+    shown = run("ask", "-", "--project", shop)
+    assert (shown.code, "no UTF-8 text (character 4)" in shown.err) == (2, True)
+
+
+def test_a_message_that_is_refused_does_not_end_the_chat(
+    run: Command, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 5_000 + "\nthanks\n"))
+    shown = run("chat", "--project", shop)
+    assert (shown.code, "5000 characters; 4000 are possible" in shown.err) == (0, True)
+    assert "welcome" in shown.out
 
 
 def test_durations_and_moments() -> None:

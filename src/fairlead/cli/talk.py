@@ -23,7 +23,7 @@ from fairlead.assistant import Answer
 from fairlead.assistant.events import Confirm, Delta, Event, Facts, Failed, HandedOff, Sources
 from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
 from fairlead.cli.times import span
-from fairlead.errors import FairleadError, UsageError
+from fairlead.errors import FairleadError, ServiceError, UsageError
 from fairlead.providers.base import CallContext
 from fairlead.readable import escaped
 from fairlead.settings import Settings
@@ -71,7 +71,7 @@ def ask(
         return
     if output or column or limit or conversation:
         raise UsageError(detail="--output, --column, --limit and --conversation go with --file.")
-    text = sys.stdin.read() if question == "-" else str(question)
+    text = _utf8(sys.stdin.read() if question == "-" else str(question))
     if not text.strip():
         raise UsageError(detail='The question is empty. For example: fairlead ask "How long does delivery take?"')
     answer = asyncio.run(_ask_one(settings, text, variant))
@@ -193,8 +193,11 @@ async def _chat(settings: Settings, variant: str | None) -> None:
                 conversation, _ = await asyncio.to_thread(assistant.open_conversation, "cli")
                 identifier = conversation.id
             out.print("assistant: ", end="", style="bold")
-            async for event in assistant.reply(identifier, text, variant=variant):
-                _tell_event(event)
+            try:
+                async for event in assistant.reply(identifier, text, variant=variant):
+                    _tell_event(event)
+            except ServiceError as error:  # of one message; the conversation goes on
+                err.print(f"fairlead: {error}", style="red", markup=False, end="")
             out.print()
 
 
@@ -219,19 +222,35 @@ def _rows(rows: Iterable[tuple[str, str]]) -> str:
     return "".join(f"\n  {label}: {value}" for label, value in rows)
 
 
+def _utf8(text: str) -> str:
+    """``text`` if it was UTF-8 before Python made it a text. Raises UsageError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(detail=f"The question is no UTF-8 text (character {error.start + 1}).") from error
+    return text
+
+
 def read_messages(path: Path, column: str | None) -> Iterator[str]:
     """The messages of a .txt (one a line), .csv or .jsonl file. Raises UsageError that names the line at fault."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UsageError(detail=f"There is no file {path}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(detail=f"{path} cannot be read as UTF-8 text: {error}") from error
+    except OSError as error:
+        raise UsageError(
+            detail=f"{path} cannot be read ({error.strerror}). Give a .txt, .csv or .jsonl file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(detail=f"{path} is no UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     match path.suffix.lower():
         case ".csv":
             reader = csv.DictReader(io.StringIO(text, newline=""))
             key = _column(column, reader.fieldnames or [], path, text)
-            yield from (row[key].strip() for row in reader if (row.get(key) or "").strip())
+            try:
+                yield from (row[key].strip() for row in reader if (row.get(key) or "").strip())
+            except csv.Error as error:
+                raise UsageError(detail=f"{path}:{reader.line_num}: {error}. Close every quote.") from error
         case ".jsonl":
             yield from _jsonl(path, text, column)
         case _:
