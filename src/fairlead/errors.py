@@ -569,6 +569,10 @@ class RoutingRefused(UsageError):
     """No router can be learnt: {detail}."""
 
 
+class RouterUnreadable(RoutingRefused):
+    """No router can be read: {detail}."""
+
+
 class RouterRefused(UsageError):
     """The variant {variant} cannot route by {file}: {detail}. Learn it again: fairlead route learn."""
 

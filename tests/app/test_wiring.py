@@ -130,6 +130,11 @@ def test_keys_of_providers_come_by_reference_only(
         credentials(usecase.variant("filed"), usecase)
     (settings.project / "secret.txt").write_text("k2\n")
     assert credentials(usecase.variant("filed"), usecase) == ["k2"]
+    for planted in ("planted\r\nx-evil: 1\n", "plantéd"):
+        (settings.project / "secret.txt").write_text(planted)
+        with pytest.raises(CredentialMissing, match="more than a key") as caught:
+            credentials(usecase.variant("filed"), usecase)
+        assert planted.split("\r")[0] not in str(caught.value)
 
 
 async def test_the_keys_of_a_list_take_turns_and_the_definition_says_what_is_wrong_with_one(

@@ -218,7 +218,10 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
     code, out, _ = run("learn", write("bad.jsonl", questions(600, told=False)), *costs, "--output", "no.json", "--json")
     assert (code, json.loads(out)["enabled"], Path("no.json").exists()) == (3, False, False)
     code, _, err = run("learn", "good.jsonl", "--small", "x", *costs[2:])
-    assert (code, "None in x" in err) == (2, True)
+    assert (code, "no column 'x' (--small). There are: question, s, b." in err) == (2, True), err
+    assert "found no file" in run("learn", "nowhere", *costs)[2]
+    Path("odd.jsonl").write_text('{"question": "Where is it?", "s": "often", "b": 1}')
+    assert "'often' in s" in run("learn", "odd.jsonl", *costs)[2]
     assert "two different" in run("learn", "good.jsonl", "--small", "s", "--big", "s", *costs[4:])[2]
     for name in ("good.jsonl", "nowhere.json"):
         code, _, err = run("show", name)

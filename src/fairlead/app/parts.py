@@ -234,6 +234,9 @@ def credential(variant: Variant, usecase: UseCase, reference: str) -> str | None
     except SecretUnreadable as error:
         detail = str(error.details["detail"])
         raise CredentialMissing(variant=variant.id, reference=reference, detail=detail) from error
+    if not (found.isascii() and found.isprintable()):  # it becomes a header
+        detail = "it holds more than a key; expected letters, digits and signs in one line"
+        raise CredentialMissing(variant=variant.id, reference=reference, detail=detail)
     if not found:
         log.warning("variant %s has no key: %s is empty or not set", variant.id, reference)
     _remember(found)

@@ -155,7 +155,12 @@ def show(
 def _tried(path: Path, text: str | None, small: str, big: str) -> list[Tried]:
     names = (text,) if text else COLUMNS["input"]
     faults, tried = Faults(str(path)), []
-    for row in read(path).rows:
+    rows = read(path).rows
+    columns = dict.fromkeys(name for row in rows for name in row.values)
+    for option, name in (("--small", small), ("--big", big)):
+        if rows and name not in columns:
+            raise UsageError(detail=f"{path} has no column {name!r} ({option}). There are: {', '.join(columns)}.")
+    for row in rows:
         question = next((row.values[name] for name in names if isinstance(row.values.get(name), str)), "")
         scores = [_score(row.values.get(name)) for name in (small, big)]
         if not question.strip():

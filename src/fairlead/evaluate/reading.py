@@ -82,7 +82,9 @@ def read(path: Path, *, part: str = "") -> Source:
     if path.is_dir():
         return _read_folder(path, part, faults)
     reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if reader is None and not path.exists():
+        faults.add(0, "no file", "a file of samples")
+    elif reader is None:
         faults.add(0, f"a file that ends in {path.suffix or 'nothing'}", f"{listed(sorted(READERS))}, or a folder")
     else:
         try:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from fairlead.engines.embed.embedder import shared
-from fairlead.errors import RoutingRefused
+from fairlead.errors import RouterUnreadable, RoutingRefused
 from fairlead.evaluate import bootstrap, intervals
 from fairlead.evaluate.intervals import Interval
 from fairlead.evaluate.numbers import Codes, Flags, Numbers
@@ -269,7 +269,7 @@ def to_file(learnt: Learnt) -> bytes:
 
 
 def from_file(data: bytes) -> Learnt:
-    """A router read back. Raises RoutingRefused for what is none, or was made with another version of ``embed``."""
+    """A router read back. Raises RouterUnreadable for what is none, or was made with another version of ``embed``."""
     try:
         plain = msgspec.json.decode(data)
         for name, value in plain["report"].items():
@@ -280,11 +280,9 @@ def from_file(data: bytes) -> Learnt:
             plain["router"]["threshold"] = -math.inf
         learnt = msgspec.convert(plain, Learnt)
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
-        raise RoutingRefused(
-            detail=f"that is no router's file. Make one: fairlead route learn ... --output FILE ({error})"
-        ) from error
+        detail = f"that is no router's file ({error}); make one: fairlead route learn ... --output FILE"
+        raise RouterUnreadable(detail=detail) from error
     if learnt.router.format != FORMAT or learnt.router.embedder != shared().digest:
-        raise RoutingRefused(
-            detail="the router was made with another version of Fairlead; learn it again: fairlead route learn"
-        )
+        detail = "it was made with another version of Fairlead; learn it again: fairlead route learn"
+        raise RouterUnreadable(detail=detail)
     return learnt
