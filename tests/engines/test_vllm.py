@@ -78,7 +78,7 @@ async def test_it_is_started_as_vllm_wants_it_and_the_key_is_no_argument(make: M
         arguments=["--load-s", "0.3"],
     )  # fmt: skip
     await engine.start()
-    said = await told(engine, documents=[{"text": "x"}], grammar="g", model="kind")
+    said = await told(engine, documents=[{"text": "Two days."}], grammar="g", model="kind")
     argv = said["argv"]
     assert argv[:2] == ["serve", "org/qwen"]
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
@@ -88,7 +88,7 @@ async def test_it_is_started_as_vllm_wants_it_and_the_key_is_no_argument(make: M
     assert argv[argv.index("--lora-modules") + 1] == f"kind={tmp_path / 'adapter'}"
     assert argv[argv.index("--max-lora-rank") + 1] == "32", "the next it takes; without it vLLM refuses beyond 16"
     assert said["asked"]["model"] == "kind"
-    assert said["asked"]["documents"] == [{"text": "x"}]
+    assert "[1] Two days." in said["asked"]["messages"][0]["content"]
     assert said["asked"]["structured_outputs"] == {"grammar": "g"}
     key = engine._key
     assert key not in " ".join(argv)

@@ -65,10 +65,10 @@ def test_without_instructions_to_end_the_passages_get_their_own(first: dict[str,
     assert "[1] Within 30 days." in messages[0]["content"]
 
 
-def test_passages_stay_what_they_are_where_the_server_takes_them() -> None:
+def test_passages_are_written_out_for_a_server_that_would_take_them_and_show_them_to_no_model() -> None:
     body = sent(VLLM, messages=[ASKED], documents=DOCUMENTS)
-    assert body["documents"] == DOCUMENTS
-    assert body["messages"] == [ASKED]
+    assert "documents" not in body
+    assert "[1] Within 30 days." in body["messages"][0]["content"]
 
 
 @pytest.mark.parametrize("documents", [[], None])

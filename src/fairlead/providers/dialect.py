@@ -40,9 +40,9 @@ class Untranslatable(ValueError):
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """How one family of servers differs from the protocol.
 
-    ``stream_usage``: takes ``stream_options``, with which the gateway asks for usage in every stream. ``documents``:
-    takes the passages of a request as they are, or needs them written into the prompt. ``marks``: takes Anthropic's
-    cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed thoughts.
+    ``stream_usage``: takes ``stream_options``, with which the gateway asks for usage in every stream. ``marks``: takes
+    Anthropic's cache marks inside messages. ``extra``: takes ``extra_content`` in tool calls, where Gemini keeps signed
+    thoughts.
     ``fetches``: may fetch pictures from addresses in a request; an engine of one's own would do so from inside, where a
     caller could send it to anything. ``reads``: what a message may hold. ``names``: takes ``name`` in messages.
     ``short_ids``: wants ids of tool calls to be nine letters and digits. ``refuse``, ``drop`` and ``rename`` are
@@ -54,7 +54,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     stream_usage: bool = True
-    documents: Literal["native", "prompt"] = "prompt"
     marks: bool = False
     extra: bool = False
     fetches: bool = True
@@ -95,7 +94,6 @@ LLAMA_CPP_ADAPTED = Dialect(
 """With adapters: a prompt remembered under one gives wrong answers under another, whoever asks for it."""
 VLLM = Dialect(
     fetches=False,
-    documents="native",
     salt="cache_salt",
     rename=MappingProxyType({"grammar": "structured_outputs.grammar"}),
     answers=Answers(thoughts="reasoning"),
@@ -170,7 +168,8 @@ def translate(dialect: Dialect, model: str, call: Call) -> bytes:
     body["model"] = model
     if not dialect.stream_usage:
         body.pop("stream_options", None)
-    if dialect.documents == "prompt" and (documents := body.pop("documents", None)) and "messages" in body:
+    # vLLM takes them as they are, but shows them to no model whose chat template does not ask for them: few do.
+    if (documents := body.pop("documents", None)) and "messages" in body:
         body["messages"] = with_documents(body["messages"], documents)
     if call.operation == "chat":
         body["messages"] = _fit_messages(dialect, body.get("messages"))
