@@ -177,8 +177,6 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
             yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
-        if variant.id == usecase.name:
-            yield f"Variant {variant.id} has the use case's name, by which clients get the assistant: rename it."
         host = HOSTED.get(variant.target.provider)
         if host is not None and host.key and variant.target.external and not variant.references:
             yield (
