@@ -137,9 +137,11 @@ async def test_questions_on_what_was_shown_are_answered_from_it(shop: Shop) -> N
         ("where is it now?", "tool", "travels with NordPaket"),
         ("what did I pay?", "tool", "Total: €"),
         ("what did I order?", "tool", "1 × "),
+        ("what was in it again?", "tool", "1 × "),
         ("can I still change the address?", "tool", "can only be changed until the order is packed"),
         ("can I cancel it?", "tool", "can no longer be cancelled"),
         ("what does delivery to Austria cost?", "answer", "€5.90"),
+        ("Can I return boots that I tried on at home?", "answer", "wear boots on a carpet"),
     )
 
 

@@ -574,3 +574,19 @@ def test_ids_and_money_are_never_broken_over_lines(
     else:
         assert len(lines) > 3
         assert max(map(len, lines)) <= max(int(columns), len(identifier) + len(cost) + 2 * output.NARROW + 6)
+
+
+def test_a_file_as_one_conversation_can_act_and_says_what_an_answer_rests_on(
+    run: Command, shop: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "talk.txt"
+    source.write_text(
+        "cancel my order\nTT-730158 theo.calloway@example.org\nno\nwhen does it arrive?\n", encoding="utf-8"
+    )
+    shown = run("ask", "--file", source, "--conversation", "--project", shop).out
+    told = shown.replace("\n", " ")
+    assert "Could you please tell me the order number?" in told
+    assert "Shall I cancel your order TT-730158" in told
+    assert "All right, I have not done that." in told
+    assert "We have received your order TT-730158" in told
+    assert shown.rstrip().endswith("from: Order TT-730158")

@@ -21,6 +21,7 @@ from fairlead.app import Fairlead
 from fairlead.cli.define import describe
 from fairlead.cli.output import advise, err, out, with_settings
 from fairlead.cli.serve import running, stop_asked
+from fairlead.cli.talk import looked_up
 from fairlead.cli.times import money, span
 from fairlead.errors import FairleadError, PortTaken, UsageError
 from fairlead.records import now_us
@@ -166,16 +167,18 @@ async def _converse(model: str, url: str, secret: str, messages: list[str]) -> N
             async with client.post(f"{url}/v1/chat/completions", json=body) as response:
                 if response.status != 200:
                     raise FairleadError(detail=f"{response.status}: {(await response.text())[:300]}")
-                answer, sources = await _print_stream(response)
+                answer, extra = await _print_stream(response)
             history.append({"role": "assistant", "content": answer})
             taken = span(round((time.monotonic() - begun) * 1e6))
-            cited = "; ".join(source["title"] for source in sources) or "no source needed"
+            titles = [source["title"] for source in extra.get("sources", ())]
+            shown = [f"from {title}" for title in looked_up(extra.get("act", ""), extra.get("facts", ()))]
+            cited = "; ".join(titles or shown) or "no source needed"
             out.print(f"\n          {cited} · {taken}", style="dim", markup=False)
 
 
-async def _print_stream(response: aiohttp.ClientResponse) -> tuple[str, list[dict[str, Any]]]:
-    """Print an answer as it comes; returns its text and the sources it rests on."""
-    answer, sources = "", list[dict[str, Any]]()
+async def _print_stream(response: aiohttp.ClientResponse) -> tuple[str, dict[str, Any]]:
+    """Print an answer as it comes; returns its text and what it says of itself."""
+    answer, extra = "", dict[str, Any]()
     async for line in response.content:
         if not line.startswith(b"data: {"):
             continue
@@ -186,9 +189,8 @@ async def _print_stream(response: aiohttp.ClientResponse) -> tuple[str, list[dic
             piece = choice["delta"].get("content") or ""
             out.print(piece, end="", markup=False)
             answer += piece
-            extra = choice["delta"].get("fairlead") or choice.get("fairlead") or {}
-            sources = extra.get("sources") or sources
-    return answer, sources
+            extra |= choice["delta"].get("fairlead") or choice.get("fairlead") or {}
+    return answer, extra
 
 
 def _show_records(fairlead: Fairlead, since: int) -> None:

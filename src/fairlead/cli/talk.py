@@ -8,7 +8,7 @@ import functools
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import indent
@@ -19,16 +19,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fairlead.app import Fairlead, build
-from fairlead.assistant import Answer
-from fairlead.assistant.events import Confirm, Delta, Event, Facts, Failed, HandedOff, Sources
+from fairlead.assistant import Answer, Assistant
+from fairlead.assistant.events import Confirm, Delta, Done, Event, Facts, Failed, HandedOff, Sources
 from fairlead.cli.output import JsonFlag, err, out, print_json, with_settings
 from fairlead.cli.times import span
 from fairlead.errors import FairleadError, ServiceError, UsageError
-from fairlead.providers.base import CallContext
 from fairlead.readable import escaped
+from fairlead.records import Source
 from fairlead.settings import Settings
 
-CONTEXT = CallContext(channel="cli", subject="cli")
 TEXT_COLUMNS = ("text", "message", "utterance", "question", "input", "query", "instruction")
 
 
@@ -50,7 +49,7 @@ def ask(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many of --file.")] = None,
     conversation: Annotated[
         bool,
-        typer.Option("--conversation", help="Take --file as one conversation: each message knows those before it."),
+        typer.Option("--conversation", help="Take --file as one conversation, as in chat: a yes in it is a yes."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Append answers to this JSONL file; a rerun goes on after it.")
@@ -142,25 +141,48 @@ async def _ask_all(
 ) -> int:
     """Ask each of ``messages`` after the first ``done`` and tell each answer; returns how many failed."""
     failures = 0
-    history: list[dict[str, str]] = []
     progress = Progress(
         TextColumn("asking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
     )
     async with _started(settings, variant) as fairlead:
         with progress:
             task = progress.add_task("asking", total=len(messages), completed=done)
+            talk = await asyncio.to_thread(fairlead.assistant.open_conversation, "cli") if remember else None
             for text in messages[done:]:
-                history = [*(history if remember else ()), {"role": "user", "content": text}]
                 try:
-                    answer = await fairlead.assistant.answer(history, variant=variant, context=CONTEXT)
+                    if talk is not None:
+                        answer = await _reply(fairlead.assistant, talk[0].id, text, variant)
+                    else:
+                        answer = await fairlead.assistant.ask(text, variant=variant, channel="cli")
                     row = _plain(text, answer)
-                    history.append({"role": "assistant", "content": answer.text})
                 except FairleadError as error:
                     failures += 1
                     row = {"question": text, "error": str(error)}
                 tell(row)
                 progress.advance(task)
     return failures
+
+
+async def _reply(assistant: Assistant, conversation: str, text: str, variant: str | None) -> Answer:
+    """The answer within a conversation, whole. Raises FairleadError where none could be given."""
+    said, sources, facts = "", tuple[Source, ...](), list[Facts]()
+    async for event in assistant.reply(conversation, text, variant=variant):
+        match event:
+            case Delta():
+                said += event.text
+            case Sources():
+                sources = event.sources
+            case Facts():
+                facts.append(event)
+            case Failed():
+                raise FairleadError(detail=event.message)
+            case Done():
+                chosen = variant or assistant.usecase.live.id
+                return Answer(
+                    text=said, act=event.act, sources=sources, facts=tuple(facts), variant=chosen,
+                    inference=event.inference_id, total_us=event.total_us,
+                )  # fmt: skip
+    raise FairleadError(detail="The conversation gave no answer.")
 
 
 def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
@@ -172,6 +194,7 @@ def _tell_json(row: dict[str, Any], sink: TextIO | None = None) -> None:
 def _tell_text(row: dict[str, Any]) -> None:
     told = indent(row.get("text") or row.get("error") or "", "  ")
     cited = "".join(f"\n    [{n}] {source['title']}" for n, source in enumerate(row.get("sources", ()), 1))
+    cited = cited or "".join(f"\n    from: {title}" for title in looked_up(row.get("act", ""), row.get("facts", ())))
     out.print(f"> {row['question']}\n{told}{cited}\n", markup=False)
 
 
@@ -288,6 +311,12 @@ def _jsonl(path: Path, text: str, column: str | None) -> Iterator[str]:
             yield value.strip()
 
 
+def looked_up(act: str, facts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What an answer without pages rests on: the cards that tools gave, or that one was asked; empty if on nothing."""
+    titles = [str(card["title"]) for card in facts if card.get("title")]
+    return titles or (["a look-up"] if act in ("tool", "action") else [])
+
+
 def _plain(question: str, answer: Answer) -> dict[str, Any]:
     row: dict[str, Any] = msgspec.to_builtins(answer)
     return {"question": question, **row}
@@ -297,6 +326,9 @@ def _show(answer: Answer) -> None:
     out.print(answer.text, markup=False)
     for number, source in enumerate(answer.sources, 1):
         out.print(f"  [{number}] {source.title} ({source.location})", style="dim", markup=False)
+    if not answer.sources:
+        for title in looked_up(answer.act, [{"title": card.title} for card in answer.facts]):
+            out.print(f"  from: {title}", style="dim", markup=False)
     err.print(
         f"{answer.variant}, {answer.act}, {span(answer.total_us)}; trace {answer.inference}", style="dim", markup=False
     )

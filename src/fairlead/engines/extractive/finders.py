@@ -100,7 +100,8 @@ ADDRESS = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(
-    r"\b(?i:my name is|i am|i'm|this is|name's|name:|for|under(?: the)?(?: name)?(?: of)?|in the name of)\s+((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
+    r"\b(?i:my name is|i am|i'm|this is|name's|name:|for|under(?: the)?(?: name)?(?: of)?|in the name of)\s+"
+    r"((?:[A-Z][\w'-]+)(?: (?:van|von|de|der|la|el"
     r"|bin)?\s?[A-Z][\w'-]+){0,3})"
 )
 _REASON = re.compile(

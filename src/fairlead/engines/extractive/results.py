@@ -129,6 +129,13 @@ _ITEMS = re.compile(
     r"|\b(?:which|what) (?:items|articles|products)",
     re.IGNORECASE,
 )
+
+
+def asks_for_rows(question: str) -> bool:
+    """Whether a question on something that was shown is for what it held: "what was in it?"."""
+    return _ITEMS.search(question) is not None
+
+
 _TOTAL = re.compile(r"\b(?:total|sum|amount|paid)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\d+ ?[x×] ")
 

@@ -25,6 +25,7 @@ from fairlead.engines.extractive.evidence import Readers
 from fairlead.engines.extractive.finders import ADDRESS, EMAIL, identifier
 from fairlead.engines.extractive.manner import deeds_of, manner_of
 from fairlead.engines.extractive.question import bare_of
+from fairlead.engines.extractive.results import asks_for_rows
 from fairlead.engines.extractive.text import STOP, concepts_of
 from fairlead.engines.extractive.toolmatch import SPACED, Tool, chance_of_kind, meaning_of, rank
 
@@ -43,7 +44,8 @@ _NUMBER_WORDS = STOP | frozenset(
         "typo correct correction wrong mistyped actually here's tt wait rather")
 )  # fmt: skip
 _LEANS = re.compile(
-    r"\b(?:it|they|them|that|this one|mine|(?:the|my|this) (?:orders?|parcel|package|delivery|shipment|address|payment"
+    r"\b(?:it|they|them|that(?! (?:i|we|you|he|she|they|it|is|are|the|has|have|was|were|had|do|does|can)\b)"
+    r"|this one|mine|(?:the|my|this) (?:orders?|parcel|package|delivery|shipment|address|payment"
     r"|total|refund|return|items?|tracking number|carrier|driver|money)|(?:did|have|do) (?:i|we) (?:pay|paid|owe"
     r"|order(?:ed)?|buy|bought)|(?:i|we) (?:paid|ordered|bought))\b",
     re.IGNORECASE,
@@ -130,6 +132,8 @@ def plan(
     together = _wish_of(said)
     wish = " ".join(said[-together:])
     topic = _topic_of(tools, turns) if together == 1 else ""
+    if topic and asks_for_rows(wish) and (shown := _looked_up(tools, [*said, topic], readers)):
+        return shown
     ranked = _fitting(rank(tools, f"{wish} {topic}".strip(), readers), wish, readers)
     if shown := _shown(tools, said, readers):
         return shown
@@ -204,7 +208,7 @@ def _topic_of(tools: Sequence[Tool], turns: Sequence[tuple[str, str]]) -> str:
 # A question on a rule, whatever was spoken of before: "how long does the refund take?".
 _RULE = re.compile(
     r"\bhow (?:long|many|often|soon|do|can|does|much (?:is|does|are|would))\b|\bwhat (?:does|do you|happens|if)\b"
-    r"|\bwhy\b|\bdo you\b|\bwhich\b"
+    r"|\bwhy\b|\bdo you\b|\bwhich (?!carrier|company|courier)"
     r"|\bwhen (?:do|will|can|should|would) (?:i|we) (?:get|see|have|receive)\b[^?]*\b(?:money|refund|back)\b"
 )
 
