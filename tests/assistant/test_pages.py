@@ -68,7 +68,7 @@ def test_any_html_is_read(text: str) -> None:
         assert passage == " ".join(passage.split()) != ""
 
 
-@pytest.mark.parametrize("opened", ["<div>", "<b>", "<table><tr><td>"])
+@pytest.mark.parametrize("opened", ["<div>", "<b>", "<table><tr><td>", "<div></b>", "<ul><li>", "<p><b></p>"])
 def test_html_nested_beyond_reason_is_refused_at_once(opened: str) -> None:
     with pytest.raises(PageInvalid, match="nests more than"):
         read_page(Path("a.html"), (opened * 100_000).encode()[:2_000_000])

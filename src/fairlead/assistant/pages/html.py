@@ -6,6 +6,7 @@ Nothing is run or fetched. Hidden text is left out because it is where instructi
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -60,14 +61,16 @@ def read(text: str) -> Page:
 
 
 def _check_depth(text: str) -> None:
+    opened: Counter[str] = Counter()
     depth = 0
     for end, name in _TAG.findall(text):
-        if name.lower() not in _UNCLOSED:
-            depth = max(0, depth - 1) if end else depth + 1
+        tag = name.lower()
+        if tag in _UNCLOSED or (end and not opened[tag]):
+            continue  # an end without a beginning closes nothing
+        opened[tag] += -1 if end else 1
+        depth += -1 if end else 1
         if depth > MAX_OPEN:
-            raise PageInvalid(
-                f"has more than {MAX_OPEN} elements within each other. Close them, or save it as Markdown."
-            )
+            raise PageInvalid(f"nests more than {MAX_OPEN} elements. Close them, or save the page as Markdown.")
 
 
 def _blocks(node: LexborNode) -> Iterator[Block]:
