@@ -238,6 +238,25 @@ async def test_embeddings(weights: Path, tmp_path: Path) -> None:
         await engine.stop()
 
 
+async def test_one_vector_for_a_text_as_the_file_says_or_else_their_mean(weights: Path, tmp_path: Path) -> None:
+    found = []
+    for number, pooling in enumerate((None, 0, 1, 3)):
+        path = weights if pooling is None else write_model(tmp_path / f"{number}.gguf", context=8192, pooling=pooling)
+        engine = LlamaCpp(f"embedder{number}", path, log_dir=tmp_path, limits=LIMITS, embeddings=True)
+        await engine.start()
+        try:
+            found.append((await answer(engine, operation="embedding", input="hello"))["data"][0]["embedding"])
+        finally:
+            await engine.stop()
+    said_nothing, none, mean, last = found
+    assert said_nothing == pytest.approx(mean, abs=1e-4)
+    assert none == pytest.approx(mean, abs=1e-4)
+    assert last != pytest.approx(mean, abs=1e-2)
+    ranker = write_model(tmp_path / "ranker.gguf", pooling=4)
+    with pytest.raises(EngineFailed, match=r"ranker\.gguf ranks texts"):
+        await LlamaCpp("ranker", ranker, log_dir=tmp_path, embeddings=True).start()
+
+
 async def test_weights_that_are_missing_or_cut(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"absent\.gguf"):
         await LlamaCpp("x", tmp_path / "absent.gguf", log_dir=tmp_path).start()

@@ -16,8 +16,10 @@ PIECES = ["\u2581the", "\u2581a", "\u2581of", "er", "in", *"abcdefghijklmnopqrst
 HEADS, KV_HEADS = 4, 2
 
 
-def write_model(path: Path, *, layers: int = 2, width: int = 64, context: int = 512, seed: int = 0) -> Path:
-    """A whole model file with tokenizer and chat template."""
+def write_model(
+    path: Path, *, layers: int = 2, width: int = 64, context: int = 512, seed: int = 0, pooling: int | None = None
+) -> Path:
+    """A whole model file with tokenizer and chat template; ``pooling`` says how it makes one vector of many."""
     random = np.random.default_rng(seed)
     tokens = [*SPECIAL, *(f"<0x{value:02X}>" for value in range(256)), *PIECES]
     kinds = [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 4]
@@ -32,6 +34,8 @@ def write_model(path: Path, *, layers: int = 2, width: int = 64, context: int = 
     writer.add_head_count_kv(KV_HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(width // HEADS)
+    if pooling is not None:
+        writer.add_pooling_type(gguf.PoolingType(pooling))
     writer.add_vocab_size(len(tokens))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)

@@ -148,7 +148,7 @@ def test_fills_the_defaults_that_its_documentation_shows() -> None:
         ("mini, model: mini", "mini, model: mini, dynamic_batching: {}", "variants[1].dynamic_batching",
          "no embeddings over HTTP", "behind a server that does", ""),
         ("mini, model: mini", "mini, model: mini, task: embed", "variants[1].task", "task: embed for 'mini'",
-         "./file.gguf or vllm-serve:NAME", ""),
+         "./file.gguf or vllm-serve:NAME alone", ""),
         ("mini, model: mini", "mini, model: 'http://h/v1#m', task: embed", "variants[1].task", "task: embed for",
          "when it is asked for them", ""),
         ("mini, model: mini", "mini, model: mini, task: embedd", "variants[1].task", "'embedd'", "embed", ""),

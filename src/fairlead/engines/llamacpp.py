@@ -15,6 +15,7 @@ from typing import Final
 from fairlead.engines.gguf import Header, read_header
 from fairlead.engines.process import ProcessEngine
 from fairlead.engines.supervisor import Launch, Limits, python_module
+from fairlead.errors import EngineFailed
 from fairlead.providers.base import Upstream
 from fairlead.providers.dialect import LLAMA_CPP_ADAPTED, LLAMA_CPP_OWN
 from fairlead.providers.openai_compatible import OpenAICompatible
@@ -22,6 +23,8 @@ from fairlead.providers.openai_compatible import OpenAICompatible
 CHILD: Final = "fairlead.engines.llamacpp_child"
 SPARE: Final = 4
 """Calls in the engine beyond its slots, so that a slot that gets free has work at once."""
+POOLED_NOT, RANKED = 0, 4
+"""Ways in which a file may say that one vector is made of many: not at all, and a mark for a pair of texts."""
 SPARE_HTTP_THREADS: Final = 4
 """HTTP threads beyond the calls let in, so that the health probe is answered when all of them stream."""
 
@@ -62,8 +65,11 @@ class LlamaCpp(ProcessEngine):
         self._cache_mib = cache_mib
 
     async def _check(self) -> None:
-        """Raises WeightsMissing or WeightsDamaged."""
+        """Raises WeightsMissing or WeightsDamaged, EngineFailed for a reranker that should embed."""
         self.header = await asyncio.to_thread(read_header, self.model_path)
+        if self._embeddings and self._pooling() == RANKED:
+            detail = f"{self.model_path.name} ranks texts and makes no embeddings; name a model that does"
+            raise EngineFailed(name=self.name, detail=detail, log=self._supervisor.log.path)
         for adapter in self.adapters:
             await asyncio.to_thread(read_header, adapter, kind="adapter")
 
@@ -82,7 +88,8 @@ class LlamaCpp(ProcessEngine):
                 "context": self._longest(),
                 "http_threads": calls + SPARE_HTTP_THREADS,
                 "embeddings": self._embeddings,
-                "mean_pooling": self._embeddings and not self._has_pooling(),
+                # Averaging is right for those that do not say; without any there is no vector of a text.
+                "mean_pooling": self._embeddings and self._pooling() in (None, POOLED_NOT),
                 # llama.cpp takes what one adapter made of a prompt for what another makes of it.
                 "cache_mib": 0 if self.adapters else self._cache_mib,
                 "reuse": not self.adapters,
@@ -96,9 +103,9 @@ class LlamaCpp(ProcessEngine):
         made_for = self.header.context if self.header is not None else 0
         return min(self._context, made_for) if made_for else self._context
 
-    def _has_pooling(self) -> bool:
-        """Whether the file says how to make one vector of many; averaging is right for those that do not."""
-        return self.header is not None and f"{self.header.architecture}.pooling_type" in self.header.fields
+    def _pooling(self) -> object:
+        """How the file says that one vector is made of many; None where it does not."""
+        return self.header.fields.get(f"{self.header.architecture}.pooling_type") if self.header is not None else None
 
     def _connect(self, address: str) -> Upstream:
         dialect = LLAMA_CPP_ADAPTED if self.adapters else LLAMA_CPP_OWN

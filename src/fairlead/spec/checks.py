@@ -505,9 +505,9 @@ def _tasks(source: Source, variants: list[tuple[Location, Variant]]) -> Iterator
         if variant.task != "embed":
             continue
         if variant.target.kind not in ("gguf", "vllm"):
-            expected = "task: embed only with ./file.gguf or vllm-serve:NAME"
-            if variant.target.embeds_over_http:
-                expected += "; a model behind a server makes embeddings when it is asked for them at /v1/embeddings"
+            expected = "it with ./file.gguf or vllm-serve:NAME alone"
+            if variant.target.embeds_over_http or variant.target.kind == "embed":
+                expected = "no task here: it makes embeddings when it is asked for them at /v1/embeddings"
             yield source.problem((*location, "task"), f"task: embed for {variant.model!r}", expected, key=True)
         for name in sorted(variant.model_fields_set & set(_OF_ANSWERS)):
             yield source.problem((*location, name), f"{name} of an embedding model", f"no {name} here", key=True)
