@@ -282,9 +282,12 @@ class OperationUnsupported(ServiceError):
 
 
 class PathUnknown(ServiceError):
-    """There is nothing at {method} {path}. /openapi.json describes what there is."""
+    """There is nothing at {method} {path}. {hint}"""
 
     status, code, kind = 404, "unknown_url", "invalid_request_error"
+
+    def __init__(self, *, hint: str = "/openapi.json describes what there is.", **details: Any) -> None:
+        super().__init__(hint=hint, **details)
 
 
 class MethodWrong(ServiceError):

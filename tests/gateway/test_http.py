@@ -293,6 +293,29 @@ def test_pipelined_requests_are_all_answered(url: str) -> None:
     assert whole(url, request * 2 + last).count(b"HTTP/1.1 200 OK") == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/responses", "/v1/responses"),
+        ("/models", "/v1/models"),
+        ("/embeddings/", "/v1/embeddings"),
+    ],
+)
+def test_a_wrong_base_url_is_told_with_the_path_that_was_meant(path: str, meant: str) -> None:
+    async def fallback(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError(scope["path"])
+
+    with serving(build(fallback=fallback).gateway) as url:
+        answer = httpx.post(f"{url}{path}", json=CHAT)
+    assert answer.status_code == 404
+    assert error_of(answer)["code"] == "unknown_url"
+    assert f"Nearest: {meant}." in error_of(answer)["message"]
+
+
 def test_other_paths_go_to_the_fallback() -> None:
     async def fallback(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -243,7 +243,8 @@ class Gateway:
         if surface is not None:
             await self._served(surface, scope, receive, send)
             return
-        if operation is None and not path.startswith("/v1/") and path not in READS and self._fallback is not None:
+        ours = operation is not None or path.startswith("/v1/") or path in READS or self._meant(path)
+        if not ours and self._fallback is not None:
             await self._fallback(scope, receive, send)
             return
         head = Head(scope)
@@ -344,11 +345,22 @@ class Gateway:
             if task is not None:
                 self._tasks.discard(task)
 
+    def _meant(self, path: str) -> str:
+        """The path of the API that one with /v1 left out or said twice, or with a slash behind it, stands for."""
+        tail = path.rstrip("/")
+        while tail.startswith("/v1/"):
+            tail = tail.removeprefix("/v1")
+        meant = f"/v1{tail}"
+        return meant if meant != path and (meant in OPERATIONS or meant in READS or meant in self.surfaces) else ""
+
     async def _read_only(self, path: str, method: str, head: Head, send: Send) -> None:
         if path in OPERATIONS:
             raise MethodWrong(path=path, method=method, allowed="POST")
         model = path.removeprefix("/v1/models/") if path.startswith("/v1/models/") else ""
         if path not in READS and not model:
+            if meant := self._meant(path):
+                hint = f"Nearest: {meant}. The base URL of OpenAI's clients ends in /v1, that of Anthropic's does not."
+                raise PathUnknown(method=method, path=path[:200], hint=hint)
             raise PathUnknown(method=method, path=path[:200])
         if method not in ("GET", "HEAD"):
             raise MethodWrong(path=path, method=method, allowed="GET, HEAD")
