@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from fairlead.assistant import Knowledge, Tools
-from fairlead.spec import load
+from fairlead.spec import check, load
 from fairlead.tools import Cap
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -108,3 +109,17 @@ def test_contacts_are_reserved_for_fiction() -> None:
             assert domain.endswith((".example", "example.com", "example.org", "example.net")), (path, domain)
         for match in PHONES.finditer(text):
             assert match[1], (path, match[0])
+
+
+def test_the_hosted_model_in_the_comment_works_as_the_readme_tells(tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    shutil.copytree(SHOP, project, ignore=shutil.ignore_patterns(".fairlead", "working-*"))
+    file = project / "fairlead.yaml"
+    text = file.read_text(encoding="utf-8")
+    commented = re.search(r"^#   - \{id: hosted.*\n#.*\n", text, re.MULTILINE)
+    assert commented
+    lines = commented[0].replace("#  ", " ")
+    text = text.replace("live: extractive", f"{lines}live: hosted")
+    text = text.replace("external_models: false", "external_models: true")
+    file.write_text(text, encoding="utf-8")
+    assert check(project).problems == ()

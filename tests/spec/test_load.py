@@ -52,7 +52,10 @@ def test_a_budget_needs_the_price_of_everything_that_may_be_billed(old: str, new
     assert problem.key == "variants[2]"
     assert "'hosted' without a price" in problem.found
     assert f"{line} cannot be kept without it" in problem.expected
-    assert "price: {input_usd_per_million:" in problem.expected
+    # the figures of the price table, to be compared; none are invented for what is not in it
+    assert "price: {input_usd_per_million: 0.4, output_usd_per_million: 1.6}" in problem.expected
+    other = only_problem(text.replace("openai:gpt-4.1-mini", "openai:unheard-of"))
+    assert "price: {input_usd_per_million: …" in other.expected
     parse(text.replace('model: "openai:gpt-4.1-mini"', "model: http://127.0.0.1:9/v1#m"))
     parse(unpriced)
 

@@ -35,6 +35,7 @@ from fairlead.spec.model import (
     Users,
 )
 from fairlead.spec.policy import Handoff, Policy
+from fairlead.spec.prices import built_in
 from fairlead.spec.problems import HIDDEN, SECRET_VALUES, Location, Problem, expected_of, listed, nearest
 from fairlead.spec.target import Kind
 from fairlead.spec.tools import Tools
@@ -525,9 +526,11 @@ def _prices(source: Source, variants: list[tuple[Location, Variant]]) -> Iterato
             lines.append(f"{key}[{index}]")
     for location, variant in variants:
         if lines and not variant.priced:
+            told = built_in().find(variant.target)
+            read, written = (told.input_usd_per_million, told.output_usd_per_million) if told else ("…", "…")
             expected = (
-                f"price: {{input_usd_per_million: …, output_usd_per_million: …}} with the provider's figures, since "
-                f"{lines[0]} cannot be kept without it"
+                f"price: {{input_usd_per_million: {read}, output_usd_per_million: {written}}}, compared with the "
+                f"provider's figures, since {lines[0]} cannot be kept without it"
             )
             yield source.problem(location, f"the variant {variant.id!r} without a price", expected)
 
