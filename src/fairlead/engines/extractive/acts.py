@@ -157,15 +157,16 @@ _ENGLISH = frozenset(
 )
 
 
+_OPENING = r"(?:(?:oh|ah|ok|okay|no|nope|nah|actually|well|sorry|hm+|please|thanks?|thank you|and|but)[\s,.!]+)*"
 _DROP = (
-    r"(?:(?:oh|ah|ok|okay|no|nope|nah|actually|well|sorry|hm+|please|thanks?|thank you|and|but)[\s,.!]+)*"
-    r"(?:never ?mind|forget (?:it|that|about (?:it|that))|leave it|drop it|skip it|let it be|don'?t bother"
+    rf"{_OPENING}(?:never ?mind|forget (?:it|that|about (?:it|that))|leave it|drop it|skip it|let it be|don'?t bother"
     r"|(?:it )?does ?n'?t matter|(?:it'?s |that'?s )?not important|(?:i(?:'ve| have)? )?changed my mind"
     r"|i (?:don'?t|do not) want (?:to|that|it)(?: any ?more)?|nothing|let'?s not|i'?d rather not|rather not"
     r"|i'?ll keep (?:it|them))"
 )
 _DROPS = re.compile(
-    rf"^(?:{_DROP}|no|nope|nah|nein|non|stop)(?:[\s,.!]+(?:thanks?|thank you|please|sorry|then|after all))*[\s.!]*$"
+    rf"^(?:{_DROP}|{_OPENING}(?:no|nope|nah|nein|non|stop))"
+    r"(?:[\s,.!]+(?:thanks?|thank you|please|sorry|then|after all))*[\s.!]*$"
 )
 _DROPS_FIRST = re.compile(rf"{_DROP}(?:,? please)?[\s,.!;:-]+(?=\S)")
 

@@ -38,7 +38,7 @@ _WANTED: dict[Kind, tuple[str, ...]] = {
 def word_results(contents: list[str], question: str) -> tuple[str, bool]:
     """(sentences for the customer, whether the tools did what was asked), of tool contents in order."""
     stems = frozenset(stem(w) for w in words_of(question) if w not in STOP)
-    asked = _Asked(kind_of(question), stems, bool(_ITEMS.search(question)))
+    asked = _Asked(kind_of(question), stems, bool(_ITEMS.search(question)), bool(_WHEN.search(question)))
     parts: list[str] = []
     fine = True
     for content in contents:
@@ -50,11 +50,14 @@ def word_results(contents: list[str], question: str) -> tuple[str, bool]:
 
 
 class _Asked(NamedTuple):
-    """What is wanted of a result: the kind of answer, the stems of the question's telling words, whether the items."""
+    """What is wanted of a result: the kind of answer, the stems of the question's telling words, whether the items, and
+    whether (also) how it stands.
+    """
 
     kind: Kind
     stems: frozenset[str]
     items: bool
+    when: bool
 
 
 def _word(content: str, asked: _Asked) -> tuple[str, bool]:
@@ -109,16 +112,19 @@ def _rows_asked_for(card: Any, asked: _Asked, sentence: str) -> str:
     pairs = [
         (row[0], row[1]) for row in (rows if isinstance(rows, list) else ())
         if isinstance(row, list) and len(row) == 2 and all(isinstance(cell, str) for cell in row)
+        and row[1] not in sentence
     ]  # fmt: skip
     found = [pair for pair in pairs if asked.items and _COUNTED.match(pair[0])]
     found = found or [pair for pair in pairs if asked.stems & {stem(w) for w in words_of(pair[0])}]
     if not found and (asked.stems & _PAYING or asked.kind == "money"):
         found = [pair for pair in pairs if _TOTAL.search(pair[0])][-1:]
     told = "; ".join(f"{label}: {value}" for label, value in found[:MOST_ITEMS])
-    if not told or any(value in sentence for _, value in found) or addresses_machine(told):
+    if not told or addresses_machine(told):
         return ""
     title = card.get("title")
-    return _sentence(f"{title}, {told}" if isinstance(title, str) and title else told)[:LONGEST]
+    rows_told = _sentence(f"{title}, {told}" if isinstance(title, str) and title else told)
+    also = f" {_sentence(sentence)}" if asked.when and sentence else ""
+    return f"{rows_told}{'' if addresses_machine(sentence) else also}"[:LONGEST]
 
 
 _PAYING = frozenset(stem(w) for w in ("pay", "paid", "cost", "price", "charge", "charged", "total", "bill"))
@@ -136,6 +142,7 @@ def asks_for_rows(question: str) -> bool:
     return _ITEMS.search(question) is not None
 
 
+_WHEN = re.compile(r"\b(?:when|where|arrives?|status)\b", re.IGNORECASE)
 _TOTAL = re.compile(r"\b(?:total|sum|amount|paid)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\d+ ?[x×] ")
 

@@ -130,7 +130,7 @@ def plan(
         return going
     said[-1] = acts.strip_drop(said[-1])
     together = _wish_of(said)
-    wish = " ".join(said[-together:])
+    wish = " ".join(text for text in said[-together:] if not _HAS_NONE.match(fold(text))) or said[-1]
     topic = _topic_of(tools, turns) if together == 1 else ""
     if topic and asks_for_rows(wish) and (shown := _looked_up(tools, [*said, topic], readers)):
         return shown
@@ -170,7 +170,8 @@ def _shown(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan
     """The likeliest tool that looks up what is named, for who says nothing but a number or speaks another language."""
     if not said or not (all(map(_only_numbers, said)) or acts.foreign(words_of(said[-1]))):
         return None
-    return _looked_up(tools, said, readers)
+    found = _looked_up(tools, said, readers)
+    return found or (_misread(tools, said, readers) if _only_numbers(said[-1]) else None)
 
 
 def _looked_up(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan | None:
@@ -181,12 +182,35 @@ def _looked_up(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> 
     return None
 
 
+def _misread(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan | None:
+    """The question for the number of what is to be looked up, where all that was given is one of another form."""
+    for tool, _ in rank(tools, "what is the status of my order?", readers):
+        number = next((p for p in tool.required if kind_of(p) == "id"), None)
+        if number and "track" in meaning_of(tool, readers.embedder).deeds and misshapen(number, said[-1], asked=True):
+            return fill(tool, _SUREST, said, asked=number)
+    return None
+
+
 def _wish_of(said: Sequence[str]) -> int:
     """How many of the last messages hold the wish: one, unless the last only give a number or an address for it."""
+    if not said or not _only_names(said[-1]):
+        return 1
     count = 1
-    while count < min(len(said), MOST_TOGETHER) and (_only_names(said[-count]) or acts.agrees(said[-count])):
+    while count < min(len(said), MOST_TOGETHER) and _wants_nothing(said[-count]):
         count += 1
     return count
+
+
+def _wants_nothing(message: str) -> bool:
+    """Whether a message by itself wants nothing: a number, a yes, "I don't have another one"."""
+    return _only_names(message) or acts.agrees(message) or _HAS_NONE.match(fold(message)) is not None
+
+
+_HAS_NONE = re.compile(
+    r"^(?:(?:but|sorry|well|no|oh)[ ,]+)*(?:i|we) (?:do ?n'?t|do not|haven'?t|can'?t|cannot|have no"
+    r"|lost|forgot)\b(?: \w+){0,5} (?:number|address|e-?mail|mail|it|one|other|another|confirmation)\b[ .!]*"
+    r"(?:anymore|any more|right now|now)?[ .!]*$"
+)
 
 
 def _topic_of(tools: Sequence[Tool], turns: Sequence[tuple[str, str]]) -> str:
@@ -235,18 +259,26 @@ def _only_names(message: str) -> bool:
     bare = words_of(bare_of(message))
     if "?" in message or not _ASKING.isdisjoint(bare):
         return False
-    if _only_numbers(ADDRESS.sub(" 00000 ", message)):
+    if _only_numbers(ADDRESS.sub(" 00000 ", message)) or _only_figures(bare):
         return True
     return len(bare) <= MOST_BESIDE and identifier(message) is not None and not deeds_of(" ".join(bare))
 
 
 def _only_numbers(message: str) -> bool:
     """Whether a message is nothing but a number or an e-mail address."""
-    if not all(w in _NUMBER_WORDS and w not in _ASKING for w in words_of(bare_of(message))):
+    if not all(w.isdigit() or (w in _NUMBER_WORDS and w not in _ASKING) for w in words_of(bare_of(message))):
         return False
     return EMAIL.search(message) is not None or identifier(message) is not None
 
 
+def _only_figures(words: Sequence[str]) -> bool:
+    """Whether words are an amount or a count and nothing else: "no, 25 euros"."""
+    return any(w.isdigit() for w in words) and all(
+        w in _NUMBER_WORDS or w.replace(".", "").replace(",", "").isdigit() or w in _UNITS for w in words
+    )
+
+
+_UNITS = frozenset(("euro", "euros", "eur", "pounds", "dollars"))
 _ASKING = frozenset(("what", "which", "who", "whose", "when", "where", "why", "how"))
 
 
