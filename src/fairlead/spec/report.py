@@ -111,7 +111,7 @@ def _warn_people(usecase: UseCase) -> Iterator[str]:
     if not any(owner.email for owner in usecase.owners):
         yield "No owner has an e-mail address, so alerts and data-protection requests reach nobody: add `owners:`."
     if usecase.traffic is None:
-        yield "`traffic:` is not declared, so neither costs nor waiting times for evidence can be projected."
+        yield "`traffic:` is not declared, so neither costs nor waits for evidence can be projected: declare it."
     if usecase.risk == "high":
         yield (
             "Risk class high: the EU AI Act asks for risk management, data governance, logging, human oversight and "
@@ -176,7 +176,8 @@ def _warn_variants(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
             )
         elif variant.target.external and policy.residency.regions:
             regions = ", ".join(policy.residency.regions)
-            yield f"Variant {variant.id}: whether {variant.target.base_url} stays within {regions} is not known here."
+            unknown = f"whether {variant.target.base_url} stays within {regions} is not known here"
+            yield f"Variant {variant.id}: {unknown}. Ask the provider, or use their address there."
         host = HOSTED.get(variant.target.provider)
         if host is not None and host.key and variant.target.external and not variant.references:
             yield (
@@ -202,7 +203,8 @@ def _warn_costs(usecase: UseCase, costs: list[CostPlan]) -> Iterator[str]:
     for cost in costs:
         if bounds and cost.per_resolution_usd is not None and cost.per_resolution_usd > min(bounds):
             projected = f"{cost.per_resolution_usd:.2g} USD per resolution even if the bound for resolution holds"
-            yield f"Variant {cost.variant} is projected to cost {projected}, more than {min(bounds):g} USD."
+            more = f"more than {min(bounds):g} USD: relax that, or choose another model"
+            yield f"Variant {cost.variant} is projected to cost {projected}, {more}."
         if cost.breaks:
             does = "may break" if cost.at_most else "breaks"
             broken = ", ".join(cost.breaks)
