@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ _PATTERNS = {
 _NAME_PATTERN = "a name of small letters, digits, dots, - and _, at most 63 long, that begins with a letter or digit"
 _LANGUAGES = {"english": "en", "german": "de", "deutsch": "de", "french": "fr", "spanish": "es", "italian": "it",
               "dutch": "nl", "portuguese": "pt", "polish": "pl", "norwegian": "no", "swedish": "sv"}  # fmt: skip
+_WITH_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(%|USD|\$)")
 _YAML_1_1 = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 ARTICLE_5 = (
     "minimal, limited or high; practices of unacceptable risk are prohibited by Article 5 of the EU AI Act "
@@ -134,6 +136,8 @@ def _nearest_of_type(kind: str, value: object) -> str:
         return f'"{str(value).lower() if isinstance(value, bool) else value}", in quotes'
     if kind == "bool_type" and isinstance(value, str):
         return _YAML_1_1.get(value.lower(), "")
+    if kind == "float_type" and isinstance(value, str) and (written := _WITH_UNIT.fullmatch(value.strip())):
+        return f"{float(written[1]) / (100 if written[2] == '%' else 1):g}"
     if kind in {"int_type", "float_type"} and isinstance(value, str):
         plain = value.replace("_", "").lstrip("+").lstrip("0") or "0"
         return plain if plain.replace(".", "", 1).isdecimal() and plain[0] != "." else ""
