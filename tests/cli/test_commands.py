@@ -320,6 +320,22 @@ def test_check_and_doctor_tell_of_keys_and_engines_that_are_not_there(run: Comma
             assert not any("openvino-genai" in each for each in told)
 
 
+def test_doctor_tells_of_vllm_that_is_not_there_or_not_told_how_to_call_tools(run: Command, shop: Path) -> None:
+    definition = shop / "fairlead.yaml"
+    text = definition.read_text(encoding="utf-8")
+    assert "variants:\n" in text
+    added = text.replace("variants:\n", 'variants:\n  - {id: far, model: "vllm-serve:org/qwen"}\n', 1)
+    definition.write_text(added, encoding="utf-8")
+
+    def found(*more: str) -> dict[str, str]:
+        told = json.loads(run("doctor", "--project", shop, "--port", "0", "--json", *more).out)
+        return {each["what"]: each["state"] for each in told if "vLLM" in each["what"]}
+
+    assert found("--vllm-command", "no-such-vllm") == {"vLLM": "missing", "tools with vLLM": "warning"}
+    parser = "--enable-auto-tool-choice --tool-call-parser hermes"
+    assert found("--vllm-command", "true", "--vllm-arguments", parser) == {"vLLM": "ok"}
+
+
 def test_doctor_shows_no_password_of_a_proxy(run: Command, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('proxy = "http://ada:planted-pass@proxy.example:8080"\n')
     for more in ((), ("--json",)):
