@@ -143,6 +143,8 @@ async def test_questions_on_what_was_shown_are_answered_from_it(shop: Shop) -> N
     await talk(
         shop,
         (f"when does order TT-482913 come? {MIRA}", "tool", ON_ITS_WAY),
+        ("and TT-416863?", "tool", "Your order TT-416863 was delivered"),
+        ("and TT-482913?", "tool", ON_ITS_WAY),
         ("and when does it arrive?", "tool", ON_ITS_WAY),
         ("where is it now?", "tool", "travels with NordPaket"),
         ("what did I pay?", "tool", "Total: €"),

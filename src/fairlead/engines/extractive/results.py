@@ -112,7 +112,7 @@ def _rows_asked_for(card: Any, asked: _Asked, sentence: str) -> str:
     pairs = [
         (row[0], row[1]) for row in (rows if isinstance(rows, list) else ())
         if isinstance(row, list) and len(row) == 2 and all(isinstance(cell, str) for cell in row)
-        and row[1] not in sentence
+        and row[1].casefold() not in sentence.casefold()
     ]  # fmt: skip
     found = [pair for pair in pairs if asked.items and _COUNTED.match(pair[0])]
     found = found or [pair for pair in pairs if asked.stems & {stem(w) for w in words_of(pair[0])}]

@@ -168,7 +168,8 @@ _DOINGS = {"cancel", "return", "pay", "change"}
 
 def _shown(tools: Sequence[Tool], said: Sequence[str], readers: Readers) -> Plan | None:
     """The likeliest tool that looks up what is named, for who says nothing but a number or speaks another language."""
-    if not said or not (all(map(_only_numbers, said)) or acts.foreign(words_of(said[-1]))):
+    asks = said and _only_numbers(said[-1]) and said[-1].rstrip().endswith("?")  # "and TT-416863?"
+    if not said or not (asks or all(map(_only_numbers, said)) or acts.foreign(words_of(said[-1]))):
         return None
     found = _looked_up(tools, said, readers)
     return found or (_misread(tools, said, readers) if _only_numbers(said[-1]) else None)
