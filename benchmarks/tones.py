@@ -67,7 +67,7 @@ def on_the_example() -> list[Judged]:
             tone: Tone = "sure"
             if phrases.DOUBTFUL in said.text or phrases.EITHER in said.text:
                 tone = "doubtful"
-            elif phrases.LIKELY in said.text:
+            elif phrases.LIKELY in said.text or phrases.LIKELY_ON in said.text:
                 tone = "likely"
             first = "\n\n•".join(said.text.split("\n\n•")[:2])
             right = [bool(one.right) and holds(text, one.right) for text in (first, said.text)]

@@ -238,6 +238,20 @@ def test_a_file_can_be_one_conversation(run: Command, shop: Path, tmp_path: Path
     assert len(told) < len(alone) or "8.90" not in alone  # alone it has not been told that the cost is meant
 
 
+def test_an_answer_of_several_paragraphs_stays_together_under_its_question(
+    run: Command, shop: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "talk.txt"
+    source.write_text("how long does delivery to italy take? do you sell kayaks?\nhello\n", encoding="utf-8")
+    told = run("ask", "--file", source, "--project", shop).out.splitlines()
+    after = told[1 : told.index("> hello") - 1]
+    assert after[0].startswith("  For Italy, the standard delivery time is 4–6 working days")
+    assert after[1] == ""
+    assert after[2].startswith("  I'm sorry, I can't find an answer to “do you sell kayaks?”")
+    assert after[3].startswith("    [1] Delivery")
+    assert all(line == "" or line.startswith("  ") for line in after)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [

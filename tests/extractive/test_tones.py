@@ -130,6 +130,8 @@ def test_of_a_long_table_some_rows_are_told_and_the_row_is_asked_for() -> None:
     found = say("how much is delivery?")
     assert found.text.rstrip().endswith("Which country is it?")
     assert found.text.count("\n- ") == 5
+    assert found.text.startswith(f"{phrases.LIKELY_ON}that depends on the country, for example:\n- Germany: standard")
+    assert "free" not in found.text
 
 
 def test_one_tail_and_one_offer_stand_at_the_end_whatever_came_before() -> None:

@@ -41,7 +41,8 @@ class Quote(NamedTuple):
     """An answer out of the documents. ``text`` is empty when nothing was found; ``confidence`` 0 to 1.
 
     ``verdict`` is Yes or No where arithmetic decides the question by the quoted rule, else empty. ``other`` is what
-    else may be meant, of another section, where the quote is a guess and this scores nearly as well.
+    else may be meant, of another section, where the quote is a guess and this scores nearly as well. ``listed`` is
+    whether ``text`` is a list of rows, which a line of ours leads.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Quote(NamedTuple):
     verdict: Verdict = ""
     other: str = ""
     tone: Tone = "doubtful"
+    listed: bool = False
 
     @property
     def said(self) -> str:
@@ -63,11 +65,15 @@ class Quote(NamedTuple):
 
 
 class Composed(NamedTuple):
-    """A quote with the ids of the documents it stands in, best first, and the units it tells."""
+    """A quote with the ids of the documents it stands in, best first, and the units it tells.
+
+    ``listed`` is whether it is a list of rows, which a line of ours leads.
+    """
 
     text: str
     sources: tuple[str, ...]
     units: tuple[Unit, ...]
+    listed: bool = False
 
 
 def find_best(readings: Sequence[Query], passages: Sequence[Passage], readers: Readers) -> Quote:
@@ -93,12 +99,12 @@ def quote(query: Query, matches: Sequence[Match], sure: float) -> Quote:
     same = query.concepts & (rule.concepts | rule.context_concepts)
     decided = verdict(query.text, rule.text) if same and not rule.label else ""
     if other is None or tone != "doubtful" or matches[0].score - other.score > CLOSE:
-        return Quote(told.text, told.sources, sure, decided, tone=tone)
+        return Quote(told.text, told.sources, sure, decided, tone=tone, listed=told.listed)
     beside = _tell_rows(query, _rows_alike(query, other, matches)) or Composed(
         told_of(query, other), (other.passage.id,), (other.unit,)
     )
     sources = tuple(dict.fromkeys((*told.sources, *beside.sources)))
-    return Quote(told.text, sources, sure, decided, beside.text, tone)
+    return Quote(told.text, sources, sure, decided, beside.text, tone, told.listed)
 
 
 def _tone(best: Match, other: Match | None, sure: float) -> Tone:
@@ -161,7 +167,9 @@ def _tell_rows(query: Query, alike: Sequence[Match]) -> Composed | None:
     if not rows:
         return None
     text, told = tell_all(rows, [_wanted(query, row) for row in rows])
-    return Composed(text, tuple(dict.fromkeys(alike[i].passage.id for i in told)), tuple(m.unit for m in alike))
+    return Composed(
+        text, tuple(dict.fromkeys(alike[i].passage.id for i in told)), tuple(m.unit for m in alike), listed=True
+    )
 
 
 def _rows_alike(query: Query, best: Match, matches: Sequence[Match]) -> list[Match]:
@@ -183,8 +191,10 @@ def _rows_alike(query: Query, best: Match, matches: Sequence[Match]) -> list[Mat
 
 
 def _named(query: Query, unit: Unit) -> int:
-    """How much of a row a question holds: words of its label, and numbers that are values of it ("which is UK 8?")."""
-    numbers = set(_NUMBER.findall(query.text)) if query.kind != "money" else set()
+    """How much of a row a question holds: words of its label, and a number that is a value of it ("which is UK 8?")."""
+    numbers = set(_NUMBER.findall(query.text))
+    if len(numbers) != 1 or query.kind == "money":
+        numbers = set()
     asked = [value for name, value in unit.columns if name_likeness(query, _DIGITS.sub("", name))]
     told = asked or [value for _, value in unit.columns]
     values = {number for value in told for number in _NUMBER.findall(value)}

@@ -134,6 +134,8 @@ def _toned(quote: Quote) -> list[str]:
     match quote.tone:
         case "sure":
             return [quote.said]
+        case "likely" if quote.listed:
+            return [f"{phrases.LIKELY_ON}{quote.text[0].lower()}{quote.text[1:]}"]
         case "likely":
             return [f"{phrases.LIKELY}{quote.text}"]
     return (

@@ -58,6 +58,9 @@ _OPENS_QUESTION = re.compile(r"(?:what|where|when|which|who|how|why)\b", re.IGNO
 _TAKES_ARTICLE = re.compile(
     r"(?:netherlands|united |uk\b|usa?\b|eu\b|european |czech |republic |channel |isle )", re.IGNORECASE
 )
+# A cell that does not go on where its column's name ends: "kept for: not recorded".
+_BREAKS = re.compile(r"(?:not|no|none|until|only|always|never|as|while|when|if|see|the|–)\b", re.IGNORECASE)
+_SAYS = frozenset("open opens closed closes takes costs lasts fits feeds suits includes covers needs holds".split())
 _TWO_CAPITALS = re.compile(r"\w+,? (?:(?:and|or|&) )?[A-Z]")
 _PLURAL = re.compile(r"[^sui\W]s$")
 _BARE_NUMBER = re.compile(r"\d+(?:\s?[–-]\s?\d+)?\+?")
@@ -120,7 +123,7 @@ def tell(row: Row, wanted: Sequence[int] = ()) -> str:
     clauses = [_clause(name, value) for name, value in told]
     if told and len(told) <= FEW and all(clauses):
         return f"{_led(row)} {' and '.join(clauses)}."
-    return f"{_line(row, told, bare=len(told) == 1)}."
+    return f"{_line(row.subject, told, bare=len(told) == 1)}."
 
 
 def tell_all(rows: Sequence[Row], wanted: Sequence[Sequence[int]] = ()) -> tuple[str, list[int]]:
@@ -130,18 +133,19 @@ def tell_all(rows: Sequence[Row], wanted: Sequence[Sequence[int]] = ()) -> tuple
     """
     asked = sorted({i for some in wanted for i in some}) if all(wanted) else []
     columns = asked or list(range(len(rows[0].cells)))
+    columns = [i for i in columns if not is_condition(rows[0].cells[i][0])] or columns
     order = _in_order(rows, columns)
     told = order[:SOME_ROWS] if len(order) > MOST_ROWS else order
     key, name = lowered(rows[0].key), rows[0].cells[columns[0]][0]
     keyed = bool(key) and not _ENDS_OPEN.search(key) and not _OPENS_QUESTION.match(key) and " by" not in key
-    one = len(columns) == 1 and not _OPENS_QUESTION.match(name)
-    whole = _capital(_with_article(name)) if one and not _ENDS_OPEN.search(name) else "That"
+    one = len(columns) == 1 and not _OPENS_QUESTION.match(name) and not _ENDS_OPEN.search(name)
+    whole = _capital(_with_article(name)) if one else "That"
     on = "the case" if not keyed else key if key.startswith("your ") else f"the {key}"
     lines = [f"{whole} {'depend' if _PLURAL.search(whole) else 'depends'} on {on}, for example:"]
     for row in (rows[i] for i in told):
         cells = _there(row, columns) or _there(row, ())
         subject = _capital(row.label) if keyed and row.label.split(" ")[0].islower() else row.label
-        lines.append(f"- {subject}: {cells[0][1] if one and cells else _listed(cells)}")
+        lines.append(f"- {subject}: {cells[0][1]}" if one and cells else f"- {_line(subject, cells)}")
     if keyed and len(told) < len(rows):
         lines.append(f"Which {key.removeprefix('your ')} is it?")
     return "\n".join(lines), told
@@ -194,14 +198,14 @@ def _led(row: Row) -> str:
     return f"For {article}{row.label if places.countries else lowered(row.label)},"
 
 
-def _line(row: Row, cells: Sequence[tuple[str, str]], *, bare: bool = False) -> str:
+def _line(subject: str, cells: Sequence[tuple[str, str]], *, bare: bool = False) -> str:
     """The subject and the cells after it; with ``bare`` a price needs no name."""
     if not cells:
-        return row.subject
+        return subject
     if bare and cells[0][0].lower() in _PRICES:
-        return f"{row.subject}: {cells[0][1]}"
+        return f"{subject}: {cells[0][1]}"
     listed = _listed(cells)
-    return f"{row.subject}{' –' if re.match(r'[^,;]*: ', listed) else ':'} {listed}"
+    return f"{subject}{' –' if re.match(r'[^,;]*: ', listed) else ':'} {listed}"
 
 
 def _listed(cells: Sequence[tuple[str, str]]) -> str:
@@ -228,11 +232,11 @@ def _phrase(name: str, value: str) -> str:
         return f"no {low}"
     if _ENDS_OPEN.search(name):
         stem = _ENDS_OPEN.sub("", low).rstrip() if _BEGINS_OPEN.match(value) else low
-        return f"{stem} {value}" if _MEASURE.match(value) else f"{low}: {value}"
+        return f"{low}: {value}" if _BREAKS.match(value) else f"{stem} {value}"
     counted = _AFTER_NOUN.sub("", low).split()[-1:]
     if counted and counted[0].removesuffix("s") in _COUNTED and _BARE_NUMBER.fullmatch(value):
         return f"{value} {re.sub(r's$', '', low) if value == '1' else low}"
-    if _MEASURE.match(value) or _STATE.match(value):
+    if _MEASURE.match(value) or _STATE.match(value) or low in _SAYS:
         return f"{_without_price(low) if value.lower() == 'free' else low} {value}"
     return f"{low}: {value}"
 
