@@ -13,6 +13,7 @@ import operator
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -114,6 +115,27 @@ def _machine() -> dict[str, object]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "python_turn_ns": round(turn_ns(), 1),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def turn_ns(turns: int = 100_000, times: int = 5) -> float:
+    """Nanoseconds of CPU that this Python takes for one turn of a small loop of calls, the least of ``times``.
+
+    Two builds of one version of Python can differ by a third in this, and with it everything that is written in Python.
+    """
+    return min(_turns(turns) for _ in range(times)) / turns
+
+
+def _turns(turns: int) -> int:
+    began = time.process_time_ns()
+    total: dict[str, int] = {}
+    for turn in range(turns):
+        total = {"turn": turn, "sum": _next(total.get("sum", 0))}
+    return time.process_time_ns() - began
+
+
+def _next(value: int) -> int:
+    return value + 1

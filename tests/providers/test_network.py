@@ -42,8 +42,11 @@ def test_only_a_declared_name_may_lead_inside(address: str) -> None:
 @given(st.ip_addresses())
 def test_a_public_name_leads_to_public_addresses_only(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if may_call(str(ip), private=False):
-        assert ip.is_global
-        assert not any((ip.is_private, ip.is_loopback, ip.is_link_local, ip.is_multicast, ip.is_unspecified))
+        reached = (ip.version == 6 and ip.sixtofour) or ip  # newer Pythons call every 6to4 address private
+        assert reached.is_global
+        assert not any(
+            (reached.is_private, reached.is_loopback, ip.is_link_local, reached.is_multicast, reached.is_unspecified)
+        )
         assert may_call(str(ip), private=True)
 
 

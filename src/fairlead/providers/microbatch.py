@@ -117,6 +117,8 @@ class _Batch(Generic[Item, Result]):
         for (_, waiter), outcome in zip(waiting, outcomes, strict=True):
             if not waiter.done():
                 waiter.set_result(outcome)
+        del outcomes, outcome, waiter, waiting  # an error's traceback can hold this frame, which must not hold it
+        self._waiting = []
 
 
 async def _outcomes_of(

@@ -39,8 +39,12 @@ class Database:
         self._watch_lock = threading.Lock()
         self._watch: sqlite3.Connection | None = None
         self.engine = _engine(path)
-        with self._explained(), _exclusive(path.with_name("store.lock")):
-            self._migrate()
+        try:
+            with self._explained(), _exclusive(path.with_name("store.lock")):
+                self._migrate()
+        except BaseException:
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -184,8 +188,12 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(driver: sqlite3.Connection, _: Any) -> None:
         driver.isolation_level = None  # transactions are ours: see _begin
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", "foreign_keys=ON"):
-            driver.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", "foreign_keys=ON"):
+                driver.execute(f"PRAGMA {pragma}")
+        except BaseException:  # the pool does not know this connection yet
+            driver.close()
+            raise
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
