@@ -9,7 +9,7 @@ from benchmarks.shop_questions import SHOP
 from fairlead.assistant.knowledge import Knowledge
 from fairlead.engines.extractive import phrases, protocol
 from fairlead.engines.extractive.acts import instructs, react, without_orders
-from fairlead.engines.extractive.answer import CLOSE, RIVAL, find, quote
+from fairlead.engines.extractive.answer import RIVAL, SECOND, find, quote
 from fairlead.engines.extractive.evidence import Match, calibration, match, shared
 from fairlead.engines.extractive.question import query_of
 from fairlead.engines.extractive.reply import Answer, respond
@@ -69,7 +69,7 @@ def test_the_odds_set_the_tone_and_a_close_rival_makes_a_guess_of_it() -> None:
     found = matches_of(text)
     limits = calibration()
     assert limits.answer_from < limits.likely_from < limits.sure_from
-    near, far = found[0].score - RIVAL / 2, found[0].score - CLOSE - 1
+    near, far = found[0].score - RIVAL / 2, found[0].score - SECOND - 1
     close = [found[0], *(m._replace(score=near) for m in found[1:])]
     apart = [found[0], *(m._replace(score=far) for m in found[1:])]
     sure, likely, low = limits.sure_from, limits.likely_from, limits.answer_from
@@ -97,6 +97,7 @@ def test_a_row_that_the_question_names_has_no_rival() -> None:
         ("how heavy is the Heron 2?", "Tarn Heron 2: the weight is 1.9 kg."),
         ("which boot size is UK 8?", "EU size 42: the UK size is 8."),
         ("is express possible to switzerland?", "For Switzerland, express delivery is not offered."),
+        ("postage to austria?", "Austria: standard delivery €5.90 (3–4 working days), express delivery €14.90"),
         ("when is paypal charged?", "PayPal: it is charged at once."),
         ("how much is delivery to austria?", "Austria: standard delivery €5.90, express delivery €14.90"),
     ],

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from fairlead.engines.embed.words import words_of
 from fairlead.engines.extractive.evidence import FEATURES, Match, Readers, calibration, confidence, match
 from fairlead.engines.extractive.features import fit, name_likeness
 from fairlead.engines.extractive.question import Query
@@ -28,12 +29,15 @@ _GOES_ON = re.compile(
 Tone = Literal["sure", "likely", "doubtful"]
 _FIT, _ROW_MEANT, _WRONG_WAY, _PLACE = map(FEATURES.index, ("fit", "row meant", "wrong way", "place agrees"))
 READING_LEAD = 0.05  # how much surer another reading of a follow-up must be
-CLOSE = 2.0  # how far below the first another possibility may score to be said beside it
+CLOSE = 2.0  # how far below the best another row of its table may score to be meant as well
+SECOND = 3.0  # how far below the first another possibility may score to be said beside it
 RIVAL = 1.5  # the same to make the first a guess, however likely it is
 BESIDE = 2.5  # how far below the best sentence others of its section may score to be quoted with it
 BESIDE_LENGTH = 320  # characters up to which they are
 MOST_BESIDE = 3
 NEXT = 5  # units among which a second possibility is looked for
+_OF_VALUES = frozenset(("duration", "money", "time", "number"))  # kinds of question that tell a cell by its form
+_SERVICE = frozenset(("delivery", "shipping", "postage"))
 _NEAR_SCORE = 0.8  # how far below the first a second sentence may score to be joined
 
 
@@ -98,7 +102,7 @@ def quote(query: Query, matches: Sequence[Match], sure: float) -> Quote:
     rule = matches[0].unit
     same = query.concepts & (rule.concepts | rule.context_concepts)
     decided = verdict(query.text, rule.text) if same and not rule.label else ""
-    if other is None or tone != "doubtful" or matches[0].score - other.score > CLOSE:
+    if other is None or tone != "doubtful" or matches[0].score - other.score > SECOND:
         return Quote(told.text, told.sources, sure, decided, tone=tone, listed=told.listed)
     beside = _tell_rows(query, _rows_alike(query, other, matches)) or Composed(
         told_of(query, other), (other.passage.id,), (other.unit,)
@@ -209,11 +213,13 @@ def _row_of(found: Match) -> Row | None:
 def _wanted(query: Query, row: Row) -> list[int]:
     """The numbers of the columns that a question asks for; empty when it does not say which."""
     fits = list(range(len(row.cells)))
-    if query.kind in ("duration", "money", "time", "number"):
+    if query.kind in _OF_VALUES:
         fits = [i for i in fits if fit(query.kind, row.cells[i][1]) > 0] or fits
-    # A condition ("free delivery from") is meant only where the question speaks of that; a number names no column.
+    # A condition ("free delivery from") is meant only where the question speaks of that; a number names no column, nor
+    # does what the whole row is about: "postage to Norway?" asks for "delivery time" no more than for "cost".
+    about = frozenset[str]() if query.kind in _OF_VALUES else _SERVICE
     named = {
-        i: name_likeness(query, _DIGITS.sub("", row.cells[i][0]))
+        i: name_likeness(query, " ".join(w for w in words_of(row.cells[i][0]) if w not in about and not w.isdigit()))
         for i in fits
         if "free" in query.concepts or not is_condition(row.cells[i][0])
     }
