@@ -106,4 +106,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app = application(wanted, listed=wanted is None and COMPLETING not in os.environ)
         gc.freeze()
         gc.enable()
-        app(arguments, prog_name=program())
+        shell = COMPLETING in os.environ or {"--install-completion", "--show-completion"}.intersection(arguments)
+        app(arguments, prog_name="fairlead" if shell else program())  # a shell knows it by its bare name
