@@ -95,6 +95,14 @@ def test_words_of_the_customer_for_what_has_no_type(name: str, message: str, val
     assert filled({name: {"type": "string"}}, message).get(name) == value
 
 
+@pytest.mark.parametrize(
+    ("message", "amount"),
+    [("refund 19 euros", 19), ("refund 19.50 €", 19.5), ("refund €7", 7), ("refund 1e9 euros", None), ("1e9", None)],
+)
+def test_a_part_of_a_number_is_no_amount(message: str, amount: float | None) -> None:
+    assert filled({"amount": {"type": "number", "description": "The amount in euros"}}, message).get("amount") == amount
+
+
 def test_what_is_to_be_written_is_quoted_or_asked_for() -> None:
     words = {"text": {"type": "string", "description": "The new words"}}
     assert filled(words, 'the card should say "Happy 40th, love from us"') == {"text": "Happy 40th, love from us"}

@@ -388,8 +388,8 @@ def _in_words(words: list[str], *, one: bool) -> str | None:
     return None
 
 
-# A number with letters or dashes in it names a thing and counts nothing: "HF-30022", "4410-882".
-_LETTERED = re.compile(r"(?<!\w)[A-Za-z]{0,6}[-_/]?\d+[-_/]\w+|(?<!\w)[A-Za-z]{1,6}[-_/]?\d{2,}\w*")
+# A number with letters or dashes in it names a thing and counts nothing: "HF-30022", "4410-882", "1e9".
+_LETTERED = re.compile(r"(?<!\w)[A-Za-z]{0,6}[-_/]?\d+[-_/]\w+|(?<!\w)[A-Za-z]{1,6}[-_/]?\d{2,}\w*|(?<!\w)\d+[eE]\d+\b")
 
 
 def _after_its_name(parameter: Parameter, message: str) -> str | None:

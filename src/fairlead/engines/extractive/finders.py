@@ -49,7 +49,7 @@ _MOMENT = re.compile(
 )
 MONEY = re.compile(
     r"(?<!-)(?:[€$£]|\b(?:eur|usd|gbp|chf)\b)\s?(\d{1,9}(?:[.,]\d{1,2})?)|"
-    r"(?<![\d.,-])(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
+    r"(?<![\w.,-])(\d{1,9}(?:[.,]\d{1,2})?)\s?(?:€|£|\$|(?:eur|euros?|usd|gbp|chf|pounds?|dollars?|bucks)\b)",
     re.IGNORECASE,
 )
 MARKED_ID = re.compile(
